@@ -1,0 +1,25 @@
+"""Where tests find the data that is never committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """Path of a file of verification data; skips where there is none at all, fails where one is missing."""
+
+    def locate(name: str) -> Path:
+        if not SHARED.is_dir():
+            pytest.skip("no ../shared beside the checkout: published weights and goldens are not redistributed")
+        path = SHARED / name
+        if not path.exists():
+            pytest.fail(f"../shared is there, but {name} is missing from it")
+        return path
+
+    return locate
