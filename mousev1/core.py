@@ -170,6 +170,11 @@ class Core(nn.Module):
         config: sizes and input contract.
         name: what the core is called in messages and in the models fitted on it.
 
+    Attributes:
+        source: where the core can be had again: a registered name, a Hub repository or a folder; None
+            if it was made in memory.
+        revision: the Hub commit it was loaded from, if any.
+
     A new core has random (Xavier normal) weights from torch's generator; ``Core.random`` takes a
     seed. A frozen core stays in evaluation mode whatever ``train()`` is called on, so that neither
     its weights nor its batch-norm statistics can move.
@@ -184,6 +189,8 @@ class Core(nn.Module):
         super().__init__()
         self.config = config or CoreConfig()
         self.name = name
+        self.source: str | None = None
+        self.revision: str | None = None
         self.frozen = False
         hidden = (SeparableLayer(self.config) for _ in range(self.config.layers - 1))
         self.layers = nn.ModuleList([InputLayer(self.config), *hidden])
@@ -207,7 +214,7 @@ class Core(nn.Module):
     def thawed_copy(self) -> Core:
         """A trainable copy; the core itself stays as it is."""
         twin = copy.deepcopy(self)
-        twin.frozen = False
+        twin.frozen, twin.source, twin.revision = False, None, None
         return twin.requires_grad_(True)
 
     def train(self, mode: bool = True) -> Core:

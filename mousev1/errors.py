@@ -29,3 +29,10 @@ def listing(names: Iterable[object], most: int = 20) -> str:
     quoted = [f"'{name}'" for name in names]
     rest = len(quoted) - most
     return ", ".join(quoted[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
+    choices = tuple(choices)
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {listing(choices)}, got {value!r}")

@@ -1,0 +1,163 @@
+"""The checks at the door of a fit: after them every array has the right shape, range and meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mousev1.core import Core
+from mousev1.errors import listing
+from mousev1.stimulus import Images, image_identities, prepare_images
+
+Array = npt.NDArray[Any]
+
+MIN_IMAGES = 10
+
+
+@dataclass(frozen=True)
+class FitInputs:
+    """Checked data of a fit.
+
+    Attributes:
+        images: (N, C_in, H, W) gray values in the core's range, one row per trial.
+        responses: (N, U) float32, in the user's units.
+        identities: (N,) which rows show the same image.
+        cortex: (U, 2) or (U, 3) positions, or None.
+        validation: images and responses held out by the user, or None.
+    """
+
+    images: Tensor
+    responses: Tensor
+    identities: Array
+    cortex: Tensor | None
+    validation: tuple[Tensor, Tensor] | None
+
+
+def check_inputs(
+    core: Core,
+    images: Images,
+    responses: Array,
+    positions: Array | None,
+    *,
+    image_ids: Array | None,
+    validation: tuple[Images, Array] | None,
+    pixels_per_degree: float | None,
+) -> FitInputs:
+    """Check and convert what a user gave to ``fit_readout``; raises as documented there."""
+    config = core.config
+
+    def prepared(pictures: Images) -> Tensor:
+        stack = prepare_images(
+            pictures, config.input, channels=config.input_channels, pixels_per_degree=pixels_per_degree
+        )
+        config.feature_shape(stack.shape[2], stack.shape[3])
+        return stack
+
+    stack = prepared(images)
+    recorded = check_responses("responses", responses, rows=len(stack))
+    if len(stack) < MIN_IMAGES:
+        raise ValueError(f"images: expected at least {MIN_IMAGES} to fit a readout, got {len(stack)}")
+    identities = image_identities(stack) if image_ids is None else np.asarray(image_ids)
+    if identities.shape != (len(stack),):
+        raise ValueError(f"image_ids: expected ({len(stack)},), one per image, got {identities.shape}")
+    held_out = None
+    if validation is not None:
+        held_images = prepared(validation[0])
+        held_out = (
+            held_images,
+            check_responses("validation", validation[1], rows=len(held_images), units=recorded.shape[1]),
+        )
+        _check_disjoint(stack, held_images)
+    return FitInputs(stack, recorded, identities, check_positions(positions, recorded.shape[1]), held_out)
+
+
+def check_responses(name: str, responses: Array, *, rows: int, units: int | None = None) -> Tensor:
+    """(N, U) finite, non-negative responses as float32; ``ValueError`` naming the first that is not."""
+    array = np.asarray(responses)
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name}: expected numbers, got dtype {array.dtype}")
+    expected = f"({rows}, {units if units is not None else 'U'})"
+    if array.ndim != 2 or array.shape[0] != rows or (units is not None and array.shape[1] != units):
+        hint = "; it looks transposed" if array.ndim == 2 and array.shape[1] == rows else ""
+        raise ValueError(
+            f"{name}: expected {expected}, one row per image and one column per neuron, got {array.shape}{hint}"
+        )
+    if array.shape[1] == 0:
+        raise ValueError(f"{name}: expected at least one neuron, got {array.shape}")
+    if not (finite := np.isfinite(array)).all():
+        row, unit = np.argwhere(~finite)[0]
+        raise ValueError(
+            f"{name}: {int((~finite).sum())} values are NaN or infinite, the first in row {row}, neuron {unit}; "
+            "leave out those trials or neurons"
+        )
+    if array.size and array.min() < 0:
+        row, unit = np.argwhere(array < 0)[0]
+        raise ValueError(
+            f"{name}: expected no negative values, got {int((array < 0).sum())}, the first ({array[row, unit]:.4g}) "
+            f"in row {row}, neuron {unit}; give deconvolved activity, or subtract each neuron's minimum"
+        )
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def check_positions(positions: Array | None, units: int) -> Tensor | None:
+    """(U, 2) or (U, 3) finite cortical positions as float64, or None."""
+    if positions is None:
+        return None
+    array = np.asarray(positions)
+    if array.ndim != 2 or array.shape[1] not in (2, 3) or array.shape[0] != units:
+        raise ValueError(
+            f"positions: expected ({units}, 2) or ({units}, 3), one row per neuron of responses, got "
+            f"{array.shape}; pass None to fit without cortical positions"
+        )
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise ValueError("positions: expected finite numbers; leave out neurons without a position")
+    plane = array[:, :2].astype(np.float64)
+    if units > 1 and not np.ptp(plane, axis=0).any():
+        raise ValueError(
+            "positions: all neurons have the same position; pass None to fit without cortical positions"
+        )
+    return torch.from_numpy(array.astype(np.float64))
+
+
+def response_scale(responses: Tensor) -> tuple[Tensor, Array]:
+    """Standard deviation of each neuron over trials (1 where it is constant), and the constant ones.
+
+    Returns:
+        (U,) float32 scale, and the indices of the constant neurons.
+    """
+    scale = responses.double().std(dim=0)
+    constant = scale <= 1e-12 * responses.abs().amax(dim=0).double().clamp_min(1e-300)
+    return torch.where(constant, 1.0, scale).float(), np.flatnonzero(constant.numpy())
+
+
+def split_by_identity(identities: Array, fraction: float, seed: int) -> tuple[Array, Array]:
+    """Rows for training and for validation, so that no image is in both.
+
+    Args:
+        identities: (N,) identity of the image in each row.
+        fraction: share of the distinct images for validation, 0 to 1.
+        seed: of the choice.
+    """
+    if not 0.0 < fraction < 1.0:
+        raise ValueError(f"validation_fraction: expected between 0 and 1, got {fraction}")
+    distinct, which = np.unique(identities, return_inverse=True)
+    count = min(max(2, round(fraction * len(distinct))), len(distinct) - 2)
+    if count < 2:
+        raise ValueError(f"images: {len(distinct)} distinct images cannot be split for validation; give more")
+    chosen = np.random.default_rng(seed).choice(len(distinct), size=count, replace=False)
+    held = np.isin(which, chosen)
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _check_disjoint(train: Tensor, validation: Tensor) -> None:
+    both = np.intersect1d(image_identities(train), image_identities(validation))
+    if len(both):
+        raise ValueError(
+            f"validation: {len(both)} of its images are also among the training images "
+            f"({listing(both.tolist(), 5)}); a score on them would mean nothing: leave them out of one"
+        )

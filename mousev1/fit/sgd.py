@@ -1,0 +1,230 @@
+"""The published recipe: a readout trained by stochastic gradient descent on a frozen core.
+
+Lurz et al. 2021, section 3: Poisson loss, L1 on the feature weights, Adam, early stopping on the
+validation correlation with two decays of the learning rate. Since the core is frozen, its features
+are computed once and not once per epoch.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mousev1.core import Core
+from mousev1.errors import check_choice
+from mousev1.fused import fuse
+from mousev1.readout import (
+    CortexPositions,
+    FeatureWeights,
+    FreePositions,
+    GaussianReadout,
+    PositionNetwork,
+    PositionNetworkConfig,
+    normalise_cortex,
+)
+
+LOG_OFFSET = 1e-12
+
+
+@dataclass(frozen=True)
+class SGDSettings:
+    """Hyperparameters of the published recipe.
+
+    Attributes:
+        learning_rate: of Adam, at the start.
+        decay: factor on the learning rate each time the patience runs out.
+        rounds: how often it may run out; the decays are one fewer.
+        min_learning_rate: floor of the learning rate.
+        patience: epochs without a better validation correlation.
+        tolerance: what counts as better.
+        max_epochs: upper limit over all rounds.
+        batch_size: images per step.
+        feature_l1: weight of the summed absolute feature weights.
+        init_sigma: start of the sampling maps, see ``GaussianReadout``.
+        position_network: the map from cortex to positions; without positions it is not used.
+        batchnorm: ``"frozen"`` keeps the core bit for bit; ``"batch"`` lets its batch norm follow the
+            batches, as the published code does, so that the model ends with a core of its own.
+    """
+
+    learning_rate: float = 5e-3
+    decay: float = 0.3
+    rounds: int = 3
+    min_learning_rate: float = 1e-4
+    patience: int = 5
+    tolerance: float = 1e-6
+    max_epochs: int = 200
+    batch_size: int = 64
+    feature_l1: float = 2.439
+    init_sigma: float = 0.1
+    position_network: PositionNetworkConfig = PositionNetworkConfig()
+    batchnorm: str = "frozen"
+
+    def __post_init__(self) -> None:
+        check_choice("batchnorm", self.batchnorm, ("frozen", "batch"))
+        for name in ("learning_rate", "patience", "rounds", "max_epochs", "batch_size"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class SGDFit:
+    """What the recipe arrived at.
+
+    Attributes:
+        readout: with the weights of the best epoch, in evaluation mode.
+        core: the core given, or its copy with moved batch-norm statistics.
+        validation_correlation: of the best epoch, mean over units.
+        epochs: how many were run.
+    """
+
+    readout: GaussianReadout
+    core: Core
+    validation_correlation: float
+    epochs: int
+
+
+def fit_sgd(
+    core: Core,
+    train: tuple[Tensor, Tensor],
+    validation: tuple[Tensor, Tensor],
+    cortex: Tensor | None,
+    *,
+    settings: SGDSettings,
+    seed: int,
+    device: torch.device,
+    progress: bool,
+) -> SGDFit:
+    """Train a readout with the published recipe.
+
+    Args:
+        core: frozen.
+        train: images (N, C_in, H, W) and responses (N, U) divided by their scale.
+        validation: the same, of other images.
+        cortex: (U, 2) or (U, 3) cortical positions, or None for free positions.
+        settings: hyperparameters.
+        seed: of the initial parameters, the order of the images and the sampled positions.
+        device: where to compute.
+        progress: show a progress bar.
+
+    Returns:
+        Everything is on ``device``.
+    """
+    images, responses = train[0], train[1].to(device)
+    follow_batch = settings.batchnorm == "batch"
+    core = core.thawed_copy().requires_grad_(False) if follow_batch else core
+    core = core.to(device)
+    features_of = (
+        _live_features(core) if follow_batch else _cached_features(core, images, settings.batch_size)
+    )
+    watched = None if follow_batch else core_features(core, validation[0], settings.batch_size)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        readout = _new_readout(core, responses, cortex, settings)
+    readout = readout.to(device)
+    generator = torch.Generator(device).manual_seed(seed)
+    shuffler = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(readout.parameters(), lr=settings.learning_rate)
+
+    def validation_correlation() -> float:
+        readout.eval()
+        core.eval()
+        features = core_features(core, validation[0], settings.batch_size) if watched is None else watched
+        with torch.no_grad():
+            rates = torch.cat([readout(chunk) for chunk in features.split(settings.batch_size)])
+        return mean_correlation(rates, validation[1].to(device))
+
+    def run_epoch() -> None:
+        readout.train()
+        core.train(follow_batch)
+        for chosen in torch.randperm(len(images), generator=shuffler).split(settings.batch_size):
+            with torch.no_grad():
+                features = features_of(images, chosen)
+            rates = readout(features, generator=generator)
+            target = responses[chosen.to(device)]
+            poisson = (rates - target * torch.log(rates + LOG_OFFSET)).sum()
+            scale = math.sqrt(len(images) / len(chosen))
+            loss = scale * poisson + settings.feature_l1 * readout.feature_l1()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            readout.project_()
+
+    best, epochs = -math.inf, 0
+    best_state = copy.deepcopy((readout.state_dict(), core.state_dict()))
+    with tqdm(total=settings.max_epochs, desc="fit (sgd)", unit="epoch", disable=not progress) as bar:
+        for decays in range(settings.rounds):
+            rate = max(settings.learning_rate * settings.decay**decays, settings.min_learning_rate)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            stale = 0
+            while stale < settings.patience and epochs < settings.max_epochs:
+                run_epoch()
+                epochs += 1
+                score = validation_correlation()
+                if not math.isfinite(score):
+                    raise FloatingPointError(
+                        "the validation correlation became undefined; the readout has diverged. Try a smaller "
+                        "learning_rate, or method='convex', which cannot diverge"
+                    )
+                if score > best + settings.tolerance:
+                    best, stale = score, 0
+                    best_state = copy.deepcopy((readout.state_dict(), core.state_dict()))
+                else:
+                    stale += 1
+                bar.update()
+                bar.set_postfix_str(f"validation correlation {score:.4f}, best {best:.4f}")
+            readout.load_state_dict(best_state[0])
+            if follow_batch:
+                core.load_state_dict(best_state[1])
+    if follow_batch:
+        core.name = f"{core.name} (batch norm of the fit)"
+    return SGDFit(readout.eval().requires_grad_(False), core.freeze(), best, epochs)
+
+
+def _new_readout(
+    core: Core, responses: Tensor, cortex: Tensor | None, settings: SGDSettings
+) -> GaussianReadout:
+    units = responses.shape[1]
+    positions = (
+        FreePositions(units)
+        if cortex is None
+        else CortexPositions(normalise_cortex(cortex), PositionNetwork(settings.position_network))
+    )
+    weights = FeatureWeights(units, core.config.hidden_channels)
+    readout = GaussianReadout(positions, weights, init_sigma=settings.init_sigma)
+    with torch.no_grad():
+        readout.bias.copy_(responses.mean(dim=0))
+    return readout
+
+
+def _cached_features(core: Core, images: Tensor, batch_size: int) -> Callable[[Tensor, Tensor], Tensor]:
+    cache = core_features(core, images, batch_size)
+    return lambda _, chosen: cache[chosen.to(cache.device)]
+
+
+def _live_features(core: Core) -> Callable[[Tensor, Tensor], Tensor]:
+    device = next(core.parameters()).device
+    return lambda images, chosen: core(images[chosen].to(device, torch.float32))
+
+
+@torch.no_grad()
+def core_features(core: Core, images: Tensor, batch_size: int) -> Tensor:
+    """Features (N, C, H', W') of all images at once, float32, on the core's device."""
+    device = next(core.parameters()).device
+    run = fuse(core)
+    return torch.cat([run(chunk.to(device, torch.float32)) for chunk in images.split(batch_size)])
+
+
+def mean_correlation(a: Tensor, b: Tensor) -> float:
+    """Correlation over rows, averaged over the columns where it is defined; NaN if there are none."""
+    a, b = a - a.mean(dim=0), b - b.mean(dim=0)
+    norm = (a.square().sum(dim=0) * b.square().sum(dim=0)).sqrt()
+    defined = norm > 0
+    return float(((a * b).sum(dim=0)[defined] / norm[defined]).mean())

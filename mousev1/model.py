@@ -1,0 +1,199 @@
+"""A fitted model of a scan: core, readout and what is known of its units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mousev1.core import Core
+from mousev1.readout import GaussianReadout
+from mousev1.stimulus import Images, image_identities, prepare_images
+
+if TYPE_CHECKING:
+    from mousev1.metrics import ScoreTable
+
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """How a model came about, kept with it.
+
+    Attributes:
+        method: name of the fit, such as ``"convex"`` or ``"sgd"``, or where the readout came from.
+        settings: the fit's settings, plain values.
+        n_images: distinct training images.
+        pixels_per_degree: resolution of the images given to the fit, before they were resampled to
+            the core's; None if they had the core's.
+        scores: mean scores over units by name, such as ``validation_correlation``.
+        notes: what the user should know, such as units without any response.
+    """
+
+    method: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    n_images: int = 0
+    pixels_per_degree: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class ResponseModel(nn.Module):
+    """Predicts the response of every unit of a scan to any image.
+
+    Args:
+        core: the frozen core.
+        readout: the readout of the scan's units, on that core's features.
+        unit_ids: (U,) whole numbers, the scan's own names of its units.
+        response_scale: (U,) positive; a rate of 1 from the readout is this much in the units of the
+            recorded responses.
+        record: how the model was made.
+
+    As a torch module it maps (N, C_in, H, W) gray values to (N, U) rates with gradients; ``predict``
+    takes pictures of any kind and returns numpy.
+    """
+
+    response_scale: Tensor
+    unit_ids: Tensor
+
+    def __init__(
+        self,
+        core: Core,
+        readout: GaussianReadout,
+        *,
+        unit_ids: Sequence[int] | Array | Tensor,
+        response_scale: Array | Tensor,
+        record: FitRecord,
+    ) -> None:
+        super().__init__()
+        self.core = core
+        self.readout = readout
+        self.record = record
+        self.register_buffer("unit_ids", torch.as_tensor(np.asarray(unit_ids, dtype=np.int64)))
+        self.register_buffer("response_scale", torch.as_tensor(response_scale, dtype=torch.float32))
+        for name in ("unit_ids", "response_scale"):
+            shape = tuple(getattr(self, name).shape)
+            if shape != (readout.units,):
+                raise ValueError(f"{name}: expected ({readout.units},) as the readout has units, got {shape}")
+        if readout.channels != core.config.hidden_channels:
+            raise ValueError(
+                f"readout: expected {core.config.hidden_channels} channels as the core, got {readout.channels}"
+            )
+        self.eval()
+
+    @property
+    def n_units(self) -> int:
+        """Number of units U."""
+        return self.readout.units
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes; move it with ``model.to("cuda")``."""
+        return self.response_scale.device
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Responses to a batch of images, with gradients.
+
+        Args:
+            images: (N, C_in, H, W), gray values in the core's value range.
+
+        Returns:
+            (N, U), in the units of the recorded responses.
+        """
+        rates: Tensor = self.readout(self.core(images))
+        return rates * self.response_scale
+
+    @torch.no_grad()
+    def predict(
+        self,
+        images: Images,
+        *,
+        pixels_per_degree: float | None = None,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> FloatArray:
+        """Responses to images, for in-silico experiments.
+
+        Args:
+            images: one or more pictures: (N, H, W) or (N, C, H, W) arrays of gray values in the core's
+                value range (0 to 255 for 11-S), PIL images, or paths.
+            pixels_per_degree: resolution of these images if it is not the core's; they are resampled.
+            batch_size: images at a time; changes speed and memory, not the result.
+            progress: show a progress bar.
+
+        Returns:
+            (N, U) float32, in the units of the responses that the model was fitted to.
+
+        Raises:
+            ValueError: images of a wrong shape, range or size.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        config = self.core.config
+        stack = prepare_images(
+            images, config.input, channels=config.input_channels, pixels_per_degree=pixels_per_degree
+        )
+        rates = np.empty((len(stack), self.n_units), dtype=np.float32)
+        starts = range(0, len(stack), batch_size)
+        for start in tqdm(starts, desc="predict", unit="batch", disable=not progress):
+            batch = stack[start : start + batch_size].to(self.device, torch.float32)
+            rates[start : start + batch_size] = self(batch).cpu().numpy()
+        return rates
+
+    def score(
+        self,
+        images: Images,
+        responses: Array,
+        image_ids: Array | None = None,
+        *,
+        pixels_per_degree: float | None = None,
+        progress: bool = False,
+    ) -> ScoreTable:
+        """How well the model predicts recorded responses, one row per unit.
+
+        Args:
+            images: T pictures, one per trial (repeats included), as for ``predict``.
+            responses: (T, U) recorded responses, in the units that the model was fitted to.
+            image_ids: (T,) identity of each trial's image; equal pictures are found if not given.
+            pixels_per_degree: resolution of these images if it is not the core's.
+            progress: show a progress bar.
+
+        Returns:
+            Correlations, oracle and explained variance per unit; NaN where undefined.
+        """
+        from mousev1.metrics import score_table
+
+        config = self.core.config
+        stack = prepare_images(
+            images, config.input, channels=config.input_channels, pixels_per_degree=pixels_per_degree
+        )
+        responses = np.asarray(responses)
+        if responses.shape != (len(stack), self.n_units):
+            raise ValueError(
+                f"responses: expected ({len(stack)}, {self.n_units}), one row per image and one column per "
+                f"unit of the model, got {responses.shape}"
+            )
+        identities = image_identities(stack) if image_ids is None else np.asarray(image_ids)
+        if identities.shape != (len(stack),):
+            raise ValueError(f"image_ids: expected ({len(stack)},), got {identities.shape}")
+        _, first, trial_image = np.unique(identities, return_index=True, return_inverse=True)
+        rates = self.predict(stack[torch.from_numpy(first)], progress=progress)[trial_image]
+        return score_table(rates, responses, identities, self.unit_ids.cpu().numpy())
+
+    def save(self, folder: str | Path, *, include_core: bool | None = None, overwrite: bool = False) -> Path:
+        """Write the model as a folder that ``mousev1.load_model`` reads; see ``mousev1.model_io``."""
+        from mousev1.model_io import save_model
+
+        return save_model(self, folder, include_core=include_core, overwrite=overwrite)
+
+    def extra_repr(self) -> str:
+        """Units and origin, for ``print(model)``."""
+        return f"units={self.n_units}, fitted by {self.record.method!r} on core {self.core.name!r}"
