@@ -196,6 +196,15 @@ def read_config(folder: str | Path, kind: str) -> dict[str, Any]:
     return config
 
 
+def read_kind(folder: str | Path) -> str | None:
+    """The kind of artifact in a folder, without judging it; None if it is none of ours."""
+    try:
+        config = json.loads((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config.get("kind") if isinstance(config, dict) else None
+
+
 def check_keys(path: Path, values: dict[str, Any], *, required: set[str], optional: set[str]) -> None:
     """Refuse missing or unknown keys of a config, listing them sorted."""
     header = {"format_version", "kind", "files"}

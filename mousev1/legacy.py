@@ -60,6 +60,8 @@ def import_checkpoint(
     sha256: str | None = None,
     name: str | None = None,
     contract: InputContract | None = None,
+    session: str | None = None,
+    final_tanh: bool | None = None,
 ) -> Core | ResponseModel:
     """A published checkpoint as a frozen core, or as a model if it holds a readout too.
 
@@ -69,6 +71,10 @@ def import_checkpoint(
         name: what to call the core; by default the published name, or the file's own.
         contract: how the core's images were scaled. Needed unless the file is a published one that
             mousev1 knows by its checksum; guessing would make every prediction silently wrong.
+        session: which readout to take, if the checkpoint holds several.
+        final_tanh: whether a position network ends in tanh, which leaves no trace in a state dict. By
+            default one with a hidden layer does, as in the models published for Sensorium, and an
+            affine map does not.
 
     Raises:
         FileNotFoundError: no such file.
@@ -98,18 +104,18 @@ def import_checkpoint(
     if not core_state:
         return _import_core(state, contract, name, source=str(path))
     core = _import_core(core_state, contract, name, source=str(path))
-    readouts = {key.split(".")[1] for key in state if key.startswith("readout.")}
-    if len(readouts) != 1:
-        raise ValueError(f"{path}: expected one readout beside the core, got {listing(sorted(readouts))}")
-    session = readouts.pop()
+    sessions = sorted({key.split(".")[1] for key in state if key.startswith("readout.")})
+    if session is None and len(sessions) == 1:
+        session = sessions[0]
+    if session not in sessions:
+        raise ValueError(
+            f"session: expected one of the readouts in {path}, {listing(sessions)}, got {session!r}"
+        )
+    if foreign := sorted(key for key in state if not key.startswith(("core.", "readout."))):
+        raise ValueError(f"{path}: parts that this library has no place for: {listing(foreign)}")
     prefix = f"readout.{session}."
-    rest = sorted(key for key in state if not key.startswith(("core.", prefix)))
-    if rest:
-        raise ValueError(f"{path}: unknown tensors {listing(rest)}")
-    readout_state = {
-        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
-    }
-    return _import_model(core, readout_state, session, source=str(path))
+    readout = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return _import_model(core, readout, session, final_tanh, source=str(path))
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
@@ -175,35 +181,46 @@ def _import_core(state: dict[str, Tensor], contract: InputContract, name: str, *
     return core.freeze()
 
 
-def _import_model(core: Core, state: dict[str, Tensor], session: str, *, source: str) -> ResponseModel:
-    required = {"_features", "bias", "sigma"}
-    if missing := sorted(required - set(state)):
-        raise ValueError(f"{source}: readout {session!r} lacks {listing(missing)}")
+def _import_model(
+    core: Core, state: dict[str, Tensor], session: str, final_tanh: bool | None, *, source: str
+) -> ResponseModel:
+    where = f"{source}: readout {session!r}"
+    if missing := sorted({"_features", "bias", "sigma"} - set(state)):
+        raise ValueError(f"{where} lacks {listing(missing)}")
     units, channels = state["bias"].shape[0], state["_features"].shape[1]
-    positions: FreePositions | CortexPositions
+    used = {"_features", "bias", "sigma"}
     network_state = {
         key.removeprefix("mu_transform."): value
         for key, value in state.items()
         if key.startswith("mu_transform.")
     }
-    if network_state:
-        positions = CortexPositions(state["source_grid"], _import_network(network_state))
-    else:
+    positions: FreePositions | CortexPositions
+    if network_state and "source_grid" in state:
+        positions = CortexPositions(
+            state["source_grid"].reshape(units, 2), _import_network(network_state, final_tanh, where)
+        )
+        used |= {"source_grid", *(f"mu_transform.{key}" for key in network_state)}
+        located = {f"positions.{key}": value for key, value in positions.state_dict().items()}
+    elif "_mu" in state:
         positions = FreePositions(units)
+        used.add("_mu")
+        located = {"positions.mu": state["_mu"].reshape(units, 2)}
+    else:
+        raise ValueError(f"{where} has neither positions ('_mu') nor a network with its 'source_grid'")
+    weights = state["_features"].reshape(channels, -1).T
+    if "feature_sharing_index" in state and "scales" in state:
+        weights = state["scales"].reshape(units, 1) * weights[state["feature_sharing_index"]]
+        used |= {"feature_sharing_index", "scales"}
+    if unknown := sorted(set(state) - used):
+        raise ValueError(f"{where} has unknown tensors {listing(unknown)}")
     readout = GaussianReadout(positions, FeatureWeights(units, channels))
     ours = {
-        "sigma": state["sigma"].reshape(units, 2, 2),
+        "sigma": _full_sigma(state["sigma"], units),
         "bias": state["bias"],
-        "weights.weight": state["_features"].reshape(channels, units).T.contiguous(),
+        "weights.weight": weights,
+        **located,
     }
-    if isinstance(positions, CortexPositions):
-        ours |= {f"positions.{key}": value for key, value in positions.state_dict().items()}
-    else:
-        ours["positions.mu"] = state["_mu"].reshape(units, 2)
-    used = {"_features", "bias", "sigma", "source_grid", "_mu", *(f"mu_transform.{k}" for k in network_state)}
-    if unknown := sorted(set(state) - used):
-        raise ValueError(f"{source}: readout {session!r} has unknown tensors {listing(unknown)}")
-    fill(readout, {key: value.clone() for key, value in ours.items()}, source=source)
+    fill(readout, {key: value.clone().contiguous() for key, value in ours.items()}, source=where)
     readout.requires_grad_(False)
     return ResponseModel(
         core,
@@ -214,18 +231,21 @@ def _import_model(core: Core, state: dict[str, Tensor], session: str, *, source:
     )
 
 
-def _import_network(state: dict[str, Tensor]) -> PositionNetwork:
-    """Linear layers at even places of a Sequential, ELU between them, and a tanh at the end.
+def _full_sigma(sigma: Tensor, units: int) -> Tensor:
+    """The sampling map as (U, 2, 2), from a full, an uncorrelated or an isotropic Gaussian."""
+    if sigma.numel() == units * 4:
+        return sigma.reshape(units, 2, 2)
+    return torch.diag_embed(sigma.reshape(units, -1).expand(units, 2))
 
-    Published models with a hidden layer end in tanh; an affine map does not. The tanh has no
-    parameters, so this convention is the only trace of it.
-    """
+
+def _import_network(state: dict[str, Tensor], final_tanh: bool | None, where: str) -> PositionNetwork:
+    """Linear layers at even places of a Sequential, ELU between them, and perhaps a tanh at the end."""
     places = sorted({int(key.split(".")[0]) for key in state})
     widths = [state[f"{place}.weight"].shape[0] for place in places]
     config = PositionNetworkConfig(
         hidden_layers=len(places) - 1,
         hidden_features=widths[0] if len(places) > 1 else 30,
-        final_tanh=len(places) > 1,
+        final_tanh=len(places) > 1 if final_tanh is None else final_tanh,
     )
     network = PositionNetwork(config)
     renamed = {
@@ -233,5 +253,5 @@ def _import_network(state: dict[str, Tensor]) -> PositionNetwork:
         for i, place in enumerate(places)
         for part in ("weight", "bias")
     }
-    fill(network, renamed, source="position network")
+    fill(network, renamed, source=f"{where}: position network")
     return network

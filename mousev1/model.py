@@ -85,7 +85,8 @@ class ResponseModel(nn.Module):
                 raise ValueError(f"{name}: expected ({readout.units},) as the readout has units, got {shape}")
         if readout.channels != core.config.hidden_channels:
             raise ValueError(
-                f"readout: expected {core.config.hidden_channels} channels as the core, got {readout.channels}"
+                f"readout: expected {core.config.hidden_channels} channels as the core has, "
+                f"got {readout.channels}"
             )
         self.eval()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ class PositionNetwork(nn.Module):
         super().__init__()
         self.config = config or PositionNetworkConfig()
         widths = [2, *[self.config.hidden_features] * self.config.hidden_layers, 2]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         if self.config.hidden_layers == 0:
             affine = self.layers[0]
             assert isinstance(affine, nn.Linear)

@@ -155,7 +155,8 @@ def _check_unit_ids(unit_ids: Array | None, units: int) -> Array:
     ids = np.arange(units) if unit_ids is None else np.asarray(unit_ids)
     if ids.shape != (units,) or ids.dtype.kind not in "iu":
         raise ValueError(
-            f"unit_ids: expected ({units},) whole numbers, one per neuron of responses, got {ids.shape} {ids.dtype}"
+            f"unit_ids: expected ({units},) whole numbers, one per neuron of responses, got {ids.shape} "
+            f"of {ids.dtype}"
         )
     if len(np.unique(ids)) != units:
         raise ValueError("unit_ids: expected a different number for every neuron, got repeated ones")
@@ -178,11 +179,12 @@ def _split(data: FitInputs, seed: int) -> FitInputs:
 def _check_constant(constant: Array, unit_ids: Array, what: str) -> tuple[str, ...]:
     if not len(constant):
         return ()
-    found = f"{len(constant)} neurons never change over the training images (unit ids {listing(unit_ids[constant], 5)})"
+    names = listing(unit_ids[constant], 5)
+    found = f"{len(constant)} neurons never change over the training images (unit ids {names})"
     if what == "error":
         raise ValueError(
-            f"responses: {found}, so there is nothing to fit; leave them out, or pass constant_units='mean' to "
-            "predict their constant"
+            f"responses: {found}, so there is nothing to fit; leave them out, or pass "
+            "constant_units='mean' to predict their constant"
         )
     return (f"{found}: their constant is predicted.",)
 

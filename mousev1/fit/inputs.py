@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mousev1.core import Core
 from mousev1.errors import listing
+from mousev1.scan import checked_positions, checked_responses
 from mousev1.stimulus import Images, image_identities, prepare_images
 
 Array = npt.NDArray[Any]
@@ -77,51 +78,27 @@ def check_inputs(
 
 
 def check_responses(name: str, responses: Array, *, rows: int, units: int | None = None) -> Tensor:
-    """(N, U) finite, non-negative responses as float32; ``ValueError`` naming the first that is not."""
-    array = np.asarray(responses)
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"{name}: expected numbers, got dtype {array.dtype}")
-    expected = f"({rows}, {units if units is not None else 'U'})"
-    if array.ndim != 2 or array.shape[0] != rows or (units is not None and array.shape[1] != units):
-        hint = "; it looks transposed" if array.ndim == 2 and array.shape[1] == rows else ""
+    """(N, U) finite, non-negative responses as float32, one row per image."""
+    shape = np.shape(responses)
+    if len(shape) != 2 or shape[0] != rows or (units is not None and shape[1] != units):
+        hint = "; it looks transposed" if len(shape) == 2 and shape[1] == rows else ""
         raise ValueError(
-            f"{name}: expected {expected}, one row per image and one column per neuron, got {array.shape}{hint}"
+            f"{name}: expected ({rows}, {'U' if units is None else units}), one row per image and one column "
+            f"per neuron, got {shape}{hint}"
         )
-    if array.shape[1] == 0:
-        raise ValueError(f"{name}: expected at least one neuron, got {array.shape}")
-    if not (finite := np.isfinite(array)).all():
-        row, unit = np.argwhere(~finite)[0]
-        raise ValueError(
-            f"{name}: {int((~finite).sum())} values are NaN or infinite, the first in row {row}, neuron {unit}; "
-            "leave out those trials or neurons"
-        )
-    if array.size and array.min() < 0:
-        row, unit = np.argwhere(array < 0)[0]
-        raise ValueError(
-            f"{name}: expected no negative values, got {int((array < 0).sum())}, the first ({array[row, unit]:.4g}) "
-            f"in row {row}, neuron {unit}; give deconvolved activity, or subtract each neuron's minimum"
-        )
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    return torch.from_numpy(np.ascontiguousarray(checked_responses(responses)))
 
 
 def check_positions(positions: Array | None, units: int) -> Tensor | None:
-    """(U, 2) or (U, 3) finite cortical positions as float64, or None."""
+    """(U, 2) or (U, 3) finite cortical positions as float32, or None."""
     if positions is None:
         return None
-    array = np.asarray(positions)
-    if array.ndim != 2 or array.shape[1] not in (2, 3) or array.shape[0] != units:
-        raise ValueError(
-            f"positions: expected ({units}, 2) or ({units}, 3), one row per neuron of responses, got "
-            f"{array.shape}; pass None to fit without cortical positions"
-        )
-    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        raise ValueError("positions: expected finite numbers; leave out neurons without a position")
-    plane = array[:, :2].astype(np.float64)
-    if units > 1 and not np.ptp(plane, axis=0).any():
+    array = checked_positions(positions, units)
+    if units > 1 and not np.ptp(array[:, :2], axis=0).any():
         raise ValueError(
             "positions: all neurons have the same position; pass None to fit without cortical positions"
         )
-    return torch.from_numpy(array.astype(np.float64))
+    return torch.from_numpy(array)
 
 
 def response_scale(responses: Tensor) -> tuple[Tensor, Array]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -62,7 +62,7 @@ class SGDSettings:
     batch_size: int = 64
     feature_l1: float = 2.439
     init_sigma: float = 0.1
-    position_network: PositionNetworkConfig = PositionNetworkConfig()
+    position_network: PositionNetworkConfig = field(default_factory=PositionNetworkConfig)
     batchnorm: str = "frozen"
 
     def __post_init__(self) -> None:
@@ -145,7 +145,7 @@ def fit_sgd(
         core.train(follow_batch)
         for chosen in torch.randperm(len(images), generator=shuffler).split(settings.batch_size):
             with torch.no_grad():
-                features = features_of(images, chosen)
+                features = features_of(chosen)
             rates = readout(features, generator=generator)
             target = responses[chosen.to(device)]
             poisson = (rates - target * torch.log(rates + LOG_OFFSET)).sum()
@@ -170,8 +170,8 @@ def fit_sgd(
                 score = validation_correlation()
                 if not math.isfinite(score):
                     raise FloatingPointError(
-                        "the validation correlation became undefined; the readout has diverged. Try a smaller "
-                        "learning_rate, or method='convex', which cannot diverge"
+                        "the validation correlation became undefined: the readout has diverged; try a "
+                        "smaller learning_rate, or method='convex', which cannot diverge"
                     )
                 if score > best + settings.tolerance:
                     best, stale = score, 0
@@ -204,14 +204,14 @@ def _new_readout(
     return readout
 
 
-def _cached_features(core: Core, images: Tensor, batch_size: int) -> Callable[[Tensor, Tensor], Tensor]:
+def _cached_features(core: Core, images: Tensor, batch_size: int) -> Callable[[Tensor], Tensor]:
     cache = core_features(core, images, batch_size)
-    return lambda _, chosen: cache[chosen.to(cache.device)]
+    return lambda chosen: cache[chosen.to(cache.device)]
 
 
-def _live_features(core: Core) -> Callable[[Tensor, Tensor], Tensor]:
+def _live_features(core: Core, images: Tensor, _: int) -> Callable[[Tensor], Tensor]:
     device = next(core.parameters()).device
-    return lambda images, chosen: core(images[chosen].to(device, torch.float32))
+    return lambda chosen: core(images[chosen].to(device, torch.float32))
 
 
 @torch.no_grad()

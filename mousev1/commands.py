@@ -1,0 +1,231 @@
+"""What each command of the command line does; every function returns its final line."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mousev1.checkpoint import CONFIG_FILE, read_kind, replacing, save_core
+from mousev1.core import Core, InputContract
+from mousev1.fit import fit_scan
+from mousev1.formats import read_scan
+from mousev1.hub import largest_deviation, load_core
+from mousev1.legacy import import_checkpoint
+from mousev1.metrics import ScoreTable
+from mousev1.model import FloatArray, ResponseModel
+from mousev1.model_io import load_model
+from mousev1.scan import Scan
+from mousev1.stimulus import picture_files
+
+
+def fit(
+    *,
+    scan: Path,
+    core: str,
+    out: Path,
+    method: str,
+    units: int | None,
+    no_cortex: bool,
+    pixels_per_degree: float | None,
+    constant_units: str,
+    seed: int,
+    device: str,
+    include_core: bool,
+    overwrite: bool,
+    quiet: bool,
+) -> str:
+    """``mousev1 fit``: read, fit, score on the test trials, save."""
+    _check_free(out, overwrite)
+    loaded = load_core(core)
+    recording = read_scan(scan, progress=not quiet)
+    if units is not None:
+        if not 1 <= units <= recording.n_units:
+            raise ValueError(f"--units: expected 1 to {recording.n_units}, the scan's neurons, got {units}")
+        recording = recording.select_units(np.arange(units))
+    if no_cortex:
+        recording = replace(recording, positions=None)
+    print(f"core: {describe_core(loaded)}")
+    print(recording.summary())
+    model = fit_scan(
+        recording,
+        core=loaded,
+        method=method,
+        pixels_per_degree=pixels_per_degree,
+        constant_units=constant_units,
+        seed=seed,
+        device=device,
+        progress=not quiet,
+    )
+    for note in model.record.notes:
+        print(f"note: {note}")
+    model.save(out, include_core=include_core or None, overwrite=overwrite)
+    if len(recording.trials("test")):
+        print("test trials:")
+        print(_score(model, recording, "test", progress=not quiet).summary())
+    return f"wrote {out}: a model of {model.n_units} neurons; use it with: mousev1 predict {out} IMAGES --out ..."
+
+
+def predict(
+    *,
+    model: str,
+    images: Sequence[Path],
+    out: Path,
+    pixels_per_degree: float | None,
+    device: str,
+    overwrite: bool,
+    quiet: bool,
+) -> str:
+    """``mousev1 predict``: responses to pictures, as HDF5 or CSV."""
+    writers = {".h5": _write_hdf5, ".csv": _write_csv}
+    if out.suffix not in writers:
+        raise ValueError(f"--out: expected a name ending in .h5 or .csv, got {out}")
+    _check_free(out, overwrite)
+    fitted = load_model(model).to(device)
+    rates, names = [], []
+    for source in images:
+        if source.suffix == ".npy":
+            array = np.load(source, allow_pickle=False)
+            found = fitted.predict(array, pixels_per_degree=pixels_per_degree, progress=not quiet)
+            labels = [f"{source}[{i}]" for i in range(len(found))]
+        else:
+            files = picture_files(source)
+            found = fitted.predict(files, pixels_per_degree=pixels_per_degree, progress=not quiet)
+            labels = [str(file) for file in files]
+        rates.append(found)
+        names += labels
+    unit_ids = fitted.unit_ids.cpu().numpy()
+    with replacing(out) as staging:
+        writers[out.suffix](staging, np.concatenate(rates), names, unit_ids)
+    return f"wrote {out}: responses of {fitted.n_units} neurons to {len(names)} images"
+
+
+def score(*, model: str, scan: Path, tier: str, out: Path | None, overwrite: bool, quiet: bool) -> str:
+    """``mousev1 score``: recorded against predicted responses."""
+    if out is not None:
+        _check_free(out, overwrite)
+    fitted = load_model(model)
+    recording = _same_units(read_scan(scan, progress=not quiet), fitted)
+    table = _score(fitted, recording, tier, progress=not quiet)
+    print(table)
+    if out is None:
+        return f"scored {fitted.n_units} neurons on {tier} trials; --out FILE.csv writes the table"
+    table.to_csv(out)
+    return f"wrote {out}: scores of {fitted.n_units} neurons on {tier} trials"
+
+
+def import_(
+    *,
+    checkpoint: Path,
+    out: Path,
+    sha256: str | None,
+    name: str | None,
+    mean: float | None,
+    std: float | None,
+    session: str | None,
+    overwrite: bool,
+) -> str:
+    """``mousev1 import``: a published checkpoint as a folder of ours."""
+    _check_free(out, overwrite)
+    if (mean is None) != (std is None):
+        raise ValueError("--mean, --std: expected both or neither; give both, 0 and 1 for raw images")
+    contract = None if mean is None or std is None else InputContract(mean=mean, std=std)
+    found = import_checkpoint(checkpoint, sha256=sha256, name=name, contract=contract, session=session)
+    if isinstance(found, Core):
+        save_core(found, out, overwrite=overwrite)
+        return f"wrote {out}: core {describe_core(found)}; use it with --core {out}"
+    found.save(out, include_core=True, overwrite=overwrite)
+    return f"wrote {out}: a model of {found.n_units} neurons with core {describe_core(found.core)}"
+
+
+def info(*, what: str, verify: bool) -> str:
+    """``mousev1 info``: what something is."""
+    path = Path(what)
+    if path.exists() and (path.is_file() or not (path / CONFIG_FILE).is_file()):
+        return read_scan(path).summary()
+    if path.exists() and read_kind(path) == "response-model":
+        return describe_model(load_model(path))
+    core = load_core(what)
+    lines = [describe_core(core), f"content hash {core.content_hash()}"]
+    if verify:
+        lines.append(f"largest deviation from its probe features: {largest_deviation(core):.2g}")
+    return "\n".join(lines)
+
+
+def describe_core(core: Core) -> str:
+    """One line about a core."""
+    config, contract = core.config, core.config.input
+    low, high = contract.value_range
+    scaling = (
+        "raw" if (contract.mean, contract.std) == (0, 1) else f"z-scored ({contract.mean}, {contract.std})"
+    )
+    return (
+        f"{core.name} ({config.layers} layers, {config.hidden_channels} channels, kernels "
+        f"{config.input_kernel} and {config.hidden_kernel}; images {low:g} to {high:g}, {scaling} inside, "
+        f"{contract.pixels_per_degree} pixels per degree, frame {contract.height} x {contract.width})"
+    )
+
+
+def describe_model(model: ResponseModel) -> str:
+    """A few lines about a fitted model."""
+    record = model.record
+    lines = [
+        f"model of {model.n_units} neurons, fitted by {record.method!r} to {record.n_images} images",
+        f"core: {describe_core(model.core)}",
+        *(f"{name}: {value:.4f}" for name, value in record.scores.items()),
+        *(f"note: {note}" for note in record.notes),
+    ]
+    return "\n".join(lines)
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    """Refuse to write over something before any work is done."""
+    taken = any(out.iterdir()) if out.is_dir() else out.exists()
+    if taken and not overwrite:
+        raise FileExistsError(f"{out} is there already; choose another name or pass --overwrite")
+
+
+def _score(model: ResponseModel, scan: Scan, tier: str, *, progress: bool) -> ScoreTable:
+    trials = scan.trials(tier)
+    if not len(trials):
+        raise ValueError(f"--tier: the scan has no {tier} trials, only {scan.tier_sizes}")
+    return model.score(
+        trials.images,
+        trials.responses,
+        trials.image_ids,
+        pixels_per_degree=model.record.pixels_per_degree,
+        progress=progress,
+    )
+
+
+def _same_units(scan: Scan, model: ResponseModel) -> Scan:
+    """The scan's neurons in the model's order."""
+    wanted = model.unit_ids.cpu().numpy()
+    place = {int(unit): i for i, unit in enumerate(scan.unit_ids)}
+    if missing := [int(unit) for unit in wanted if int(unit) not in place]:
+        raise ValueError(
+            f"scan: {len(missing)} of the model's {len(wanted)} neurons are not in {scan.name} (first: unit id "
+            f"{missing[0]}); score the model on the scan it was fitted to"
+        )
+    return scan.select_units(np.array([place[int(unit)] for unit in wanted]))
+
+
+def _write_hdf5(path: Path, rates: FloatArray, names: Sequence[str], unit_ids: np.ndarray) -> None:
+    with h5py.File(path, "w") as file:
+        file["rates"] = rates
+        file["rates"].attrs["axes"] = "images, units"
+        file["images"] = [name.encode() for name in names]
+        file["unit_ids"] = unit_ids
+
+
+def _write_csv(path: Path, rates: FloatArray, names: Sequence[str], unit_ids: np.ndarray) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", *(f"unit_{unit}" for unit in unit_ids)])
+        writer.writerows(
+            [name, *(f"{rate:.7g}" for rate in row)] for name, row in zip(names, rates, strict=True)
+        )
