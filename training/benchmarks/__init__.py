@@ -1,0 +1,1 @@
+"""Measured comparisons with the field's own library, and of mousev1 with itself."""
