@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -288,27 +287,14 @@ class ScoreTable:
         return "\n".join(lines)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as CSV, one row per unit, ``nan`` where undefined.
+        """Write the table as CSV, one row per unit, ``nan`` where undefined; all of it or nothing."""
+        # here, because scoring alone needs no torch
+        from mousev1.checkpoint import replacing
 
-        The file appears complete or not at all: it is written under a temporary name and renamed.
-        """
-        target = Path(path)
-        if not target.parent.is_dir():
-            raise FileNotFoundError(f"path: no folder {target.parent} to write {target.name} in; create it")
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(self.columns)
-                writer.writerows(zip(*(column.tolist() for column in self.columns.values()), strict=True))
-            # mkstemp makes files private; a table should be as readable as any other new file
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(temporary, 0o666 & ~mask)
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replacing(Path(path)) as staging, open(staging, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(self.columns)
+            writer.writerows(zip(*(column.tolist() for column in self.columns.values()), strict=True))
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Columns as lists of plain values, ready for JSON; ``None`` where undefined."""

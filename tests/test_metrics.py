@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import stat
 import time
 
 import numpy as np
@@ -265,22 +264,6 @@ def test_an_interrupted_csv_leaves_the_old_file_and_no_rest(tmp_path, monkeypatc
         table.to_csv(target)
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["scores.csv"]
-
-
-@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
-def test_a_csv_is_as_readable_as_any_new_file(tmp_path):
-    predictions, responses, ids = made_up()
-    metrics.score_table(predictions, responses, ids, np.arange(6)).to_csv(tmp_path / "scores.csv")
-    (tmp_path / "plain").touch()
-    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("scores.csv", "plain")}
-    assert len(modes) == 1
-
-
-def test_a_csv_into_a_missing_folder_names_it(tmp_path):
-    predictions, responses, ids = made_up()
-    table = metrics.score_table(predictions, responses, ids, np.arange(6))
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        table.to_csv(tmp_path / "nowhere" / "scores.csv")
 
 
 @pytest.mark.parametrize(
