@@ -39,7 +39,8 @@ from tqdm.auto import tqdm
 from mousev1.errors import listing
 from mousev1.formats import npy
 from mousev1.formats.tree import Tree, open_tree, write_folder, write_zip
-from mousev1.scan import TIERS, Scan, checked_image_ids, trial_image_index
+from mousev1.scan import Scan, trial_image_index
+from mousev1.scan_checks import TIERS, Array, checked_image_ids
 
 FORMAT = "mousev1 file tree"
 FORMAT_VERSION = 1
@@ -50,8 +51,6 @@ IMAGE_ID_FILES = ("image_id", "colorframeprojector_image_id", "frame_image_id", 
 NO_TIER = ("none", "")
 NEURON_FILES = ("unit_ids", "cell_motor_coordinates", "multi_match_id", "animal_ids")
 UNITS_PER_BLOCK = 256
-
-Array = NDArray[Any]
 
 
 def read_file_tree(

@@ -1,0 +1,209 @@
+"""Checks at the door of a ``Scan``: each returns the array in the type it is kept in, or says what is wrong.
+
+An array that already has that type is returned as it is, not copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mousev1.errors import listing
+
+TIERS = ("train", "validation", "test")
+Array = NDArray[Any]
+
+
+def checked_images(images: ArrayLike) -> Array:
+    """(I, C, H, W) as uint8 or float32; ``ValueError`` unless all gray values are finite."""
+    array = np.asarray(images)
+    if array.dtype.kind not in "uif":
+        raise TypeError(f"images: expected uint8 or float gray values, got {array.dtype}")
+    if array.ndim == 3:
+        array = array[:, None]
+    if array.ndim != 4 or 0 in array.shape:
+        raise ValueError(
+            f"images: expected at least one image as (I, C, H, W) or (I, H, W), got {np.shape(images)}"
+        )
+    array = _as_float32("images", array) if array.dtype != np.uint8 else array
+    if array.dtype == np.float32 and not np.isfinite(_extremes(array)).all():
+        bad = np.flatnonzero(~np.isfinite(array).all(axis=(1, 2, 3)))
+        raise ValueError(
+            f"images: expected finite gray values, got NaN or infinity in {len(bad)} of {len(array)} images, "
+            f"the first at index {bad[0]}; drop or repair them"
+        )
+    return array
+
+
+def checked_responses(responses: ArrayLike) -> NDArray[np.float32]:
+    """(T, U) as float32, without a copy if it was; ``ValueError`` unless finite and at least 0."""
+    array = np.asarray(responses)
+    if array.dtype.kind not in "uif":
+        raise TypeError(f"responses: expected numbers, got {array.dtype}")
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(
+            f"responses: expected at least one trial and one neuron as (T, U), got {array.shape}"
+        )
+    array = _as_float32("responses", array)
+    low, high = _extremes(array)
+    # NaN fails both comparisons, so that one pass without temporaries clears sound data.
+    if low >= 0 and high < np.inf:
+        return array
+    for what, remedy, test in (
+        ("NaN", "drop those trials or neurons", np.isnan),
+        ("infinite", "drop those trials or neurons", np.isinf),
+        ("negative", "deconvolve, or clip at 0 if they are noise around 0", lambda row: row < 0),
+    ):
+        per_trial = np.array([np.count_nonzero(test(row)) for row in array])
+        if per_trial.any():
+            trial = int(np.flatnonzero(per_trial)[0])
+            unit = int(np.flatnonzero(test(array[trial]))[0])
+            raise ValueError(
+                f"responses: expected finite numbers of at least 0, got {per_trial.sum():,} {what} values in "
+                f"{np.count_nonzero(per_trial):,} of {len(array):,} trials, the first in trial {trial}, "
+                f"neuron {unit}; {remedy}"
+            )
+    raise AssertionError("extremes and elements disagree")
+
+
+def checked_image_ids(image_ids: ArrayLike) -> Array:
+    """(N,) as int64 or strings; ``ValueError`` or ``TypeError`` for anything else."""
+    array = np.asarray(image_ids)
+    if (
+        array.dtype.kind in "OS"
+        and array.size
+        and all(isinstance(value, str | bytes) for value in array.flat)
+    ):
+        array = array.astype(str)
+    if array.ndim != 1:
+        raise ValueError(f"image_ids: expected one id per image as (N,), got {array.shape}")
+    return array if array.dtype.kind == "U" else whole_numbers("image_ids", array)
+
+
+def checked_positions(positions: ArrayLike, n_units: int) -> NDArray[np.float32]:
+    """(U, 2) or (U, 3) as float32; ``ValueError`` unless finite and one row per neuron."""
+    array = np.asarray(positions)
+    if array.dtype.kind not in "uif":
+        raise TypeError(f"positions: expected numbers in micrometres, got {array.dtype}")
+    if array.ndim != 2 or array.shape[1] not in (2, 3):
+        raise ValueError(f"positions: expected (U, 2) or (U, 3), got {array.shape}")
+    if len(array) != n_units:
+        raise ValueError(
+            f"positions: expected {n_units} rows, one per neuron (column of 'responses'), got {len(array)} "
+            f"({'fewer' if len(array) < n_units else 'more'}); select the same neurons in both"
+        )
+    array = _as_float32("positions", array)
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"positions: expected finite numbers, got NaN or infinity for {len(bad)} of {n_units} neurons, "
+            f"the first at index {bad[0]}; drop those neurons, or pass None if positions are unknown"
+        )
+    return array
+
+
+def check_trial_image(trial_image: NDArray[np.int64], n_images: int) -> None:
+    """``ValueError`` unless every trial (T,) points at one of the images."""
+    bad = np.flatnonzero((trial_image < 0) | (trial_image >= n_images))
+    if len(bad):
+        raise ValueError(
+            f"trial_image: expected indices from 0 to {n_images - 1} into 'images', got {len(bad)} others, the "
+            f"first {trial_image[bad[0]]} in trial {bad[0]}; responses without their image cannot be used"
+        )
+
+
+def checked_tiers(tiers: ArrayLike) -> NDArray[np.str_]:
+    """(T,) tier names as strings; ``ValueError`` for unknown ones."""
+    array = np.asarray(tiers)
+    if array.dtype.kind in "OS" and all(isinstance(value, str | bytes) for value in array.flat):
+        array = array.astype(str)
+    if array.dtype.kind != "U" or array.ndim != 1:
+        raise TypeError(f"tiers: expected a list of names as (T,), got {array.dtype} {array.shape}")
+    unknown = sorted(set(np.unique(array).tolist()) - set(TIERS))
+    if unknown:
+        raise ValueError(
+            f"tiers: expected {listing(TIERS)}, got also {listing(unknown)}; rename or drop those trials"
+        )
+    return array
+
+
+def checked_neuron_meta(meta: Mapping[str, ArrayLike], n_units: int) -> dict[str, Array]:
+    """Arrays of U rows by name, sorted by name."""
+    if not isinstance(meta, Mapping):
+        raise TypeError(f"neuron_meta: expected a dict of arrays, got {type(meta).__name__}")
+    checked = {}
+    for name in sorted(meta):
+        array = np.asarray(meta[name])
+        array = array.astype(str) if array.dtype.kind == "S" else array
+        if not isinstance(name, str) or not name or set(name) & set("/\\\0") or name.startswith("."):
+            raise ValueError(f"neuron_meta: expected names that can be file names, got {name!r}")
+        if array.dtype.kind not in "biufU":
+            raise TypeError(f"neuron_meta[{name!r}]: expected numbers or strings, got {array.dtype}")
+        if array.ndim < 1 or len(array) != n_units:
+            raise ValueError(
+                f"neuron_meta[{name!r}]: expected {n_units} rows, one per neuron, got {array.shape}"
+            )
+        checked[name] = array
+    return checked
+
+
+def unit_rows(index: Array, n_units: int) -> NDArray[np.int64]:
+    """Rows of the neurons that an index or a (U,) mask selects."""
+    if index.dtype == bool:
+        if index.shape != (n_units,):
+            raise ValueError(f"index: expected a mask of {n_units} neurons, got {index.shape}")
+        index = np.flatnonzero(index)
+    if index.ndim != 1 or not index.size or index.dtype.kind not in "iu":
+        raise ValueError(
+            f"index: expected positions of at least one neuron as whole numbers, or a mask with at least one "
+            f"True, got {index.dtype} {index.shape}"
+        )
+    bad = index[(index < -n_units) | (index >= n_units)]
+    if len(bad):
+        raise ValueError(f"index: expected positions from 0 to {n_units - 1}, got {bad[0]}")
+    return np.where(index < 0, index + n_units, index).astype(np.int64)
+
+
+def whole_numbers(name: str, values: ArrayLike) -> NDArray[np.int64]:
+    """Whole numbers as int64; floats are refused even where they are whole."""
+    array = np.asarray(values)
+    if array.dtype.kind == "f" and array.size and (array == np.rint(array)).all():
+        raise TypeError(f"{name}: expected whole numbers, got {array.dtype}; pass {name}.astype(int)")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected whole numbers, got {array.dtype}")
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name}: expected numbers below 2^63, got {array.max()}")
+    return array.astype(np.int64, copy=False)
+
+
+def _as_float32(name: str, array: Array) -> NDArray[np.float32]:
+    if array.dtype.kind in "iu" and max(abs(int(array.min())), abs(int(array.max()))) > 2**24:
+        raise ValueError(f"{name}: expected numbers that float32 holds exactly, got up to {array.max()}")
+    with np.errstate(over="ignore"):  # becomes infinite, which the caller reports
+        return array.astype(np.float32, copy=False)
+
+
+def _extremes(array: Array) -> tuple[float, float]:
+    with np.errstate(invalid="ignore"):
+        return float(array.min()), float(array.max())
+
+
+def expect_length(name: str, array: Array, length: int, meaning: str) -> None:
+    """``ValueError`` unless an array is (length,)."""
+    if array.shape != (length,):
+        raise ValueError(
+            f"{name}: expected ({length},), {meaning}, got {array.shape}; make the lengths agree"
+        )
+
+
+def expect_unique(name: str, array: Array, remedy: str) -> None:
+    """``ValueError`` listing the values that come more than once."""
+    values, counts = np.unique(array, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(
+            f"{name}: expected every id once, got {np.count_nonzero(counts > 1)} of them more than once: "
+            f"{listing(values[counts > 1])}; {remedy}"
+        )
