@@ -30,6 +30,8 @@ from mousev1.scan_checks import (
     whole_numbers,
 )
 
+__all__ = ["TIERS", "Scan", "Trials", "checked_positions", "checked_responses", "trial_image_index"]
+
 
 @dataclass(frozen=True, eq=False)
 class Trials:
@@ -149,24 +151,22 @@ class Scan:
         """Number of neurons, U."""
         return int(self.responses.shape[1])
 
+    @property
     def tier_sizes(self) -> dict[str, int]:
         """Number of trials in each tier that has any, in the order train, validation, test."""
         sizes = {tier: int(np.count_nonzero(self.tiers == tier)) for tier in TIERS}
         return {tier: size for tier, size in sizes.items() if size}
 
     def trials(self, tier: str) -> Trials:
-        """Images, responses and image ids of every trial of a tier.
+        """Images, responses and image ids of every trial of a tier; no trials if the scan has none there.
 
         One copy of the tier is made, and none where its trials are stored side by side.
 
         Raises:
-            ValueError: no trial is in that tier.
+            ValueError: not the name of a tier.
         """
-        sizes = self.tier_sizes()
-        if tier not in sizes:
-            raise ValueError(
-                f"tier: expected one that scan '{self.name}' has ({listing(sizes)}), got {tier!r}"
-            )
+        if tier not in TIERS:
+            raise ValueError(f"tier: expected one of {listing(TIERS)}, got {tier!r}")
         rows = _slice_if_contiguous(np.flatnonzero(self.tiers == tier))
         shown = self.trial_image[rows]
         return Trials(
@@ -220,7 +220,7 @@ class Scan:
             f"{self.images.shape[1]} x {height} x {width} ({self.images.dtype})",
             f"  {'tier':<12}{'images':>8}{'trials':>8}  repeats",
         ]
-        for tier, size in self.tier_sizes().items():
+        for tier, size in self.tier_sizes.items():
             _, repeats = np.unique(self.trial_image[self.tiers == tier], return_counts=True)
             low, high = repeats.min(), repeats.max()
             span = f"{low}" if low == high else f"{low} to {high}"
@@ -234,7 +234,7 @@ class Scan:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        tiers = ", ".join(f"{tier} {size:,}" for tier, size in self.tier_sizes().items())
+        tiers = ", ".join(f"{tier} {size:,}" for tier, size in self.tier_sizes.items())
         return (
             f"Scan({self.name!r}: {self.n_units:,} neurons, {self.n_images:,} images, "
             f"{self.n_trials:,} trials ({tiers}))"
