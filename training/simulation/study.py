@@ -1,0 +1,146 @@
+"""A folder of simulated scans: written one by one, each whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import PIL
+import torch
+from numpy.lib import format as npy
+
+import mousev1
+from training.simulation.config import FILE_SUFFIXES, SimulationConfig
+from training.simulation.scans import Truth, simulate_scan, summarise
+
+MANIFEST = "manifest.json"
+MANIFEST_VERSION = 1
+
+
+def simulate_study(
+    config: SimulationConfig, out: str | Path, *, report: Callable[[str], None] = print
+) -> Path:
+    """Simulate every scan of a config that the folder does not have yet.
+
+    Writes ``<scan>.h5`` (or the config's file format), ``<scan>.truth.npz`` and, after each scan,
+    ``manifest.json`` with the config, versions, and the size and SHA-256 of every file. Stopped at any
+    instant and started again, it finishes with the bytes of an undisturbed run.
+
+    Args:
+        config: what to simulate.
+        out: the folder; made if missing.
+        report: called with one line of text per scan.
+
+    Returns:
+        The path of the manifest.
+
+    Raises:
+        FileExistsError: the folder holds scans of another config.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    manifest = _open_manifest(out, config)
+    for turn, name in enumerate(config.scans, start=1):
+        done = manifest["scans"].get(name)
+        prefix = f"[{turn}/{len(config.scans)}] {name}: "
+        if done and all(_is_intact(out / file, sha256) for file, sha256 in done["sha256"].items()):
+            report(f"{prefix}already there")
+            continue
+        start = time.perf_counter()
+        scan, truth = simulate_scan(name, config)
+        files = [out / f"{name}{FILE_SUFFIXES[config.file_format]}", out / f"{name}.truth.npz"]
+        partial = out / ".partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        scan.write(partial / files[0].name)
+        write_truth(truth, partial / files[1].name)
+        for file in files:
+            if file.is_dir():
+                shutil.rmtree(file)
+            os.replace(partial / file.name, file)
+        partial.rmdir()
+        summary = summarise(scan, truth)
+        manifest["scans"][name] = {
+            "units": scan.n_units,
+            "images": scan.n_images,
+            "trials": scan.n_trials,
+            "sha256": {file.name: content_sha256(file) for file in files},
+            **{key: round(value, 4) for key, value in summary.items()},
+        }
+        _write_manifest(out, manifest)
+        report(
+            f"{prefix}{scan.n_units:,} neurons, {scan.n_images:,} images, {scan.n_trials:,} trials, "
+            f"oracle {summary['oracle']:.3f}, {time.perf_counter() - start:.1f} s, wrote {files[0]}"
+        )
+    return out / MANIFEST
+
+
+def write_truth(truth: Truth, path: Path) -> None:
+    """Write ``<scan>.truth.npz``; unlike ``numpy.savez``, the same truth gives the same bytes."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, values in truth.to_arrays().items():
+            info = zipfile.ZipInfo(f"{name}.npy")
+            with archive.open(info, "w", force_zip64=True) as member:
+                npy.write_array(member, np.ascontiguousarray(values), allow_pickle=False)
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files in a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        if path.is_dir():
+            digest.update(f"{file.relative_to(path).as_posix()}\n".encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _is_intact(path: Path, sha256: str) -> bool:
+    return path.exists() and content_sha256(path) == sha256
+
+
+def _open_manifest(out: Path, config: SimulationConfig) -> dict[str, Any]:
+    """The manifest of the folder, new if there is none."""
+    path = out / MANIFEST
+    fresh: dict[str, Any] = {
+        "format": "mousev1 simulation",
+        "format_version": MANIFEST_VERSION,
+        "command": "python -m training.simulation CONFIG.toml --out DIR",
+        "config_sha256": config.content_hash(),
+        "seed": config.seed,
+        "config": config.to_dict(),
+        "versions": {
+            "python": platform.python_version(),
+            "mousev1": mousev1.__version__,
+            "numpy": np.__version__,
+            "torch": torch.__version__,
+            "pillow": PIL.__version__,
+            "h5py": h5py.__version__,
+        },
+        "scans": {},
+    }
+    if not path.exists():
+        return fresh
+    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if manifest.get("config_sha256") != fresh["config_sha256"]:
+        raise FileExistsError(
+            f"out: {out} holds scans of another config (see {path}); give another folder, or remove this one"
+        )
+    return {**fresh, "scans": manifest["scans"]}
+
+
+def _write_manifest(out: Path, manifest: dict[str, Any]) -> None:
+    partial = out / f".{MANIFEST}.partial"
+    partial.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, out / MANIFEST)

@@ -1,0 +1,150 @@
+"""What each neuron prefers, asked of the whole generating model with gratings.
+
+A Gabor's own orientation and frequency are not quite what the neuron prefers: filters are blind to
+uniform light, cut off by the frame, and divided by a pool with a taste of its own. So truth is measured
+as an experimenter would, without noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.simulation.neurons import Population
+from training.simulation.response import Responder, gratings
+
+Array = NDArray[np.float64]
+
+CONTRAST = 0.5
+"""Michelson contrast of all gratings here; its RMS is near that of the natural images."""
+
+ORIENTATIONS = 16
+FREQUENCIES_CPD = np.geomspace(0.01, 0.24, 10)
+PHASES = 8
+DISK_SIDE = 57
+DISK_RADII_DEG = np.geomspace(3.0, 50.0, 9)
+DISK_ORIENTATIONS = 8
+DISK_PHASES = 4
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Preferences of U neurons, (U,) each, NaN for silent ones.
+
+    Attributes:
+        orientation_deg: of the stripes, 0 to 180, 0 horizontal, counter-clockwise on screen.
+        frequency_cpd: cycles per degree.
+        f1_f0: phase modulation at the preferred grating, first harmonic over mean; simple above 1.
+        size_deg: diameter of the preferred disk of the preferred grating.
+        suppression: 1 - response to the largest disk over that to the preferred one.
+        orientation_selectivity: 1 - circular variance at the preferred frequency.
+    """
+
+    orientation_deg: Array
+    frequency_cpd: Array
+    f1_f0: Array
+    size_deg: Array
+    suppression: Array
+    orientation_selectivity: Array
+
+
+def measure_tuning(population: Population, *, height: int, width: int, surround_ratio: float) -> Tuning:
+    """Tuning of the noise-free model.
+
+    Orientation and frequency: full-field gratings on the frame, response averaged over phases less the
+    response to gray, at the peak of a grid (refined by a parabola through the peak and its neighbours).
+    Size and suppression: disks centred on the neuron, on a screen larger than the frame.
+    """
+    shape = (ORIENTATIONS, len(FREQUENCIES_CPD), PHASES)
+    orientation, frequency, phase = (
+        grid.ravel()
+        for grid in np.meshgrid(
+            np.pi * np.arange(ORIENTATIONS) / ORIENTATIONS,
+            FREQUENCIES_CPD,
+            2 * np.pi * np.arange(PHASES) / PHASES,
+            indexing="ij",
+        )
+    )
+    responder = Responder(population, height=height, width=width, surround_ratio=surround_ratio)
+    images = gratings(orientation, frequency, phase, contrast=CONTRAST, height=height, width=width)
+    evoked = responder.rates(images).reshape(*shape, -1) - population.baseline
+    units = np.arange(len(population))
+    mean = evoked.mean(axis=2)
+    best = mean.reshape(-1, len(population)).argmax(axis=0)
+    best_orientation, best_frequency = np.unravel_index(best, shape[:2])
+    around = mean[:, best_frequency, units]
+    along = mean[best_orientation, :, units].T
+    step = np.pi / ORIENTATIONS
+    angle = step * (best_orientation + _peak_offset(around, best_orientation, circular=True))
+    log_frequency = np.log(FREQUENCIES_CPD)
+    octave = log_frequency[1] - log_frequency[0]
+    preferred = np.exp(
+        log_frequency[best_frequency] + octave * _peak_offset(along, best_frequency, circular=False)
+    )
+    cycle = evoked[best_orientation, best_frequency, :, units].T
+    wave = np.exp(2j * np.pi * np.arange(PHASES) / PHASES)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        f1_f0 = 2 * np.abs((cycle * wave).mean(axis=0)) / cycle.mean(axis=0)
+        vector = (around * np.exp(2j * step * np.arange(ORIENTATIONS))[:, None]).sum(axis=0)
+        selectivity = np.abs(vector) / around.sum(axis=0)
+    size, suppression = _measure_size(population, angle, preferred, surround_ratio)
+    silent = population.silent
+    return Tuning(
+        *(
+            np.where(silent, np.nan, values)
+            for values in (np.rad2deg(angle) % 180.0, preferred, f1_f0, size, suppression, selectivity)
+        )
+    )
+
+
+def _measure_size(
+    population: Population, orientation: Array, frequency: Array, surround_ratio: float
+) -> tuple[Array, Array]:
+    """(U,) preferred diameter in degrees and suppression index, each neuron with the nearest grating."""
+    middle = (DISK_SIDE - 1) / 2
+    centred = population.moved_to(middle, middle)
+    turns = np.rint(orientation / np.pi * DISK_ORIENTATIONS).astype(int) % DISK_ORIENTATIONS
+    scales = FREQUENCIES_CPD[::2]
+    nearest = np.abs(np.log(frequency)[:, None] - np.log(scales)).argmin(axis=1)
+    curve = np.empty((len(DISK_RADII_DEG), len(population)))
+    phases = 2 * np.pi * np.arange(DISK_PHASES) / DISK_PHASES
+    radius, phase = (grid.ravel() for grid in np.meshgrid(DISK_RADII_DEG, phases, indexing="ij"))
+    for turn in range(DISK_ORIENTATIONS):
+        for scale, cycles in enumerate(scales):
+            mine = np.flatnonzero((turns == turn) & (nearest == scale))
+            if not len(mine):
+                continue
+            responder = Responder(
+                centred.select(mine), height=DISK_SIDE, width=DISK_SIDE, surround_ratio=surround_ratio
+            )
+            images = gratings(
+                np.full(len(radius), np.pi * turn / DISK_ORIENTATIONS),
+                np.full(len(radius), cycles),
+                phase,
+                contrast=CONTRAST,
+                height=DISK_SIDE,
+                width=DISK_SIDE,
+                radius_deg=radius,
+            )
+            rates = responder.rates(images).reshape(len(DISK_RADII_DEG), DISK_PHASES, -1)
+            curve[:, mine] = rates.mean(axis=1) - population.baseline[mine]
+    best = curve.argmax(axis=0)
+    step = np.log(DISK_RADII_DEG[1] / DISK_RADII_DEG[0])
+    size = 2 * DISK_RADII_DEG[best] * np.exp(step * _peak_offset(curve, best, circular=False))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        suppression = 1.0 - curve[-1] / curve.max(axis=0)
+    return size, suppression
+
+
+def _peak_offset(curve: Array, peak: NDArray[np.intp], *, circular: bool) -> Array:
+    """(U,) where between the samples of curve (K, U) the parabola through the peak has its top, -0.5 to 0.5."""
+    units = np.arange(curve.shape[1])
+    last = len(curve) - 1
+    before = (peak - 1) % len(curve) if circular else np.maximum(peak - 1, 0)
+    after = (peak + 1) % len(curve) if circular else np.minimum(peak + 1, last)
+    left, top, right = curve[before, units], curve[peak, units], curve[after, units]
+    bend = left - 2 * top + right
+    inside = (bend < 0) & (circular | ((peak > 0) & (peak < last)))
+    return np.where(inside, 0.5 * (left - right) / np.where(inside, bend, -1.0), 0.0)
