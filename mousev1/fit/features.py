@@ -1,0 +1,234 @@
+"""Core features, computed once and stored the way that fits read them.
+
+A fit reads, for one place of the feature map, the features of all images; a core writes, for a few
+images, the features of all places. The store turns one into the other: it is position-major,
+(H*W, N, C), so that a place is one contiguous (N, C) block and a bilinear sample four of them.
+
+Values are standardised per channel and kept in half precision, in memory and on disk alike, so
+that a fit gives the same numbers wherever its features live. Rounding is 2^-11 of a value, a
+hundred times below the scatter of any fitted weight.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mousev1.core import Core
+from mousev1.fused import FusedCore, fuse
+
+IMAGES_FOR_STANDARDISATION = 256
+IMAGES_PER_WRITE = 256
+BYTES = 2  # of a float16
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """What was subtracted from and divided out of each channel.
+
+    Attributes:
+        mean: (C,) float64.
+        std: (C,) float64, positive; 1 for a channel that never changes.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def to_raw(self, weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (U, C) and bias (U,) on standardised features, for raw features instead."""
+        raw = weights.double() / self.std
+        return raw, bias.double() - raw @ self.mean
+
+    def from_raw(self, weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of ``to_raw``."""
+        raw = weights.double()
+        return raw * self.std, bias.double() + raw @ self.mean
+
+
+class FeatureStore:
+    """Position-major standardised features, (H*W, N, C) float16, in memory or in a temporary file.
+
+    Use as a context manager, or call ``close``, so that the file goes away.
+
+    Args:
+        shape: (C, H, W) of the features of one image.
+        images: number of images N.
+        standardisation: see ``Standardisation``.
+        directory: where to put the file; ``None`` keeps the features in memory.
+
+    Attributes:
+        height, width, channels, images: sizes.
+        standardisation: as given.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        images: int,
+        standardisation: Standardisation,
+        *,
+        directory: Path | None = None,
+    ) -> None:
+        self.channels, self.height, self.width = shape
+        self.images = images
+        self.standardisation = standardisation
+        self._memory: Tensor | None = None
+        self._file: FileIO | None = None
+        if directory is None:
+            self._memory = torch.empty(self.positions, images, self.channels, dtype=torch.float16)
+        else:
+            # Read and written explicitly: pages of a memory map would count as the process's own.
+            self._file = cast(FileIO, tempfile.TemporaryFile(dir=directory, buffering=0))
+
+    @property
+    def positions(self) -> int:
+        """Number of places of the map, H * W."""
+        return self.height * self.width
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the features are in a file."""
+        return self._memory is None
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all features."""
+        return self.positions * self.images * self.channels * BYTES
+
+    def write(self, start: int, features: Tensor) -> None:
+        """Take in the raw features (n, C, H, W) of images ``start`` to ``start + n``."""
+        n = features.shape[0]
+        mean = self.standardisation.mean.to(features)[:, None, None]
+        std = self.standardisation.std.to(features)[:, None, None]
+        # Half precision ends at 65504; a standardised feature beyond that is an outlier anyway.
+        half = features.sub(mean).div_(std).clamp_(-65504.0, 65504.0).half()
+        by_position = half.flatten(2).permute(2, 0, 1)
+        if self._memory is not None:
+            self._memory[:, start : start + n] = by_position
+            return
+        assert self._file is not None
+        rows = by_position.contiguous().cpu().numpy()
+        for position in range(self.positions):
+            self._file.seek((position * self.images + start) * self.channels * BYTES)
+            _write_all(self._file, memoryview(rows[position]).cast("B"))
+
+    def block(self, position: int) -> Tensor:
+        """Features of all images at one place (row * W + column), (N, C) float16. Do not modify."""
+        if self._memory is not None:
+            return self._memory[position]
+        assert self._file is not None
+        size = self.images * self.channels * BYTES
+        buffer = bytearray(size)
+        self._file.seek(position * size)
+        _read_all(self._file, memoryview(buffer))
+        return torch.frombuffer(buffer, dtype=torch.float16).view(self.images, self.channels)
+
+    def blocks(self, positions: list[int]) -> Tensor:
+        """Features at several places, (len(positions), N, C) float32."""
+        out = torch.empty(len(positions), self.images, self.channels)
+        for row, position in enumerate(positions):
+            out[row] = self.block(position)
+        return out
+
+    def close(self) -> None:
+        """Free the memory or the file."""
+        self._memory = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> FeatureStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def store_bytes(core: Core | FusedCore, images: int, height: int, width: int) -> int:
+    """Bytes that the features of ``images`` pictures of (height, width) will take in a store."""
+    return math.prod(core.config.feature_shape(height, width)) * images * BYTES
+
+
+@torch.no_grad()
+def compute_features(
+    core: Core,
+    images: Tensor,
+    *,
+    device: torch.device | str = "cpu",
+    order: Tensor | None = None,
+    directory: Path | None = None,
+    progress: bool = False,
+) -> FeatureStore:
+    """Run the core once over all images.
+
+    Args:
+        core: frozen core.
+        images: (N, C_in, H, W), gray values in the core's ``value_range``, any real type.
+        device: where the core runs; the store is in main memory or on disk.
+        order: (N,) permutation: image ``order[i]`` becomes row i of the store. As given by default.
+        directory: keep the features in a temporary file there instead of in memory.
+        progress: show a progress bar.
+    """
+    n = len(images)
+    if n == 0:
+        raise ValueError("images: expected at least one, got none")
+    if order is None:
+        order = torch.arange(n)
+    module: nn.Module = fuse(core).to(device)
+
+    def run(index: Tensor) -> Tensor:
+        out: Tensor = module(images[index].to(device))
+        return out
+
+    spread = torch.linspace(0, n - 1, min(n, IMAGES_FOR_STANDARDISATION)).round().long().unique()
+    standardisation = _measure(run, spread)
+    shape = core.config.feature_shape(images.shape[2], images.shape[3])
+    store = FeatureStore(shape, n, standardisation, directory=directory)
+    try:
+        steps = range(0, n, IMAGES_PER_WRITE)
+        for start in tqdm(steps, desc="features", unit_scale=IMAGES_PER_WRITE, disable=not progress):
+            features = run(order[start : start + IMAGES_PER_WRITE])
+            if not torch.isfinite(features).all():
+                raise ValueError(
+                    "images: the core's features are not finite; check the images for NaN or values far "
+                    f"outside {core.config.input.value_range}"
+                )
+            store.write(start, features.cpu())
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _measure(run: Callable[[Tensor], Tensor], index: Tensor) -> Standardisation:
+    """Mean and standard deviation of each channel over some images and all places."""
+    features = run(index).double().cpu()
+    mean = features.mean(dim=(0, 2, 3))
+    std = (features - mean[:, None, None]).square().mean(dim=(0, 2, 3)).sqrt()
+    constant = std <= 1e-6 * mean.abs().clamp_min(1e-6)
+    return Standardisation(mean=mean, std=torch.where(constant, torch.ones_like(std), std))
+
+
+def _write_all(file: FileIO, view: memoryview) -> None:
+    while view:
+        view = view[file.write(view) :]
+
+
+def _read_all(file: FileIO, view: memoryview) -> None:
+    while view:
+        done = file.readinto(view)
+        if not done:
+            raise OSError("the temporary feature file ended early; is the disk full?")
+        view = view[done:]
