@@ -228,8 +228,8 @@ def _read_image(
 
 
 def _refuse_withheld(tree: Tree, responses: NDArray[np.float32], names: NDArray[np.str_]) -> None:
-    """A tier without one positive response, in a scan that has some, is a tier without its data."""
-    alive = np.array([(row > 0).any() for row in responses])
+    """A tier of nothing but zeros or NaN, in a scan that has responses, is a tier without its data."""
+    alive = np.array([np.any((row != 0) & ~np.isnan(row)) for row in responses])
     withheld = [str(tier) for tier in np.unique(names) if not alive[names == tier].any()]
     if withheld and alive.any():
         example = ", ".join(f"{tier!r}: None" for tier in withheld)
