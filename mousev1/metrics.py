@@ -28,6 +28,10 @@ Float = NDArray[np.float64]
 # float32 responses that truly vary do so by more than 1e-11 of their mean.
 CONSTANT_BELOW = 1e-13
 
+# A unit with less explainable variance than this has a FEVE ruled by noise, down to minus thousands;
+# the mean leaves it out (the threshold of Cadena et al. 2019, PLoS Comput Biol).
+FEVE_NEEDS_FEV = 0.15
+
 # Units are worked on in blocks, so that temporary float64 copies stay near 32 MB each.
 BLOCK_ELEMENTS = 4_000_000
 
@@ -267,21 +271,23 @@ class ScoreTable:
         return columns[column]
 
     def summary(self) -> str:
-        """Mean of every score over the units where it is defined, with the number of the others."""
-        names = {
-            "single_trial_correlation": "single-trial correlation",
-            "correlation_to_average": "correlation to average",
-            "oracle_correlation": "oracle correlation",
-            "fev": "FEV (explainable variance)",
-            "feve": "FEVE (of that, explained)",
+        """Mean of every score over the units where it is defined, with the number of the others.
+
+        FEVE is averaged over units with a FEV above 0.15, because it means nothing below.
+        """
+        columns = {
+            "single-trial correlation": self.single_trial_correlation,
+            "correlation to average": self.correlation_to_average,
+            "oracle correlation": self.oracle_correlation,
+            "FEV": self.fev,
+            f"FEVE where FEV > {FEVE_NEEDS_FEV}": np.where(self.fev > FEVE_NEEDS_FEV, self.feve, np.nan),
         }
-        lines = [f"{len(self)} units"]
-        for column, label in names.items():
-            values = self[column]
+        lines = [f"{len(self)} units, means over units"]
+        for label, values in columns.items():
             defined = np.isfinite(values)
             lines.append(_score_line(label, _mean(values[defined]), int((~defined).sum())))
         fit = self._oracle_fit()
-        lines.append(_score_line("fraction oracle", fit.slope, fit.n_undefined))
+        lines.append(_score_line("fraction oracle (slope)", fit.slope, fit.n_undefined))
         if len(self) and not np.isfinite(self.oracle_correlation).any():
             lines.append("  no score that needs repeats: no image was repeated, or no response varies")
         return "\n".join(lines)
@@ -470,5 +476,5 @@ def _number(value: float) -> str:
 
 
 def _score_line(label: str, value: float, undefined: int) -> str:
-    note = f"   ({undefined} undefined)" if undefined else ""
+    note = f"   ({undefined} unit{'s' * (undefined > 1)} left out)" if undefined else ""
     return f"  {label:<27}{_number(value):>7}{note}"

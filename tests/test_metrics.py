@@ -222,9 +222,29 @@ def test_summary_averages_defined_units_and_counts_the_others():
     line = next(line for line in table.summary().splitlines() if "single-trial" in line)
     expected = np.mean(np.delete(table.single_trial_correlation, 4))
     assert f"{expected:.3f}" in line
-    assert "(1 undefined)" in line
+    assert "(1 unit left out)" in line
     assert len(table) == 6
     assert "-" in str(table).splitlines()[5].split()
+
+
+def test_the_mean_feve_leaves_out_units_without_explainable_variance():
+    table = metrics.ScoreTable(
+        unit_ids=np.arange(4),
+        single_trial_correlation=np.full(4, 0.5),
+        correlation_to_average=np.full(4, 0.5),
+        oracle_correlation=np.full(4, 0.5),
+        fev=np.array([0.4, 0.001, 0.2, np.nan]),
+        feve=np.array([0.8, -5000.0, 0.6, np.nan]),
+    )
+    line = next(line for line in table.summary().splitlines() if "FEVE" in line)
+    assert line.split()[-5:] == ["0.700", "(2", "units", "left", "out)"]
+    assert table.feve[1] == -5000.0
+
+
+def test_a_table_of_uneven_columns_is_refused():
+    scores = np.zeros(3)
+    with pytest.raises(ValueError, match=r"fev: expected \(3,\), one per unit, got \(2,\)"):
+        metrics.ScoreTable(np.arange(3), scores, scores, scores, scores[:2], scores)
 
 
 def test_table_columns_by_name():

@@ -1,1 +1,1 @@
-"""Entry points that read from top to bottom. Imports mousev1, never the reverse."""
+"""Entry points that read from top to bottom; they import mousev1, never the reverse."""

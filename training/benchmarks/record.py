@@ -24,11 +24,16 @@ def now() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """CPU model, number of CPUs and threads in use, operating system."""
+    """CPU model, number of CPUs and threads in use, operating system, and how busy it all is.
+
+    A load well above the benchmark's own threads means that others worked at the same time, and that
+    the times say little.
+    """
     return {
         "cpu": _cpu_model(),
         "cpus": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
+        "load_1_minute": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": platform.platform(terse=True),
     }
 

@@ -14,9 +14,9 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,7 @@ class Task:
     train_rows: Array
     true_rates: tuple[Array, Array, Array] | None
     seed: int
-    core_mode: str
+    core_mode: Literal["eval", "train"]
     max_epochs: int
 
 
@@ -67,17 +67,17 @@ class Fitted:
 def run_peer(task: Task) -> Fitted:
     """The published recipe with the authors' library."""
     train, validation = task.scan.trials("train"), task.scan.trials("validation")
+    settings = PeerSettings(core_mode=task.core_mode, max_epochs=task.max_epochs)
     fit = fit_peer(
         task.core,
         (train.images[task.train_rows], train.responses[task.train_rows]),
         (validation.images, validation.responses),
         task.scan.positions,
-        settings=PeerSettings(
-            core_mode="train" if task.core_mode == "train" else "eval", max_epochs=task.max_epochs
-        ),
+        settings=settings,
         seed=task.seed,
     )
-    return Fitted(fit.predict, {"epochs": [epoch._asdict() for epoch in fit.epochs]})
+    epochs = [epoch._asdict() for epoch in fit.epochs]
+    return Fitted(fit.predict, {"settings": asdict(settings), "epochs": epochs})
 
 
 def run_sgd(task: Task) -> Fitted:
@@ -110,7 +110,7 @@ def _run_mousev1(task: Task, method: str, settings: SGDSettings | None) -> Fitte
         seed=task.seed,
         progress=sys.stderr.isatty(),
     )
-    return Fitted(model.predict, {"fit": model.record.scores})
+    return Fitted(model.predict, {"settings": model.record.settings, "fit": model.record.scores})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
