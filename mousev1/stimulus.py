@@ -219,7 +219,7 @@ def _from_picture(picture: Image.Image, name: str, contract: InputContract) -> T
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
         return _to_tensor(np.array(picture))[None]
-    if picture.has_transparency_data:
+    if "transparency" in picture.info or picture.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         alpha = picture.convert("RGBA").getchannel("A").getextrema()
         if alpha != (255, 255):
             raise ValueError(
