@@ -25,10 +25,14 @@ from torch import Tensor
 
 from mousev1.core import Core, CoreConfig
 from mousev1.errors import listing
+from mousev1.probe import make_probe
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+PROBE_FILE = "probe.safetensors"
+PRIOR_FILE = "prior.safetensors"
+CARD_FILE = "README.md"
 MAX_CONFIG_BYTES = 10_000_000
 
 
@@ -178,13 +182,15 @@ def read_config(folder: str | Path, kind: str) -> dict[str, Any]:
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ValueError(f"{path}: {path.stat().st_size} bytes is too large for a config; refused")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        config = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error}); fetch or save the artifact again") from error
     if not isinstance(config, dict) or "format_version" not in config:
         raise ValueError(f"{path}: no format_version in it, so not a file written by mousev1")
     version = config["format_version"]
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if type(version) is not int or version < 1:
+        raise ValueError(f"{path}: format_version: expected a whole number from 1, got {version!r}")
+    if version > FORMAT_VERSION:
         raise ValueError(
             f"{path}: format version {version} is newer than this mousev1 reads ({FORMAT_VERSION}); "
             "upgrade with `pip install -U mousev1`"
@@ -205,6 +211,10 @@ def read_kind(folder: str | Path) -> str | None:
     return config.get("kind") if isinstance(config, dict) else None
 
 
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON number")
+
+
 def check_keys(path: Path, values: dict[str, Any], *, required: set[str], optional: set[str]) -> None:
     """Refuse missing or unknown keys of a config, listing them sorted."""
     header = {"format_version", "kind", "files"}
@@ -213,6 +223,16 @@ def check_keys(path: Path, values: dict[str, Any], *, required: set[str], option
         parts = [f"missing {listing(missing)}"] if missing else []
         parts += [f"unknown {listing(unknown)}"] if unknown else []
         raise ValueError(f"{path}: keys do not fit this format: {'; '.join(parts)}")
+
+
+def check_files(folder: Path, config: dict[str, Any], *, required: set[str], optional: set[str]) -> None:
+    """Refuse missing or unknown entries in a config's list of files, listing them sorted."""
+    files = set(config["files"])
+    missing, unknown = sorted(required - files), sorted(files - required - optional)
+    if missing or unknown:
+        parts = [f"missing {listing(missing)}"] if missing else []
+        parts += [f"unknown {listing(unknown)}; a newer mousev1 may know more"] if unknown else []
+        raise ValueError(f"{folder / CONFIG_FILE}: 'files' does not fit this format: {'; '.join(parts)}")
 
 
 def read_tensors(folder: str | Path, name: str, config: dict[str, Any]) -> dict[str, Tensor]:
@@ -287,12 +307,24 @@ def build_on_meta(build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
 
 
 def save_core(core: Core, folder: str | Path, *, card: str | None = None, overwrite: bool = False) -> Path:
-    """Write a core as ``config.json`` and ``model.safetensors`` (and its card as ``README.md``)."""
+    """Write a core with its probe, its card and, if it has one, its prior on readouts.
+
+    Args:
+        core: what to save.
+        folder: where to; see ``write_artifact`` for what may be there.
+        card: text of ``README.md``; by default what the core itself tells.
+        overwrite: replace a core that is there.
+    """
+    from mousev1.cards import core_card
+
+    tensors = {WEIGHTS_FILE: core.state_dict(), PROBE_FILE: core.probe or make_probe(core)}
+    if core.readout_prior is not None:
+        tensors[PRIOR_FILE] = core.readout_prior
     artifact = Artifact(
         kind="core",
         config={"name": core.name, "content_hash": core.content_hash(), "core": core.config.to_dict()},
-        tensors={WEIGHTS_FILE: core.state_dict()},
-        texts={} if card is None else {"README.md": card},
+        tensors=tensors,
+        texts={CARD_FILE: core_card(core) if card is None else card},
     )
     return write_artifact(folder, artifact, overwrite=overwrite)
 
@@ -307,12 +339,25 @@ def load_core_folder(folder: str | Path) -> Core:
     folder = Path(folder)
     config = read_config(folder, "core")
     check_keys(folder / CONFIG_FILE, config, required={"name", "content_hash", "core"}, optional=set())
-    return core_from_parts(config, read_tensors(folder, WEIGHTS_FILE, config), source=str(folder))
+    check_files(folder, config, required={WEIGHTS_FILE}, optional={PROBE_FILE, PRIOR_FILE})
+    core = core_from_parts(config, read_tensors(folder, WEIGHTS_FILE, config), source=str(folder))
+    if PROBE_FILE in config["files"]:
+        core.probe = _checked_probe(core, read_tensors(folder, PROBE_FILE, config), folder / PROBE_FILE)
+    if PRIOR_FILE in config["files"]:
+        core.readout_prior = read_tensors(folder, PRIOR_FILE, config)
+        _check_finite(core.readout_prior, folder / PRIOR_FILE)
+    return core
 
 
 def core_from_parts(config: dict[str, Any], tensors: dict[str, Tensor], *, source: str) -> Core:
     """A frozen core from the ``name``, ``core`` and ``content_hash`` of a config and its tensors."""
-    core_config = CoreConfig.from_dict(config["core"])
+    for key, kind in (("name", str), ("content_hash", str), ("core", dict)):
+        if not isinstance(config[key], kind):
+            raise ValueError(f"{source}: '{key}': expected a {kind.__name__}, got {config[key]!r}")
+    try:
+        core_config = CoreConfig.from_dict(config["core"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{source}: no sound core config: {error}") from error
     core = build_on_meta(lambda: Core(core_config, name=config["name"]))
     assert isinstance(core, Core)
     fill(core, tensors, source=source)
@@ -322,3 +367,27 @@ def core_from_parts(config: dict[str, Any], tensors: dict[str, Tensor], *, sourc
             f"expected {config['content_hash']}); fetch or save the artifact again"
         )
     return core.freeze()
+
+
+def _checked_probe(core: Core, probe: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    if set(probe) != {"images", "features"} or probe["images"].ndim != 4:
+        raise ValueError(
+            f"{path}: expected 'images' (N, C_in, H, W) and 'features', got {listing(sorted(probe))}"
+        )
+    count, channels, height, width = probe["images"].shape
+    expected = (count, *core.config.feature_shape(height, width))
+    if channels != core.config.input_channels or probe["features"].shape != expected:
+        raise ValueError(
+            f"{path}: images {tuple(probe['images'].shape)} and features {tuple(probe['features'].shape)} do not "
+            f"fit the core, which makes {expected} of such images"
+        )
+    _check_finite(probe, path)
+    return probe
+
+
+def _check_finite(tensors: dict[str, Tensor], path: Path) -> None:
+    bad = sorted(k for k, v in tensors.items() if not v.is_floating_point() or not bool(v.isfinite().all()))
+    if bad or not tensors:
+        raise ValueError(
+            f"{path}: expected finite floating-point tensors, which {listing(bad) or 'none'} is not"
+        )

@@ -174,6 +174,8 @@ class Core(nn.Module):
         source: where the core can be had again: a registered name, a Hub repository or a folder; None
             if it was made in memory.
         revision: the Hub commit it was loaded from, if any.
+        probe: a few images and their features, with which the core checks itself; see ``mousev1.probe``.
+        readout_prior: what is known of readouts on this core before a fit, by name; None if nothing is.
 
     A new core has random (Xavier normal) weights from torch's generator; ``Core.random`` takes a
     seed. A frozen core stays in evaluation mode whatever ``train()`` is called on, so that neither
@@ -191,6 +193,8 @@ class Core(nn.Module):
         self.name = name
         self.source: str | None = None
         self.revision: str | None = None
+        self.probe: dict[str, Tensor] | None = None
+        self.readout_prior: dict[str, Tensor] | None = None
         self.frozen = False
         hidden = (SeparableLayer(self.config) for _ in range(self.config.layers - 1))
         self.layers = nn.ModuleList([InputLayer(self.config), *hidden])
@@ -215,6 +219,8 @@ class Core(nn.Module):
         """A trainable copy; the core itself stays as it is."""
         twin = copy.deepcopy(self)
         twin.frozen, twin.source, twin.revision = False, None, None
+        # both describe the features, which training changes
+        twin.probe, twin.readout_prior = None, None
         return twin.requires_grad_(True)
 
     def train(self, mode: bool = True) -> Core:

@@ -1,48 +1,399 @@
-"""Cores by name, from a folder or from the Hub, and models shared there."""
+"""Cores by name, from a folder or from the Hub, and cores and models shared there.
+
+A name stands for exact numbers: whatever its source, a core is accepted under a registered name only
+with the content hash in the registry.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
+import shutil
 import tempfile
-import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mousev1.checkpoint import load_core_folder, save_core
+from mousev1.checkpoint import (
+    PRIOR_FILE,
+    PROBE_FILE,
+    WEIGHTS_FILE,
+    load_core_folder,
+    open_safetensors,
+    read_config,
+    save_core,
+)
 from mousev1.core import Core
 from mousev1.errors import listing
-from mousev1.registry import DEFAULT_CORE, RELEASED
+from mousev1.probe import check_probe
+from mousev1.probe import largest_deviation as largest_deviation
+from mousev1.registry import BUNDLED_CORE, DEFAULT_CORE, RELEASED, ReleasedCore, find_released
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
+    from mousev1.metrics import ScoreTable
+    from mousev1.model import ResponseModel
 
 logger = logging.getLogger("mousev1")
 
+ASSETS = Path(__file__).parent / "assets"
+CORE_FILES = (WEIGHTS_FILE, PROBE_FILE, PRIOR_FILE)
+
+_REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
+
+
+class CoreUnavailableError(OSError):
+    """A core that the library knows by name could not be had from anywhere."""
+
 
 def load_core(name: str | Path = DEFAULT_CORE, *, revision: str | None = None, verify: bool = False) -> Core:
-    """A frozen core: by registered name or from a local folder."""
-    released = RELEASED.get(str(name))
-    if released is None:
-        core = load_core_folder(name)
-        core.source = str(name)
-        return core
-    assets = Path(__file__).parent / "assets" / released.name
-    root = os.environ.get("MOUSEV1_CACHE") or Path.home() / ".cache" / "mousev1"
-    folder = Path(root) / f"core-{(released.content_hash or 'none')[:16]}"
-    if released.bundled and assets.is_dir():
-        core = load_core_folder(assets)
-    elif folder.is_dir():
-        core = load_core_folder(folder)
-    elif released.origin is not None:
-        from mousev1.legacy import import_checkpoint
+    """A frozen core: by name, from a local folder, or from the Hub.
 
-        url = os.environ.get(released.origin.variable) or released.origin.url
-        logger.warning("core '%s' is fetched from its authors' own file: %s", name, url)
-        with tempfile.TemporaryDirectory() as temporary:
-            file = Path(temporary) / "origin.pt"
-            file.write_bytes(urllib.request.urlopen(url, timeout=30).read(10_000_000))
-            imported = import_checkpoint(file, sha256=released.origin.sha256)
-        assert isinstance(imported, Core)
-        save_core(imported, folder)
-        core = imported
+    Args:
+        name: a registered name (``"11-S"``, ``"sim-11S"``), a folder written by ``save_core``, or
+            ``"owner/repo"`` on the Hub. A registered name is looked for inside the package, in the local
+            caches, on the Hub and, for 11-S, at its authors' own file, which is converted once and kept
+            in ``cache_folder()``. In each place the content hash has to be the registered one.
+        revision: branch, tag or commit of a Hub repository. Without it the newest commit is taken; the
+            core's ``revision`` then tells which one that was.
+        verify: compute the features stored with the core again and compare.
+
+    Returns:
+        The core, with ``source`` and ``revision`` such that ``load_core(core.source,
+        revision=core.revision)`` gives it again.
+
+    Raises:
+        FileNotFoundError: no such folder, repository or revision.
+        CoreUnavailableError: a registered core that no source could give; says what was tried.
+        PermissionError: a private or gated repository.
+        ConnectionError: the Hub failed; ``TimeoutError`` if it did not answer.
+        ValueError: damaged, foreign or wrong content.
+    """
+    if isinstance(name, str) and name in RELEASED:
+        core = _load_released(RELEASED[name], revision)
+    elif Path(name).is_dir():
+        if revision is not None:
+            raise ValueError(f"revision: a local folder has no revisions, got {revision!r} for {name}")
+        core = load_core_folder(name)
+        core.source = str(Path(name).resolve())
+    elif is_repo_id(name):
+        core = _load_from_hub(str(name), revision)
     else:
-        raise FileNotFoundError(f"core {name!r} cannot be had; known names are {listing(sorted(RELEASED))}")
-    core.source = released.name
+        raise FileNotFoundError(
+            f"core: expected a known name ({listing(sorted(RELEASED))}), an existing folder or 'owner/repo' on "
+            f"the Hub, got {str(name)!r}"
+        )
+    if verify:
+        check_probe(core)
     return core
+
+
+def is_repo_id(name: str | Path) -> bool:
+    """Whether something can only be meant as ``owner/repo`` on the Hub."""
+    return isinstance(name, str) and bool(_REPO_ID.fullmatch(name)) and not name.startswith(".")
+
+
+def cache_folder() -> Path:
+    """Where converted cores are kept: ``MOUSEV1_CACHE``, or mousev1 in ``XDG_CACHE_HOME`` or ~/.cache."""
+    if chosen := os.environ.get("MOUSEV1_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mousev1"
+
+
+# ---------------------------------------------------------------- registered names
+
+
+def _load_released(released: ReleasedCore, revision: str | None) -> Core:
+    """From the first source that has it, with the registered content hash."""
+    tried: list[tuple[str, Exception]] = []
+    for where, load in _sources(released, revision):
+        try:
+            core = load()
+            _check_identity(core, released)
+        except (OSError, ValueError) as error:
+            tried.append((where, error))
+            continue
+        core.name, core.source = released.name, released.name
+        if released.simulated:
+            logger.warning("core '%s' was trained on simulated recordings, not on neurons", core.name)
+        return core
+    reasons = "".join(f"\n  - {where}: {error}" for where, error in tried)
+    raise CoreUnavailableError(
+        f"core '{released.name}' could not be had. Tried:{reasons}\nRemedies: {_remedies(released)}"
+    ) from tried[-1][1]
+
+
+def _sources(released: ReleasedCore, revision: str | None) -> list[tuple[str, Callable[[], Core]]]:
+    """Where to look, in order."""
+    sources: list[tuple[str, Callable[[], Core]]] = []
+    if released.bundled:
+        sources.append(("the package", lambda: load_core_folder(ASSETS / released.name)))
+    if released.origin is not None:
+        sources.append((f"the cache {cache_folder()}", lambda: _load_converted(released)))
+    revision = revision or released.revision
+    repo = released.repository
+    sources += [
+        ("the Hub's cache", lambda: _load_from_hub(repo, revision, local_only=True)),
+        (f"the Hub, {repo}", lambda: _load_from_hub(repo, revision)),
+    ]
+    if released.origin is not None:
+        sources.append(("its authors' file", lambda: _convert_origin(released)))
+    return sources
+
+
+def _check_identity(core: Core, released: ReleasedCore) -> None:
+    if released.content_hash is None:
+        raise ValueError(
+            f"this version of mousev1 knows no content hash of '{released.name}' to compare with, so nothing "
+            f"can be accepted under that name (this one has {core.content_hash()})"
+        )
+    if core.content_hash() != released.content_hash:
+        raise ValueError(
+            f"not '{released.name}': content hash {core.content_hash()}, expected {released.content_hash}"
+        )
+
+
+def _remedies(released: ReleasedCore) -> str:
+    remedies = ["check the connection and try again"]
+    if released.origin is not None:
+        remedies.append(
+            f"fetch {released.origin.url} by hand and set {released.origin.variable}=file:///... to it"
+        )
+    if released.name != BUNDLED_CORE:
+        remedies.append(
+            f"take the bundled core instead, load_core('{BUNDLED_CORE}'), which was trained on simulated "
+            "recordings and is no substitute for results about neurons"
+        )
+    else:
+        remedies.append("install mousev1 from a complete wheel, which holds this core")
+    return "; ".join(remedies) + "."
+
+
+def _converted_folder(released: ReleasedCore) -> Path:
+    return cache_folder() / "cores" / f"{released.name}-{(released.content_hash or 'unknown')[:16]}"
+
+
+def _load_converted(released: ReleasedCore) -> Core:
+    """A core that was converted from its authors' file before; a damaged one is removed."""
+    folder = _converted_folder(released)
+    try:
+        core = load_core_folder(folder)
+        _check_identity(core, released)
+    except ValueError as error:
+        logger.warning("%s was damaged and is made again (%s)", folder, error)
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return core
+
+
+def _convert_origin(released: ReleasedCore) -> Core:
+    """A core from the file that its authors published, converted and kept."""
+    from mousev1.download import fetch_origin
+    from mousev1.legacy import import_checkpoint
+
+    assert released.origin is not None
+    with tempfile.TemporaryDirectory(prefix="mousev1-") as temporary:
+        file = Path(temporary) / "origin"
+        with open(file, "wb") as handle:
+            url = fetch_origin(released.origin, handle)
+        core = import_checkpoint(file, sha256=released.origin.sha256, name=released.name)
+    if not isinstance(core, Core):
+        raise ValueError(f"{url}: expected a core, got a whole model")
+    _check_identity(core, released)
+    # features computed when this library was made, not now: else a broken torch would confirm itself
+    core.probe = open_safetensors(ASSETS / "probes" / f"{released.name}.safetensors")
+    logger.warning("core '%s' comes from its authors' own file, %s", released.name, url)
+    folder = _converted_folder(released)
+    try:
+        _keep(core, folder)
+    except OSError as error:
+        logger.warning("core '%s' could not be kept in %s (%s)", released.name, folder, error)
+    return core
+
+
+def _keep(core: Core, folder: Path) -> None:
+    """Put a core into the cache, as a whole or not at all, whoever else does the same."""
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        made = save_core(core, Path(temporary) / "core")
+        try:
+            os.rename(made, folder)
+        except OSError:
+            # another process was first, with the same bytes
+            if not folder.is_dir():
+                raise
+
+
+# ---------------------------------------------------------------- the Hub
+
+
+def _load_from_hub(repo_id: str, revision: str | None, *, local_only: bool = False) -> Core:
+    from mousev1.download import fetch_artifact
+
+    folder = fetch_artifact(repo_id, revision, "core", CORE_FILES, local_only=local_only)
+    core = load_core_folder(folder)
+    core.source, core.revision = repo_id, folder.name
+    _check_prior(core, folder)
+    return core
+
+
+def _check_prior(core: Core, folder: Path) -> None:
+    """The prior is not part of a core's content hash, so a released core's has a checksum of its own."""
+    released = find_released(core.content_hash())
+    got = read_config(folder, "core")["files"].get(PRIOR_FILE)
+    if released is not None and got != released.prior_sha256:
+        raise ValueError(
+            f"{folder}: {PRIOR_FILE} of core '{released.name}' has SHA-256 {got}, expected {released.prior_sha256}"
+        )
+
+
+def push_core(
+    core: Core,
+    repo_id: str,
+    *,
+    card: str | None = None,
+    licence: str | None = None,
+    private: bool | None = None,
+    commit_message: str = "Upload a core with mousev1",
+    revision: str | None = None,
+    create_pr: bool = False,
+) -> CommitInfo:
+    """Share a core on the Hub; ``load_core(repo_id, revision=...)`` loads it.
+
+    Args:
+        core: the core.
+        repo_id: ``owner/repo``; made if it is not there.
+        card: text of ``README.md``; by default what the core itself tells.
+        licence: a licence identifier of the Hub for the card, such as ``"mit"``.
+        private: whether a repository made by this call is private; the account's default if None.
+        commit_message: of the commit.
+        revision: branch to commit to, made if it is not there; the main branch if None.
+        create_pr: open a pull request instead of committing.
+
+    Returns:
+        The commit: ``oid`` is what to pass as ``revision``, ``pr_url`` the pull request if there is one.
+
+    Raises:
+        PermissionError: no token, or one that may not write there.
+        ConnectionError: the Hub failed; ``TimeoutError`` if it did not answer.
+    """
+    from mousev1.cards import core_card
+
+    _warn_of_licence(core)
+    text = core_card(core, licence=licence) if card is None else card
+    return _push(
+        lambda folder: save_core(core, folder, card=text),
+        repo_id,
+        private,
+        commit_message,
+        revision,
+        create_pr,
+    )
+
+
+def push_model(
+    model: ResponseModel,
+    repo_id: str,
+    *,
+    scores: ScoreTable | None = None,
+    dataset: str = "a recording of the authors",
+    card: str | None = None,
+    licence: str | None = None,
+    include_core: bool | None = None,
+    private: bool | None = None,
+    commit_message: str = "Upload a fitted readout with mousev1",
+    revision: str | None = None,
+    create_pr: bool = False,
+) -> CommitInfo:
+    """Share a fitted readout on the Hub; ``load_model(repo_id, revision=...)`` loads it.
+
+    Args:
+        model: the fitted model.
+        repo_id: ``owner/repo``; made if it is not there.
+        scores: from ``model.score`` on held-out trials, for the card and its metadata.
+        dataset: what it was scored on, in words, for the card.
+        card: text of ``README.md``, instead of the automatic one.
+        licence: a licence identifier of the Hub for the card, such as ``"cc-by-4.0"``.
+        include_core: put the core's weights in too. By default only those of a core that others could
+            not load by name or from the Hub.
+        private: as for ``push_core``, like all that follow.
+        commit_message: of the commit.
+        revision: branch to commit to.
+        create_pr: open a pull request instead of committing.
+
+    Returns:
+        The commit, as for ``push_core``.
+
+    Raises:
+        PermissionError: no token, or one that may not write there.
+        ConnectionError: the Hub failed; ``TimeoutError`` if it did not answer.
+    """
+    from mousev1.cards import readout_card
+    from mousev1.model_io import save_model
+
+    source = model.core.source
+    with_core = not is_reachable(source) if include_core is None else include_core
+    if with_core:
+        _warn_of_licence(model.core)
+    text = card or readout_card(model, scores=scores, repo_id=repo_id, dataset=dataset, licence=licence)
+    return _push(
+        lambda folder: save_model(model, folder, include_core=with_core, card=text),
+        repo_id,
+        private,
+        commit_message,
+        revision,
+        create_pr,
+    )
+
+
+def is_reachable(source: str | None) -> bool:
+    """Whether others can load a core from where it came from."""
+    return source is not None and (source in RELEASED or is_repo_id(source))
+
+
+def _warn_of_licence(core: Core) -> None:
+    released = find_released(core.content_hash())
+    if released is not None and released.licence != "MIT":
+        logger.warning(
+            "core '%s' goes into the repository with its weights, whose licence is: %s",
+            released.name,
+            released.licence,
+        )
+
+
+def _push(
+    save: Callable[[Path], Path],
+    repo_id: str,
+    private: bool | None,
+    commit_message: str,
+    revision: str | None,
+    create_pr: bool,
+) -> CommitInfo:
+    from huggingface_hub import HfApi
+
+    from mousev1.download import explain_push
+
+    if not is_repo_id(repo_id):
+        raise ValueError(f"repo_id: expected 'owner/repo', got {repo_id!r}")
+    with tempfile.TemporaryDirectory(prefix="mousev1-") as temporary:
+        folder = save(Path(temporary) / "artifact")
+        api = HfApi(library_name="mousev1")
+        try:
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            if revision is not None and not create_pr:
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
+            return api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                commit_message=commit_message,
+                revision=revision,
+                create_pr=create_pr,
+                # what an earlier version had and this one has not
+                delete_patterns="*.safetensors",
+            )
+        except Exception as error:  # the client raises its transport's exceptions, which differ by version
+            raise explain_push(error, repo_id) from error

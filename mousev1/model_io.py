@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from mousev1.checkpoint import (
+    CARD_FILE,
     CONFIG_FILE,
     WEIGHTS_FILE,
     Artifact,
     build_on_meta,
+    check_files,
     check_keys,
     core_from_parts,
     fill,
@@ -23,7 +25,8 @@ from mousev1.checkpoint import (
     write_artifact,
 )
 from mousev1.core import Core
-from mousev1.errors import reject_unknown_keys
+from mousev1.errors import listing, reject_unknown_keys
+from mousev1.hub import is_reachable, is_repo_id, load_core
 from mousev1.model import FitRecord, ResponseModel
 from mousev1.readout import (
     CortexPositions,
@@ -43,6 +46,7 @@ def save_model(
     folder: str | Path,
     *,
     include_core: bool | None = None,
+    card: str | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a fitted model as a folder.
@@ -52,6 +56,7 @@ def save_model(
         folder: where to; see ``checkpoint.write_artifact`` for what may be there.
         include_core: put the core's weights in as well, so that the folder stands alone. By default
             only a core that could not be had again (it has no ``source``) is put in.
+        card: text of ``README.md``; none is written by default.
         overwrite: replace a model that is there.
     """
     core = model.core
@@ -71,7 +76,7 @@ def save_model(
     config = {
         "core": {
             "name": core.name,
-            "source": core.source,
+            "source": None if include_core and not is_reachable(core.source) else core.source,
             "revision": core.revision,
             "content_hash": core.content_hash(),
             "core": core.config.to_dict(),
@@ -81,40 +86,86 @@ def save_model(
     }
     # A value that JSON cannot hold must fail before anything is written.
     json.dumps(config, allow_nan=False)
-    return write_artifact(folder, Artifact("response-model", config, files), overwrite=overwrite)
+    texts = {} if card is None else {CARD_FILE: card}
+    return write_artifact(folder, Artifact("response-model", config, files, texts), overwrite=overwrite)
 
 
-def load_model(folder: str | Path, *, core: Core | None = None) -> ResponseModel:
-    """A fitted model from a folder written by ``ResponseModel.save``.
+def load_model(source: str | Path, *, core: Core | None = None, revision: str | None = None) -> ResponseModel:
+    """A fitted model from a folder written by ``ResponseModel.save``, or from the Hub.
 
     Args:
-        folder: the folder.
+        source: the folder, or ``"owner/repo"`` on the Hub if there is no such folder.
         core: the core it was fitted on, if it is at hand; otherwise the one inside the folder is
             used, or the one that the model names is loaded.
+        revision: branch, tag or commit of a Hub repository; the newest commit by default.
 
     Raises:
         FileNotFoundError: the folder, a file of it, or its core is missing.
         ValueError: damaged or foreign content, or a core other than the one it was fitted on.
+        PermissionError: a private or gated repository.
+        ConnectionError: the Hub failed; ``TimeoutError`` if it did not answer.
     """
-    folder = Path(folder)
+    folder = _resolve_folder(source, revision)
     config = read_config(folder, "response-model")
     path = folder / CONFIG_FILE
     check_keys(path, config, required={"core", "readout", "record"}, optional=set())
+    check_files(folder, config, required={WEIGHTS_FILE}, optional={CORE_FILE})
+    for key in ("core", "readout", "record"):
+        if not isinstance(config[key], dict):
+            raise ValueError(f"{path}: '{key}': expected an object, got {config[key]!r}")
     check_keys(
         path, config["core"], required={"name", "source", "revision", "content_hash", "core"}, optional=set()
     )
     core = _resolve_core(folder, config, core)
     tensors = read_tensors(folder, WEIGHTS_FILE, config)
     own = {key: tensors.pop(key) for key in UNIT_TENSORS if key in tensors}
+    if unknown := sorted(key for key in tensors if not key.startswith("readout.")):
+        raise ValueError(f"{folder / WEIGHTS_FILE}: unknown tensors {listing(unknown)}")
+    try:
+        readout = build_readout(config["readout"])
+        record = _read_record(config["record"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
     readout_tensors = {key.removeprefix("readout."): value for key, value in tensors.items()}
-    readout = build_readout(config["readout"])
     fill(readout, readout_tensors, source=str(folder / WEIGHTS_FILE))
-    if missing := [name for name in UNIT_TENSORS if name not in own]:
-        raise ValueError(f"{folder / WEIGHTS_FILE}: missing {', '.join(missing)}")
-    reject_unknown_keys("record", config["record"], FitRecord)
-    record = FitRecord(**{**config["record"], "notes": tuple(config["record"].get("notes", ()))})
+    _check_units(own, readout.units, folder / WEIGHTS_FILE)
     readout.requires_grad_(False)
     return ResponseModel(core, readout, record=record, **own)
+
+
+def _resolve_folder(source: str | Path, revision: str | None) -> Path:
+    """The folder itself, or where the Hub's cache has the repository."""
+    if Path(source).exists() or not is_repo_id(source):
+        if revision is not None:
+            raise ValueError(f"revision: a local folder has no revisions, got {revision!r} for {source}")
+        return Path(source)
+    from mousev1.download import fetch_artifact
+
+    return fetch_artifact(str(source), revision, "response-model", (WEIGHTS_FILE, CORE_FILE))
+
+
+def _read_record(values: dict[str, Any]) -> FitRecord:
+    reject_unknown_keys("record", values, FitRecord)
+    kinds = {"method": str, "settings": dict, "n_images": int, "scores": dict, "notes": list}
+    for key, kind in kinds.items():
+        if key in values and not isinstance(values[key], kind):
+            raise ValueError(f"record: {key}: expected a {kind.__name__}, got {values[key]!r}")
+    return FitRecord(**{**values, "notes": tuple(values.get("notes", ()))})
+
+
+def _check_units(tensors: dict[str, Tensor], units: int, path: Path) -> None:
+    """Refuse ids and scales of the units that are missing, of a wrong kind or meaningless."""
+    if missing := [name for name in UNIT_TENSORS if name not in tensors]:
+        raise ValueError(f"{path}: missing {listing(missing)}")
+    for name, dtype in zip(UNIT_TENSORS, (torch.int64, torch.float32), strict=True):
+        tensor = tensors[name]
+        if tensor.shape != (units,) or tensor.dtype != dtype:
+            raise ValueError(
+                f"{path}: '{name}': expected ({units},) {dtype}, got {tuple(tensor.shape)} {tensor.dtype}"
+            )
+    scale = tensors["response_scale"]
+    if not bool((scale.isfinite() & (scale > 0)).all()):
+        raise ValueError(f"{path}: 'response_scale': expected finite positive numbers")
 
 
 def _resolve_core(folder: Path, config: dict[str, Any], core: Core | None) -> Core:
@@ -124,9 +175,16 @@ def _resolve_core(folder: Path, config: dict[str, Any], core: Core | None) -> Co
         core.source, core.revision = wanted["source"], wanted["revision"]
         return core
     if core is None:
-        from mousev1.hub import load_core
-
-        core = load_core(wanted["source"] or wanted["name"], revision=wanted["revision"])
+        origin = wanted["source"] or wanted["name"]
+        if not isinstance(origin, str) or not isinstance(wanted["revision"], str | None):
+            raise ValueError(f"{folder / CONFIG_FILE}: 'core': 'source' and 'revision' are not text")
+        try:
+            core = load_core(origin, revision=wanted["revision"])
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"core: the model in {folder} was fitted on core {wanted['name']!r}, which is not where it was "
+                f"({error}); load it from elsewhere and pass it as core="
+            ) from error
     if core.content_hash() != wanted["content_hash"]:
         raise ValueError(
             f"core: the model in {folder} was fitted on core {wanted['name']!r} with content hash "
@@ -159,9 +217,11 @@ def _readout_config(readout: GaussianReadout) -> dict[str, Any]:
 
 def build_readout(config: dict[str, Any]) -> GaussianReadout:
     """An empty readout (on the meta device) of the sizes in a config."""
+    if unknown := sorted(set(config) - {"units", "channels", "position_network"}):
+        raise ValueError(f"readout: unknown keys {listing(unknown)}; a newer mousev1 may know more")
     units, channels = config.get("units"), config.get("channels")
     for name, value in (("units", units), ("channels", channels)):
-        if not isinstance(value, int) or not 1 <= value <= 10_000_000:
+        if type(value) is not int or not 1 <= value <= 10_000_000:
             raise ValueError(f"readout: {name}: expected a positive whole number, got {value!r}")
     assert isinstance(units, int)
     assert isinstance(channels, int)

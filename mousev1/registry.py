@@ -41,6 +41,7 @@ class ReleasedCore:
             the newest one is looked at and, as always, accepted only with the right content hash.
         weights_sha256: SHA-256 of ``model.safetensors``, None if the core has not been released yet.
         content_hash: ``Core.content_hash()``, None if the core has not been released yet.
+        prior_sha256: SHA-256 of ``prior.safetensors``, None if the core comes without one.
         input: the input contract.
         citation: what to cite.
         licence: on what terms the weights can be used.
@@ -58,6 +59,7 @@ class ReleasedCore:
     input: InputContract
     citation: str
     licence: str
+    prior_sha256: str | None = None
     origin: Origin | None = None
     bundled: bool = False
     simulated: bool = False
@@ -104,3 +106,8 @@ RELEASED = {
         ),
     )
 }
+
+
+def find_released(content_hash: str) -> ReleasedCore | None:
+    """The released core with these weights and this config, whatever it is called."""
+    return next((core for core in RELEASED.values() if core.content_hash == content_hash), None)
