@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -162,13 +162,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from mousev1 import commands
 
-    run = {
+    functions: dict[str, Callable[..., str]] = {
         "fit": commands.fit,
         "predict": commands.predict,
         "score": commands.score,
         "import": commands.import_,
         "info": commands.info,
-    }[options.pop("command")]
+    }
+    run = functions[options.pop("command")]
     try:
         print(run(**options))
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mousev1.core import Core
+from mousev1.fused import fuse
 from mousev1.readout import GaussianReadout
 from mousev1.stimulus import Images, image_identities, prepare_images
 
@@ -93,7 +94,7 @@ class ResponseModel(nn.Module):
     @property
     def n_units(self) -> int:
         """Number of units U."""
-        return self.readout.units
+        return int(self.unit_ids.shape[0])
 
     @property
     def device(self) -> torch.device:
@@ -142,11 +143,12 @@ class ResponseModel(nn.Module):
         stack = prepare_images(
             images, config.input, channels=config.input_channels, pixels_per_degree=pixels_per_degree
         )
+        fused = fuse(self.core)
         rates = np.empty((len(stack), self.n_units), dtype=np.float32)
         starts = range(0, len(stack), batch_size)
         for start in tqdm(starts, desc="predict", unit="batch", disable=not progress):
             batch = stack[start : start + batch_size].to(self.device, torch.float32)
-            rates[start : start + batch_size] = self(batch).cpu().numpy()
+            rates[start : start + batch_size] = (self.readout(fused(batch)) * self.response_scale).cpu().numpy()
         return rates
 
     def score(

@@ -119,10 +119,11 @@ def fit_sgd(
     follow_batch = settings.batchnorm == "batch"
     core = core.thawed_copy().requires_grad_(False) if follow_batch else core
     core = core.to(device)
-    features_of = (
-        _live_features(core) if follow_batch else _cached_features(core, images, settings.batch_size)
-    )
-    watched = None if follow_batch else core_features(core, validation[0], settings.batch_size)
+    if follow_batch:
+        features_of, watched = _live_features(core, images), None
+    else:
+        features_of = _cached_features(core, images, settings.batch_size)
+        watched = core_features(core, validation[0], settings.batch_size)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -152,7 +153,7 @@ def fit_sgd(
             scale = math.sqrt(len(images) / len(chosen))
             loss = scale * poisson + settings.feature_l1 * readout.feature_l1()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             readout.project_()
 
@@ -209,7 +210,7 @@ def _cached_features(core: Core, images: Tensor, batch_size: int) -> Callable[[T
     return lambda chosen: cache[chosen.to(cache.device)]
 
 
-def _live_features(core: Core, images: Tensor, _: int) -> Callable[[Tensor], Tensor]:
+def _live_features(core: Core, images: Tensor) -> Callable[[Tensor], Tensor]:
     device = next(core.parameters()).device
     return lambda chosen: core(images[chosen].to(device, torch.float32))
 

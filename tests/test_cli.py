@@ -1,0 +1,169 @@
+"""The command line as a user meets it: real processes, exit codes, and the files that are left."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from small import simulate
+
+import mousev1
+from mousev1.checkpoint import save_core
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    """Output of a command; fails unless it exits with the code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mousev1.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == code, output
+    assert "Traceback" not in output
+    return output
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A scan, a core and a model fitted from the command line."""
+    folder = tmp_path_factory.mktemp("cli")
+    simulated = simulate()
+    simulated.scan.write(folder / "scan.zip")
+    save_core(simulated.core, folder / "core")
+    output = run(
+        "fit",
+        folder / "scan.zip",
+        "--core",
+        folder / "core",
+        "--out",
+        folder / "model",
+        "--method",
+        "sgd",
+        "--units",
+        5,
+        "--quiet",
+    )
+    assert output.rstrip().splitlines()[-1].startswith(f"wrote {folder / 'model'}: a model of 5 neurons")
+    assert "single-trial correlation" in output
+    return folder
+
+
+def test_fit_writes_a_model_that_python_loads(folder):
+    model = mousev1.load_model(folder / "model")
+    assert model.unit_ids.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_predict_reads_pictures_folders_and_arrays_alike(folder, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, size=(3, 16, 24), dtype=np.uint8)
+    (tmp_path / "pictures").mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "pictures" / f"{i}.png")
+    np.save(tmp_path / "images.npy", images)
+    last = run(
+        "predict",
+        folder / "model",
+        tmp_path / "pictures",
+        tmp_path / "images.npy",
+        "--out",
+        tmp_path / "rates.h5",
+        "--quiet",
+    )
+    assert "responses of 5 neurons to 6 images" in last
+    with h5py.File(tmp_path / "rates.h5") as file:
+        rates = file["rates"][:]
+        assert file["unit_ids"][:].tolist() == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(rates[:3], rates[3:], atol=1e-6)
+    np.testing.assert_allclose(rates[:3], mousev1.load_model(folder / "model").predict(images), atol=1e-6)
+
+    run(
+        "predict",
+        folder / "model",
+        tmp_path / "pictures" / "1.png",
+        "--out",
+        tmp_path / "rates.csv",
+        "--quiet",
+    )
+    with open(tmp_path / "rates.csv", newline="") as file:
+        header, row = csv.reader(file)
+    assert header == ["image", "unit_1", "unit_2", "unit_3", "unit_4", "unit_5"]
+    np.testing.assert_allclose([float(value) for value in row[1:]], rates[1], rtol=1e-5)
+
+
+def test_score_prints_and_writes_one_row_per_unit(folder, tmp_path):
+    output = run("score", folder / "model", folder / "scan.zip", "--out", tmp_path / "scores.csv", "--quiet")
+    assert "fraction oracle" in output
+    with open(tmp_path / "scores.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5
+
+
+@pytest.mark.parametrize(
+    ("what", "says"), [("scan.zip", "8 neurons"), ("core", "random-0"), ("model", "model of 5 neurons")]
+)
+def test_info_knows_what_it_is_shown(folder, what, says):
+    assert says in run("info", folder / what)
+
+
+def test_import_turns_the_published_core_into_a_folder(shared, tmp_path):
+    output = run("import", shared("weights/lurz_11s_core.pt"), tmp_path / "11-S-imported")
+    assert f"wrote {tmp_path / '11-S-imported'}" in output
+    assert mousev1.load_core(tmp_path / "11-S-imported").name == "11-S"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["fit", "none.zip", "--core", "{core}", "--out", "{new}"], "none.zip"),
+        (["fit", "{scan}", "--core", "no-such-core", "--out", "{new}"], "no-such-core"),
+        (
+            ["fit", "{scan}", "--core", "{core}", "--out", "{new}", "--units", "900"],
+            "--units: expected 1 to 8",
+        ),
+        (["fit", "{scan}", "--core", "{core}", "--out", "{model}"], "is there already"),
+        (["predict", "{model}", "{scan}", "--out", "{new}.txt"], "expected a name ending in .h5 or .csv"),
+        (["predict", "{scan}", "x.png", "--out", "{new}.csv"], "scan.zip"),
+        (["score", "{core}", "{scan}"], "expected a response-model, got a 'core'"),
+        (["import", "{scan}", "{new}"], "no checkpoint that mousev1 knows"),
+        (["import", "{scan}", "{new}", "--mean", "3"], "--std"),
+    ],
+)
+def test_mistakes_end_with_one_clear_line_and_write_nothing(folder, tmp_path, arguments, says):
+    names = {name: folder / name for name in ("core", "model")} | {
+        "scan": folder / "scan.zip",
+        "new": tmp_path / "new",
+    }
+    output = run(*[str(argument).format(**names) for argument in arguments], code=1)
+    assert says in output.splitlines()[-1]
+    assert output.splitlines()[-1].startswith("mousev1: error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_usage_exits_with_two():
+    assert "usage" in run("fit", code=2)
+
+
+def test_help_is_instant_because_torch_stays_out():
+    script = (
+        "import sys, mousev1.cli; mousev1.cli.build_parser().format_help(); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert "fit a readout" in run("--help")
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.5
+
+
+@pytest.mark.parametrize("command", ["fit", "predict", "score", "import", "info"])
+def test_every_command_explains_itself(command):
+    assert len(run(command, "--help").splitlines()) > 8

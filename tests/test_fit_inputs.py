@@ -1,0 +1,98 @@
+"""What a user can get wrong in fit_readout, and that the message says what to do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small import CONFIG
+
+import mousev1
+from mousev1.core import Core
+from mousev1.fit.inputs import response_scale, split_by_identity
+from mousev1.fit.sgd import SGDSettings
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, size=(40, 16, 24), dtype=np.uint8)
+RESPONSES = RNG.gamma(1.0, size=(40, 3))
+POSITIONS = RNG.normal(size=(3, 2))
+
+
+def with_value(array, place, value):
+    array = array.astype(np.float64).copy()
+    array[place] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"images": IMAGES[:30]}, r"responses: expected \(30, U\).*got \(40, 3\)"),
+        ({"responses": RESPONSES.T}, r"responses: .* it looks transposed"),
+        ({"responses": RESPONSES[:, 0]}, r"responses: expected \(40, U\)"),
+        ({"responses": with_value(RESPONSES, (3, 1), np.nan)}, r"responses: .*NaN.*trial 3, neuron 1"),
+        ({"responses": with_value(RESPONSES, (5, 2), -1.0)}, r"responses: .*negative.*trial 5, neuron 2"),
+        (
+            {"responses": with_value(RESPONSES, (slice(None), 1), 2.0)},
+            r"responses: 1 neurons never change.*'1'.*constant_units",
+        ),
+        ({"positions": POSITIONS[:2]}, r"positions: expected 3 rows.*got 2"),
+        ({"positions": RNG.normal(size=(3, 4))}, r"positions: expected \(U, 2\) or \(U, 3\)"),
+        ({"positions": np.ones((3, 2))}, "all neurons have the same position"),
+        ({"images": IMAGES / 255.0}, "0..1|multiply by 255"),
+        ({"images": IMAGES[:, :4, :10]}, "at least 5 x 5"),
+        ({"images": IMAGES[:4], "responses": RESPONSES[:4]}, "at least 10"),
+        ({"image_ids": np.arange(3)}, r"image_ids: expected \(40,\)"),
+        ({"unit_ids": np.array([1, 1, 2])}, "different number for every neuron"),
+        ({"unit_ids": np.array([0.5, 1, 2])}, "whole numbers"),
+        (
+            {"validation": (IMAGES[:10], RESPONSES[:10])},
+            "validation: 10 of its images are also among the training",
+        ),
+        ({"method": "magic"}, "method: expected one of .*'sgd'.*got 'magic'"),
+        ({"constant_units": "drop"}, "constant_units: expected one of"),
+        ({"core": Core(CONFIG)}, r"expected a frozen core.*core.freeze\(\)"),
+    ],
+)
+def test_bad_input_is_refused_with_its_name_and_a_remedy(changes, says):
+    arguments = {
+        "images": IMAGES,
+        "responses": RESPONSES,
+        "positions": POSITIONS,
+        "core": Core.random(CONFIG, seed=0),
+    }
+    with pytest.raises((ValueError, TypeError), match=f"(?s){says}"):
+        mousev1.fit_readout(**(arguments | {"method": "sgd", "progress": False} | changes))
+
+
+def test_constant_neurons_predict_their_constant_when_asked():
+    responses = with_value(RESPONSES, (slice(None), 1), 2.0)
+    responses[:, 2] = 0.0
+    model = mousev1.fit_readout(
+        IMAGES,
+        responses,
+        core=Core.random(CONFIG, seed=0),
+        method="sgd",
+        settings=SGDSettings(max_epochs=1),
+        constant_units="mean",
+        progress=False,
+    )
+    rates = model.predict(IMAGES)
+    np.testing.assert_allclose(rates[:, 1], 2.0, rtol=1e-6)
+    np.testing.assert_allclose(rates[:, 2], 0.0, atol=1e-6)
+    assert "2 neurons never change" in model.record.notes[0]
+
+
+def test_the_scale_is_the_standard_deviation_over_trials():
+    # by hand: deviations -1, 0, 1 over 3 trials, n - 1 = 2: 1; and a constant neuron
+    scale, constant = response_scale(torch.tensor([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]]))
+    assert scale.tolist() == [1.0, 1.0]
+    assert constant.tolist() == [1]
+
+
+def test_a_split_never_puts_one_image_on_both_sides():
+    identities = np.repeat(np.arange(50), 4)
+    train, held = split_by_identity(identities, 0.1, seed=3)
+    assert set(identities[train]).isdisjoint(identities[held])
+    assert len(set(identities[held])) == 5
+    assert sorted([*train, *held]) == list(range(200))

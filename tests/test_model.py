@@ -1,0 +1,107 @@
+"""A fitted model: what it predicts does not depend on how it is asked, saved or loaded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small import CONFIG, simulate
+
+import mousev1
+from mousev1.core import Core
+from mousev1.model import FitRecord, ResponseModel
+from mousev1.readout import FeatureWeights, FreePositions, GaussianReadout
+
+
+@pytest.fixture(scope="module")
+def model() -> ResponseModel:
+    torch.manual_seed(0)
+    readout = GaussianReadout(FreePositions(4), FeatureWeights(4, 6)).eval()
+    return ResponseModel(
+        Core.random(CONFIG, seed=0),
+        readout,
+        unit_ids=[3, 5, 8, 2],
+        response_scale=np.array([1.0, 2.0, 0.5, 10.0]),
+        record=FitRecord("by hand"),
+    )
+
+
+IMAGES = np.random.default_rng(1).integers(0, 256, size=(37, 16, 24), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 37, 64])
+def test_predictions_do_not_depend_on_the_batch_size(model, batch_size):
+    expected = model.predict(IMAGES, batch_size=16)
+    np.testing.assert_allclose(model.predict(IMAGES, batch_size=batch_size), expected, rtol=0, atol=1e-6)
+
+
+def test_predictions_are_the_readout_times_the_response_scale(model):
+    images = torch.from_numpy(IMAGES)[:, None].float()
+    with torch.no_grad():
+        expected = model.readout(model.core(images)) * torch.tensor([1.0, 2.0, 0.5, 10.0])
+    rates = model.predict(IMAGES)
+    assert rates.dtype == np.float32
+    assert rates.shape == (37, 4)
+    np.testing.assert_allclose(rates, expected.numpy(), atol=1e-5)
+
+
+def test_a_model_has_gradients_with_respect_to_the_image(model):
+    images = torch.full((1, 1, 16, 24), 100.0, requires_grad=True)
+    model(images)[0, 2].backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+
+
+def test_saving_and_loading_predicts_the_same_bits(model, tmp_path):
+    model.save(tmp_path / "m")
+    again = mousev1.load_model(tmp_path / "m")
+    assert np.array_equal(again.predict(IMAGES), model.predict(IMAGES))
+    assert again.unit_ids.tolist() == [3, 5, 8, 2]
+    assert again.record == model.record
+
+
+def test_scores_of_the_true_model_approach_the_oracle_from_above():
+    simulated = simulate(units=6)
+    truth = ResponseModel(
+        simulated.core,
+        simulated.readout,
+        unit_ids=simulated.scan.unit_ids,
+        response_scale=simulated.scale,
+        record=FitRecord("truth"),
+    )
+    test = simulated.scan.trials("test")
+    table = truth.score(test.images, test.responses, test.image_ids)
+    assert len(table) == 6
+    # the truth knows the mean that four repeats only estimate
+    assert (table["single_trial_correlation"] > table["oracle_correlation"] - 0.02).all()
+    assert (np.abs(table["feve"] - 1) < 0.2)[table["fev"] > 0.3].all()
+    by_pixels = truth.score(test.images, test.responses)
+    np.testing.assert_allclose(by_pixels["oracle_correlation"], table["oracle_correlation"])
+
+
+@pytest.mark.parametrize(
+    ("responses", "image_ids", "says"),
+    [
+        (np.ones((36, 4)), None, r"responses: expected \(37, 4\)"),
+        (np.ones((37, 5)), None, r"responses: expected \(37, 4\)"),
+        (np.ones((37, 4)), np.arange(5), r"image_ids: expected \(37,\)"),
+    ],
+)
+def test_scoring_refuses_what_does_not_match(model, responses, image_ids, says):
+    with pytest.raises(ValueError, match=says):
+        model.score(IMAGES, responses, image_ids)
+
+
+def test_a_readout_of_other_sizes_is_refused(model):
+    readout = GaussianReadout(FreePositions(2), FeatureWeights(2, 9))
+    with pytest.raises(ValueError, match="expected 6 channels as the core has, got 9"):
+        ResponseModel(model.core, readout, unit_ids=[1, 2], response_scale=np.ones(2), record=FitRecord("x"))
+    with pytest.raises(ValueError, match=r"response_scale: expected \(4,\)"):
+        ResponseModel(
+            model.core, model.readout, unit_ids=[1, 2, 3, 4], response_scale=np.ones(2), record=FitRecord("x")
+        )
+
+
+def test_a_batch_size_below_one_is_refused(model):
+    with pytest.raises(ValueError, match="batch_size: expected at least 1"):
+        model.predict(IMAGES, batch_size=0)
