@@ -49,10 +49,11 @@ def dead_leaves(
     out = np.empty((images, height, width), dtype=np.uint8)
     for start in range(0, images, per_canvas):
         canvas = _canvas(rng, side, texture)
-        count = min(per_canvas, images - start)
-        rows = rng.integers(0, side - tall + 1, count)
-        columns = rng.integers(0, side - wide + 1, count)
-        for i, (row, column) in enumerate(zip(rows, columns, strict=True)):
+        # Always a full canvas's worth, so that asking for more images keeps the first ones.
+        rows = rng.integers(0, side - tall + 1, per_canvas)
+        columns = rng.integers(0, side - wide + 1, per_canvas)
+        for i in range(min(per_canvas, images - start)):
+            row, column = rows[i], columns[i]
             window = canvas[row : row + tall, column : column + wide]
             blocks = window.reshape(height, OVERSAMPLING, width, OVERSAMPLING)
             out[start + i] = np.rint(blocks.mean(axis=(1, 3)))

@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from training.simulation.config import NeuronConfig, NoiseConfig
 from training.simulation.retinotopy import PIXELS_PER_DEGREE
+from training.simulation.settings import NeuronConfig, NoiseConfig
 
 Array = NDArray[np.float64]
 
@@ -113,19 +113,23 @@ def draw_frequencies(rng: np.random.Generator, units: int, config: NeuronConfig)
     return np.asarray(2.0 ** np.clip(out, low, high))
 
 
-def draw_envelopes(rng: np.random.Generator, frequency: Array, config: NeuronConfig) -> tuple[Array, Array]:
-    """(U,) length and breadth of the envelope (SD, degrees), in proportion to the carrier's period.
+ENVELOPE_EXPONENT = 0.6
+"""Envelopes shrink with frequency, but less than in proportion: high frequencies have more cycles."""
 
-    Niell & Stryker 2008: linear fields have half-widths of 5 to 15 degrees and few subregions, as in
-    Ringach 2002 (J. Neurophysiol. 88:455), whose scaling of envelope with period is used here. Short
-    envelopes give the broad tuning of the mouse: half-widths of 20 to 30 degrees.
+
+def draw_envelopes(rng: np.random.Generator, frequency: Array, config: NeuronConfig) -> tuple[Array, Array]:
+    """(U,) length and breadth of the envelope (SD along and across the stripes, degrees).
+
+    Niell & Stryker 2008: linear fields have half-widths of 5 to 15 degrees and one to three subregions.
+    Size falls with frequency as in Ringach 2002 (J. Neurophysiol. 88:455). So few cycles give the broad
+    tuning of the mouse: half-widths of 20 to 30 degrees.
     """
     units = len(frequency)
-    cycles = config.cycles * np.exp(rng.normal(0.0, 0.25, units))
-    aspect = config.aspect_ratio * np.exp(rng.normal(0.0, 0.2, units))
-    length = np.clip(cycles / frequency, *config.envelope_range_deg)
-    breadth = np.clip(cycles / aspect / frequency, *config.envelope_range_deg)
-    return length, breadth
+    relative = (frequency / config.frequency_cpd) ** -ENVELOPE_EXPONENT
+    size = config.envelope_deg * relative * np.exp(rng.normal(0.0, 0.2, units))
+    size = np.clip(size, *config.envelope_range_deg)
+    aspect = np.sqrt(config.aspect_ratio * np.exp(rng.normal(0.0, 0.2, units)))
+    return size * aspect, size / aspect
 
 
 def draw_complexity(rng: np.random.Generator, units: int, simple_share: float) -> Array:

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from training.simulation.config import NoiseConfig
 from training.simulation.neurons import Population
+from training.simulation.settings import NoiseConfig
 
 UNITS_PER_BLOCK = 256
 """Each block of neurons has its own stream, so that the number of threads changes nothing."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mousev1.core import InputContract
-from training.simulation.config import RetinotopyConfig
+from training.simulation.settings import RetinotopyConfig
 
 Array = NDArray[np.float64]
 

@@ -159,7 +159,8 @@ def summarise(scan: Scan, truth: Truth) -> dict[str, float]:
 def _neurons(plan: ScanPlan, config: SimulationConfig) -> tuple[Array, Population, AffineMap]:
     """Cortical positions (U, 3), neurons and retinotopic map of a scan.
 
-    All fields of view of an animal share its map; every population has its own neurons; matched scans
+    All fields of view of an animal share magnification, rotation and the place on the monitor, which the
+    experimenter moves to where the population looks. Every population has its own neurons; matched scans
     show the same neurons on other days.
     """
     frame = {"height": config.height, "width": config.width}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.simulation.animals import PLANS
-from training.simulation.config import DEAD_LEAVES, IMAGE_IDS_PER_SET, SimulationConfig
+from training.simulation.config import IMAGE_IDS_PER_SET, SimulationConfig
 from training.simulation.dead_leaves import dead_leaves
 from training.simulation.photographs import (
     crop_photographs,
@@ -18,6 +18,7 @@ from training.simulation.photographs import (
     read_patches,
     split_photographs,
 )
+from training.simulation.settings import DEAD_LEAVES
 from training.simulation.streams import stream
 
 Bytes = NDArray[np.uint8]

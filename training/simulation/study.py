@@ -22,6 +22,7 @@ from numpy.lib import format as npy
 import mousev1
 from training.simulation.config import FILE_SUFFIXES, SimulationConfig
 from training.simulation.scans import Truth, simulate_scan, summarise
+from training.simulation.settings import DEAD_LEAVES
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
@@ -106,6 +107,15 @@ def content_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def config_sha256(config: SimulationConfig) -> str:
+    """SHA-256 of everything that decides the content of a scan: not which scans, nor where pictures lie."""
+    values = config.to_dict()
+    del values["scans"]
+    if config.stimuli.source != DEAD_LEAVES:
+        values["stimuli"]["source"] = content_sha256(Path(config.stimuli.source))
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
 def _is_intact(path: Path, sha256: str) -> bool:
     return path.exists() and content_sha256(path) == sha256
 
@@ -117,7 +127,7 @@ def _open_manifest(out: Path, config: SimulationConfig) -> dict[str, Any]:
         "format": "mousev1 simulation",
         "format_version": MANIFEST_VERSION,
         "command": "python -m training.simulation CONFIG.toml --out DIR",
-        "config_sha256": config.content_hash(),
+        "config_sha256": config_sha256(config),
         "seed": config.seed,
         "config": config.to_dict(),
         "versions": {

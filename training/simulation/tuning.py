@@ -20,8 +20,8 @@ Array = NDArray[np.float64]
 CONTRAST = 0.5
 """Michelson contrast of all gratings here; its RMS is near that of the natural images."""
 
-ORIENTATIONS = 16
-FREQUENCIES_CPD = np.geomspace(0.01, 0.24, 10)
+ORIENTATIONS = 12
+FREQUENCIES_CPD = np.geomspace(0.01, 0.24, 17)
 PHASES = 8
 DISK_SIDE = 57
 DISK_RADII_DEG = np.geomspace(3.0, 50.0, 9)
@@ -106,7 +106,7 @@ def _measure_size(
     middle = (DISK_SIDE - 1) / 2
     centred = population.moved_to(middle, middle)
     turns = np.rint(orientation / np.pi * DISK_ORIENTATIONS).astype(int) % DISK_ORIENTATIONS
-    scales = FREQUENCIES_CPD[::2]
+    scales = FREQUENCIES_CPD[::3]
     nearest = np.abs(np.log(frequency)[:, None] - np.log(scales)).argmin(axis=1)
     curve = np.empty((len(DISK_RADII_DEG), len(population)))
     phases = 2 * np.pi * np.arange(DISK_PHASES) / DISK_PHASES
