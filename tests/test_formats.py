@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,7 @@ def make_scan(seed: int = 0, *, trials: int = 12, units: int = 5, **changes: Any
 
 
 def make_tree(root: Path, **files: Any) -> Path:
-    """The smallest published tree: 4 trials of 3 pictures, 2 neurons. Keyword ``meta__trials__tiers`` names a file."""
+    """The smallest published tree: 4 trials of 3 pictures, 2 neurons; ``meta__trials__tiers=`` is that file."""
     pictures = np.arange(3 * 16 * 16, dtype=np.uint8).reshape(3, 1, 16, 16)
     arrays: dict[str, Any] = {
         "meta/trials/tiers": np.array(["train", "validation", "test", "test"]),
@@ -484,6 +485,35 @@ def changed_h5(path: Path, change: Callable[[Any], None]) -> Path:
 def test_broken_hdf5_is_refused_by_name(change: Callable[[Any], None], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         read_scan(changed_h5(tmp_path / "x.h5", change))
+
+
+def test_altered_responses_in_hdf5_are_noticed_by_their_checksum(tmp_path: Path) -> None:
+    scan = make_scan()
+    path = scan.write(tmp_path / "x.h5")
+    data = path.read_bytes()
+    at = data.index(scan.responses[3].tobytes())
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    with pytest.raises(ValueError, match=r"x.h5: damaged"):
+        read_scan(path)
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.zip"])
+def test_no_damage_gives_anything_but_a_clear_error_or_the_scan(name: str, tmp_path: Path) -> None:
+    data = make_scan().write(tmp_path / name).read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        changed = bytearray(data)
+        for position in rng.integers(0, len(data), size=3):
+            changed[position] = rng.integers(256)
+        (tmp_path / name).write_bytes(changed)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                read_scan(tmp_path / name)
+        except (ValueError, TypeError):
+            refused += 1
+    assert refused > 50
 
 
 def test_hdf5_that_points_to_another_file_is_refused(tmp_path: Path) -> None:

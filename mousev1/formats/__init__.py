@@ -83,5 +83,6 @@ def _check_target(path: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{path}: there is something already; name another path or pass overwrite=True")
     if path.is_dir() != (path.suffix == "") or (path.is_dir() and not is_scan_folder(path)):
         raise FileExistsError(
-            f"{path}: overwrite=True replaces a scan by one of the same kind only, and this is none; name another path"
+            f"{path}: overwrite=True replaces a scan by one of the same kind only, and this is none; "
+            "name another path"
         )

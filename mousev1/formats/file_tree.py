@@ -173,14 +173,14 @@ def _check_numbering(tree: Tree, folder: str, numbers: NDArray[np.int64], n_tria
     missing = [number for number in numbers if str(number) not in there]
     if missing:
         raise ValueError(
-            f"{tree.where(f'{folder}/{missing[0]}.npy')}: missing ({len(missing)} of {len(numbers)} trials are); "
-            "fetch or export the scan again"
+            f"{tree.where(f'{folder}/{missing[0]}.npy')}: missing ({len(missing)} of {len(numbers)} trials "
+            "are); fetch or export the scan again"
         )
     extra = sorted(there - {str(number) for number in range(n_trials)})
     if extra:
         raise ValueError(
-            f"{tree.where(f'{folder}/{extra[0]}.npy')}: expected trials 0 to {n_trials - 1} as in tiers.npy, got "
-            f"{len(extra)} more; data and meta are not of the same scan"
+            f"{tree.where(f'{folder}/{extra[0]}.npy')}: expected trials 0 to {n_trials - 1} as in tiers.npy, "
+            f"got {len(extra)} more; data and meta are not of the same scan"
         )
 
 
@@ -290,8 +290,8 @@ def _marker(tree: Tree) -> dict[str, Any] | None:
         raise ValueError(f"{tree.where(MARKER)}: not valid ({error}); write the scan again") from error
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise ValueError(
-            f"{tree.where(MARKER)}: format version {version} is newer than this mousev1 reads ({FORMAT_VERSION}); "
-            "upgrade with `pip install -U mousev1`"
+            f"{tree.where(MARKER)}: format version {version} is newer than this mousev1 reads "
+            f"({FORMAT_VERSION}); upgrade with `pip install -U mousev1`"
         )
     if not known:
         raise ValueError(f"{tree.where(MARKER)}: expected name and animal_id; write the scan again")

@@ -19,12 +19,15 @@ Datasets (T trials, C channels, H, W, U units, I distinct images; texts are UTF-
     neurons/match_ids       (U,) int64, -1 for unmatched; optional
     neurons/meta/<name>     (U, ...) numbers, booleans or text; optional, any number of them
 
-Readers accept other widths of numbers, as other programs write them, and refuse a newer version.
+Files are written for HDF5 1.10 and later, images and responses with Fletcher-32 checksums, so that damage
+is noticed. Readers accept files without them and other widths of numbers, as other programs write, and
+refuse a newer version.
 Other groups and datasets are left alone.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,7 @@ from mousev1.scan import Scan
 
 FORMAT = "mousev1 scan"
 FORMAT_VERSION = 1
+CHUNK_BYTES = 1 << 20
 
 Array = NDArray[Any]
 
@@ -50,37 +54,44 @@ def read_hdf5(path: Path) -> Scan:
             f"{path}: not a sound HDF5 file ({error}); truncated download or not HDF5 at all, fetch it again"
         ) from error
     with file:
-        _check_format(file, path)
-        animal = file.attrs.get("animal_id")
         try:
-            return Scan(
-                name=str(file.attrs.get("name", path.stem)),
-                images=_numbers(file, "images", path),
-                image_ids=_load(file, "image_ids", path),
-                trial_image=_load(file, "trials/image", path),
-                tiers=_load(file, "trials/tier", path),
-                responses=_numbers(file, "responses", path),
-                unit_ids=_load(file, "neurons/unit_ids", path),
-                positions=_load(file, "neurons/positions", path) if "neurons/positions" in file else None,
-                match_ids=_load(file, "neurons/match_ids", path) if "neurons/match_ids" in file else None,
-                animal_id=None if animal is None else str(animal),
-                neuron_meta={
-                    name: _load(file, f"neurons/meta/{name}", path) for name in file.get("neurons/meta", ())
-                },
-            )
-        except OSError as error:
+            parts = _read_parts(file, path)
+        # h5py lets these through where the structure of a file is damaged.
+        except (OSError, RuntimeError, KeyError, UnicodeDecodeError, TypeError, MemoryError) as error:
             raise ValueError(f"{path}: damaged ({error}); fetch or write it again") from error
+    return Scan(**parts)
+
+
+def _read_parts(file: Any, path: Path) -> dict[str, Any]:
+    """The fields of the scan."""
+    _check_format(file, path)
+    optional = {field: f"neurons/{field}" for field in ("positions", "match_ids")}
+    return {
+        "name": _text(file, "name") or path.stem,
+        "animal_id": _text(file, "animal_id"),
+        "images": _numbers(file, "images", path),
+        "image_ids": _load(file, "image_ids", path),
+        "trial_image": _load(file, "trials/image", path),
+        "tiers": _load(file, "trials/tier", path),
+        "responses": _numbers(file, "responses", path),
+        "unit_ids": _load(file, "neurons/unit_ids", path),
+        **{field: _load(file, name, path) for field, name in optional.items() if name in file},
+        "neuron_meta": {
+            name: _load(file, f"neurons/meta/{name}", path) for name in file.get("neurons/meta", ())
+        },
+    }
 
 
 def _check_format(file: Any, path: Path) -> None:
-    if file.attrs.get("format") != FORMAT:
+    found = _text(file, "format")
+    if found != FORMAT:
         if {"images", "responses", "item_info"} <= set(file):
             raise ValueError(
                 f"{path}: this is the older HDF5 layout of neuralpredictors; convert it to a folder with its "
                 "convert_static_h5_dataset_to_folder and read that"
             )
         raise ValueError(
-            f"{path}: not a scan: expected the attribute format={FORMAT!r}, got {file.attrs.get('format')!r} and "
+            f"{path}: not a scan: expected the attribute format={FORMAT!r}, got {found!r} and "
             f"the entries {listing(file) or 'none'}; mousev1.formats.hdf5 describes the layout"
         )
     version = file.attrs.get("format_version")
@@ -98,6 +109,16 @@ def _dataset(file: Any, name: str, path: Path) -> Any:
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.file.id != file.id or dataset.external:
         raise ValueError(f"{path}: {name}: expected a dataset inside this file, got {dataset!r}")
+    if dataset.chunks is not None:
+        expected = math.prod(
+            -(-side // step) for side, step in zip(dataset.shape, dataset.chunks, strict=True)
+        )
+        # HDF5 reads a chunk that is not there as zeros, however many a damaged shape asks for.
+        if dataset.id.get_num_chunks() != expected:
+            raise ValueError(
+                f"{path}: {name}: expected {expected} chunks for {dataset.shape}, got "
+                f"{dataset.id.get_num_chunks()}; written in part or damaged, fetch or write it again"
+            )
     return dataset
 
 
@@ -123,12 +144,12 @@ def _numbers(file: Any, name: str, path: Path) -> Array:
 
 def write_hdf5(scan: Scan, staging: Path) -> None:
     """Write a scan to a new HDF5 file."""
-    with h5py.File(staging, "w") as file:
-        file.attrs["format"] = FORMAT
+    # From this version on HDF5 has checksums over its own structure, too.
+    with h5py.File(staging, "w", libver=("v110", "v110")) as file:
+        for name, text in {"format": FORMAT, "name": scan.name, "animal_id": scan.animal_id}.items():
+            if text is not None:
+                file.attrs[name] = _fixed_length(np.array(text))
         file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["name"] = scan.name
-        if scan.animal_id is not None:
-            file.attrs["animal_id"] = scan.animal_id
         arrays: dict[str, Array | None] = {
             "images": scan.images,
             "image_ids": scan.image_ids,
@@ -144,6 +165,21 @@ def write_hdf5(scan: Scan, staging: Path) -> None:
             if array is None:
                 continue
             if array.dtype.kind == "U":
-                file.create_dataset(name, data=array.astype(object), dtype=h5py.string_dtype())
+                file.create_dataset(name, data=_fixed_length(array))
+            elif name in ("images", "responses"):
+                rows = max(1, min(len(array), CHUNK_BYTES // array[0].nbytes))
+                file.create_dataset(name, data=array, chunks=(rows, *array.shape[1:]), fletcher32=True)
             else:
                 file.create_dataset(name, data=array)
+
+
+def _fixed_length(text: Array) -> Array:
+    """Text as UTF-8 of one length: texts of any length live in a heap that HDF5 keeps no checksum of."""
+    encoded = np.char.encode(text, "utf-8")
+    return encoded.astype(h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize)))
+
+
+def _text(file: Any, name: str) -> str | None:
+    """A text attribute of the root group, None if it is not there."""
+    value = file.attrs.get(name)
+    return None if value is None else value.decode("utf-8") if isinstance(value, bytes) else str(value)

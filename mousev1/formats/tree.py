@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -89,7 +90,7 @@ class ZipTree:
             raise ValueError(f"{self.where(member)}: missing; fetch or export the scan again")
         try:
             return self.archive.read(self.members[member])
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error) as error:
             raise ValueError(f"{self.where(member)}: damaged ({error}); fetch the zip again") from error
         except (NotImplementedError, RuntimeError) as error:
             raise ValueError(
@@ -120,7 +121,7 @@ def open_tree(path: Path) -> Iterator[Tree]:
         return
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, struct.error) as error:
         raise ValueError(
             f"{path}: not a sound zip ({error}); truncated download or not a zip at all, fetch it again"
         ) from error
