@@ -46,7 +46,7 @@ def test_gain_has_mean_one_and_its_spread():
 
 
 def test_gain_adds_the_variance_of_the_doubly_stochastic_model(population, rates):
-    """Oracle: fano * m + var(g) * m^2 (Goris et al. 2014, eq. 2), coupling 1."""
+    """Oracle: fano * m + var(g) * m^2 (Goris et al. 2014), coupling 1."""
     same = replace(population, coupling=np.ones(UNITS), fano=np.ones(UNITS))
     gains = draw_gains(np.random.default_rng(3), TRIALS, replace(NoiseConfig(), gain_sd=0.5))
     events = draw_responses(np.random.default_rng(4), rates, gains, same).astype(np.float64) / same.unit

@@ -1,15 +1,15 @@
 """Which animal was recorded when, and which recordings make a core: Fig. 1 of Lurz et al. 2021.
 
 Stated in the paper: 13 scans of 7 animals; "4-S:matched" is four scans of the same 4,597 neurons of
-one animal with different images; "4-S:diff animals" is four scans of four animals; "1-S" is one scan
-and "11-S" eleven; the scan all cores are tested on has 5,335 neurons and comes from an animal that is
-in no core set; the 100 test images are the same everywhere.
+one animal with different images; "4-S:diff animals" is four scans of different animals; "1-S" is one
+scan and "11-S" eleven, with about 72,000 neurons; the scan all cores are tested on has 5,335 neurons and
+comes from an animal that is in no core set; the 100 test images are the same everywhere.
 
 Our assumptions, where the paper leaves it open: the core sets are nested (1-S is in both sets of four,
-both are in 11-S), so that each step adds data and takes none away; 11-S counts about 72,000 neurons,
-the matched ones once per scan, which leaves the other seven scans 7,345 to 8,122 neurons each; the
-thirteenth scan shows new neurons of a core animal and is in no core set, so that transfer within an
-animal can be tested too; the letters of the animals and the neuron counts of single scans.
+both are in 11-S), so that each step adds data and takes none away; the 72,000 count the matched neurons
+once per scan, which leaves the other seven scans 7,344 to 8,122 neurons each; "different animals" means
+four; the thirteenth scan shows new neurons of a core animal and is in no core set, so that transfer within
+an animal can be tested too; the letters of the animals and the neuron counts of single scans.
 """
 
 from __future__ import annotations

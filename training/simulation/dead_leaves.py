@@ -2,8 +2,8 @@
 
 Dead leaves with radii distributed as r^-3 are scale invariant: power falls with about the square of
 frequency, edges are sharp, and objects occlude one another (Ruderman 1997, Vision Res. 37:3385; Lee,
-Mumford & Huang 2001, Int. J. Comput. Vis. 41:35). Texture with 1/f amplitude lies on every leaf (Madhusudana
-et al. 2022, IEEE Trans. Image Process. 31:1405), and a smooth light over all.
+Mumford & Huang 2001, Int. J. Comput. Vis. 41:35). Texture with 1/f amplitude lies on every leaf, and a
+smooth light over all. Constants are tuned to the gray levels and the spectrum of photographs.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def draw_orientations(rng: np.random.Generator, units: int, cardinal_bias: float
     """(U,) radians with density 1 + bias cos(4 theta): slightly more horizontal and vertical.
 
     Salinas et al. 2017 (J. Neurosci. 37:10125) find cardinal directions over-represented in mouse V1;
-    all orientations are present everywhere, without columns (Ohki et al. 2005, Nature 433:597).
+    neighbours prefer unrelated ones, as rodents have no columns (Ohki et al. 2005, Nature 433:597, rat).
     """
     out = rng.uniform(0.0, np.pi, units)
     # Rejection: obliques are turned by 45 degrees with the probability that flattens them.
@@ -99,8 +99,8 @@ def draw_frequencies(rng: np.random.Generator, units: int, config: NeuronConfig)
     """(U,) cycles per degree, log-normal within a range.
 
     Niell & Stryker 2008 (J. Neurosci. 28:7520) and Marshel et al. 2011 (Neuron 72:1040): preferred
-    frequencies of 0.01 to 0.3 with a median near 0.04. The whole model prefers frequencies some
-    20% above its carrier's, because filters blind to uniform light lose their low end.
+    frequencies of 0.01 to 0.3 with a median near 0.04. The whole model prefers frequencies a
+    quarter above its carrier's, because filters blind to uniform light lose their low end.
     """
     low, high = np.log2(config.frequency_range_cpd)
     median = np.log2(config.frequency_cpd)
@@ -153,7 +153,7 @@ def draw_population(
     gratings of 15 to 30 degrees and are suppressed by larger ones, half of the response on average
     with a wide spread (Van den Bergh et al. 2010, J. Comp. Neurol. 518:2051; Adesnik et al. 2012,
     Nature 490:226), more so by their own orientation (Self et al. 2014, J. Neurosci. 34:9290). Rates are
-    log-normal over neurons (Mizuseki & Buzsaki 2013, Cell Rep. 4:1010). Fluorescence is in arbitrary
+    log-normal over neurons (Buzsaki & Mizuseki 2014, Nat. Rev. Neurosci. 15:264). Fluorescence is in arbitrary
     units per cell.
     """
     units = len(fields_px)

@@ -29,8 +29,8 @@ def draw_responses(
     """Recorded responses.
 
     Given rate and gain, a trial's events are gamma distributed with mean m = rate * gain^coupling and
-    variance fano * m, as deconvolved fluorescence is non-negative and continuous (Wei et al. 2020, PLoS
-    Comput. Biol. 16:e1008198, use gamma models for it).
+    variance fano * m: deconvolved fluorescence is continuous and not negative (Wei et al. 2020, Neurons
+    Behav. Data Anal. Theory 3, model it as gamma with extra zeros).
 
     Args:
         rng: source of randomness.

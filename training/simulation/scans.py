@@ -56,10 +56,12 @@ class Truth:
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """The content of ``<scan>.truth.npz``; (U,) where not said otherwise.
 
-        rate (R, U), rate_image_id (R,), gain (T,), rf_xy (U, 2) pixels (x, y),
-        cell_type ("simple", "complex" or "silent"), silent (bool), unit (response units per event),
-        the fields of ``Tuning``, the fields of ``Population`` as ``parameter_<name>``, retinotopy_matrix
-        (2, 2) and retinotopy_offset (2,): pixels = matrix @ micrometres + offset.
+        ``rate`` (R, U), ``rate_image_id`` (R,), ``gain`` (T,); ``rf_xy`` (U, 2) pixels (x, y);
+        ``cell_type`` ("simple", "complex" or "silent"), ``silent``, ``unit`` (response units per event);
+        the fields of ``Tuning``: ``orientation_deg`` (of the stripes, 0 horizontal, counter-clockwise on
+        screen), ``frequency_cpd``, ``f1_f0``, ``size_deg``, ``suppression``, ``orientation_selectivity``;
+        those of ``Population`` as ``parameter_<name>``; ``retinotopy_matrix`` (2, 2) and
+        ``retinotopy_offset`` (2,): pixels = matrix @ micrometres + offset.
         """
         p = self.population
         cell_type = np.where(p.silent, "silent", np.where(p.simple, "simple", "complex"))
