@@ -152,8 +152,9 @@ def _explained(error: Exception, repo_id: str, name: str, revision: str) -> Exce
     """The builtin exception that fits a failure of the client, with its cause and the remedy."""
     from huggingface_hub import errors
 
+    # the client wraps what failed while it looked for or uploaded a file
     cause: BaseException = error
-    while isinstance(cause, errors.LocalEntryNotFoundError) and cause.__cause__ is not None:
+    while isinstance(cause, errors.LocalEntryNotFoundError | RuntimeError) and cause.__cause__ is not None:
         cause = cause.__cause__
     where = f"{name} of {repo_id}" if name else repo_id
     status = getattr(getattr(cause, "response", None), "status_code", None)
