@@ -475,6 +475,10 @@ def changed_h5(path: Path, change: Callable[[Any], None]) -> Path:
     ("change", "message"),
     [
         (lambda f: f.attrs.modify("format_version", 2), r"format version 2 is newer.*pip install"),
+        (
+            lambda f: f.attrs.__delitem__("format_version"),
+            r"whole number as the attribute format_version, got None",
+        ),
         (lambda f: f.attrs.modify("format", "other"), r"not a scan: expected the attribute format"),
         (lambda f: f.__delitem__("responses"), r"responses: missing"),
         (lambda f: f.__delitem__("trials/tier"), r"trials/tier: missing"),

@@ -288,13 +288,15 @@ def _marker(tree: Tree) -> dict[str, Any] | None:
         version, known = values["format_version"], {"name", "animal_id"} <= set(values)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{tree.where(MARKER)}: not valid ({error}); write the scan again") from error
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if not known or not isinstance(version, int):
+        raise ValueError(
+            f"{tree.where(MARKER)}: expected name, animal_id and a whole format_version; write it again"
+        )
+    if version > FORMAT_VERSION:
         raise ValueError(
             f"{tree.where(MARKER)}: format version {version} is newer than this mousev1 reads "
             f"({FORMAT_VERSION}); upgrade with `pip install -U mousev1`"
         )
-    if not known:
-        raise ValueError(f"{tree.where(MARKER)}: expected name and animal_id; write the scan again")
     return dict(values)
 
 

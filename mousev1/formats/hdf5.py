@@ -95,7 +95,9 @@ def _check_format(file: Any, path: Path) -> None:
             f"the entries {listing(file) or 'none'}; mousev1.formats.hdf5 describes the layout"
         )
     version = file.attrs.get("format_version")
-    if not isinstance(version, int | np.integer) or version > FORMAT_VERSION:
+    if not isinstance(version, int | np.integer):
+        raise ValueError(f"{path}: expected a whole number as the attribute format_version, got {version!r}")
+    if version > FORMAT_VERSION:
         raise ValueError(
             f"{path}: format version {version} is newer than this mousev1 reads ({FORMAT_VERSION}); "
             "upgrade with `pip install -U mousev1`"
