@@ -66,7 +66,7 @@ class FusedCore(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FusedCore:
         # Weights in oneDNN's layout cannot move with the buffers; they are made anew when needed.
         self._blocked = None
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def __getstate__(self) -> dict[str, object]:
@@ -90,7 +90,8 @@ class FusedCore(nn.Module):
     def uses_onednn(self) -> bool:
         """Whether convolutions run in oneDNN's own layout: on a processor, in float32."""
         on_cpu = self.get_buffer("weight_0").device.type == "cpu"
-        return on_cpu and self.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+        available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        return on_cpu and self.dtype == torch.float32 and available
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

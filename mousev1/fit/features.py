@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +87,7 @@ class FeatureStore:
             self._memory = torch.empty(self.positions, images, self.channels, dtype=torch.float16)
         else:
             # Read and written explicitly: pages of a memory map would count as the process's own.
-            self._file = cast(FileIO, tempfile.TemporaryFile(dir=directory, buffering=0))
+            self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
 
     @property
     def positions(self) -> int:
@@ -192,7 +191,7 @@ def compute_features(
         out: Tensor = module(images[index].to(device))
         return out
 
-    spread = torch.linspace(0, n - 1, min(n, IMAGES_FOR_STANDARDISATION)).round().long().unique()
+    spread = torch.linspace(0, n - 1, min(n, IMAGES_FOR_STANDARDISATION)).round().long()
     standardisation = _measure(run, spread)
     shape = core.config.feature_shape(images.shape[2], images.shape[3])
     store = FeatureStore(shape, n, standardisation, directory=directory)

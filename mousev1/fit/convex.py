@@ -1,0 +1,247 @@
+"""A readout on a frozen core without a training loop.
+
+Where a neuron looks follows from score maps and retinotopy (``score_maps``, ``retinotopy``); given
+that, its feature weights are a convex problem (``glm``) whose prior the population provides
+(``prior``). Every image passes through the core once (``features``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mousev1.core import Core
+from mousev1.fit.features import compute_features
+from mousev1.fit.memory import MemoryPlan, peak_memory, plan_memory
+from mousev1.fit.population import FitData, PopulationGlm
+from mousev1.fit.posterior import WeightPosterior
+from mousev1.fit.prior import WeightPrior
+from mousev1.fit.retinotopy import Places, Retinotopy, fit_retinotopy, locate
+from mousev1.fit.score_maps import Grid, ScoreMaps, compute_score_maps
+
+PRIOR_SAMPLES = 2_000_000  # responses that the prior is learned from at least, if there are as many
+REACH = 3.0  # standard deviations around the map in which neurons are looked for
+UNITS_PER_PASS = 6000
+
+
+@dataclass(frozen=True)
+class ConvexSettings:
+    """Sizes of the samples that the population's parameters are learned from.
+
+    Attributes:
+        map_units: neurons whose score maps decide the map from cortex.
+        map_images: most images that score maps are computed from.
+        map_spacing: pixels of the feature map between places that are scored.
+        prior_units: least number of neurons that the prior is learned from (more for few images).
+        prior_rounds: times that these are fitted while it is learned; 0 keeps the starting prior.
+    """
+
+    map_units: int = 1000
+    map_images: int = 6000
+    map_spacing: float = 2.0
+    prior_units: int = 800
+    prior_rounds: int = 2
+
+    def __post_init__(self) -> None:
+        for name, least in {"map_units": 1, "map_images": 8, "prior_units": 1, "prior_rounds": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if not self.map_spacing >= 1.0:
+            raise ValueError(f"map_spacing: expected at least 1 pixel, got {self.map_spacing}")
+
+
+@dataclass(frozen=True)
+class ConvexFit:
+    """A fitted readout, in the units of the responses given.
+
+    Attributes:
+        mu: (U, 2) float32 positions (x, y) on the feature map, from -1 to 1.
+        position_covariance: (U, 2, 2) float32, of mu.
+        weights: (U, C) float32, for raw core features.
+        bias: (U,) float32.
+        posterior: covariance of weights and bias.
+        dispersion: (U,) float32, variance of the responses over their mean.
+        constant: (U,) neurons that never changed: weights 0, their constant as rate.
+        converged: (U,) whether the solver reached its tolerance.
+        prior: the prior learned, for scans to come.
+        retinotopy: the map chosen, and the scores of its alternatives.
+        memory: what was predicted before work started.
+        peak_memory: bytes that the process held at most, up to now.
+        seconds: time of each step.
+        notes: what a user should know.
+    """
+
+    mu: Tensor
+    position_covariance: Tensor
+    weights: Tensor
+    bias: Tensor
+    posterior: WeightPosterior
+    dispersion: Tensor
+    constant: Tensor
+    converged: Tensor
+    prior: WeightPrior
+    retinotopy: Retinotopy
+    memory: MemoryPlan
+    peak_memory: int
+    seconds: dict[str, float]
+    notes: list[str] = field(default_factory=list)
+
+
+def fit_convex(
+    core: Core,
+    images: Tensor,
+    responses: Tensor,
+    cortex: Tensor | None,
+    *,
+    settings: ConvexSettings | None = None,
+    prior: WeightPrior | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    memory: int | None = None,
+    directory: Path | None = None,
+    progress: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> ConvexFit:
+    """Fit a readout.
+
+    Args:
+        core: frozen core.
+        images: (N, C_in, H, W) gray values in the core's ``value_range``, one per trial.
+        responses: (N, U) float32, non-negative, each neuron divided by its standard deviation.
+        cortex: (U, 2) normalised cortical positions (``mousev1.readout.normalise_cortex``) or ``None``.
+        settings: see ``ConvexSettings``.
+        prior: where the prior over weights starts, from another population of neurons on this core.
+        seed: of the order of images and the choice of samples.
+        device: where the core runs.
+        memory: bytes that the process may hold; if features do not fit they go to disk.
+        directory: where on disk; the system's place for temporary files by default.
+        progress: show progress bars.
+        report: called with the memory plan's one line before work starts.
+    """
+    settings = settings or ConvexSettings()
+    clock = _Clock()
+    n, units = responses.shape
+    if len(images) != n:
+        raise ValueError(f"responses: expected {len(images)} rows as there are images, got {n}")
+    if n < 8:
+        raise ValueError(f"images: expected at least 8 to fit and to check on, got {n}")
+    plan = plan_memory(core, images, units, memory=memory, directory=directory)
+    if report is not None:
+        report(str(plan))
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(n, generator=generator)
+    constant = (responses == responses[0]).all(dim=0)
+    live = (~constant).nonzero()[:, 0]
+    notes = []
+    if bool(constant.any()):
+        notes.append(f"{int(constant.sum())} of {units} neurons never change; their rate is their constant")
+    if not len(live):
+        raise ValueError("responses: every neuron is constant; there is nothing to fit")
+    with compute_features(
+        core, images, device=device, order=order, directory=plan.directory, progress=progress
+    ) as store:
+        clock.lap("features")
+        data = FitData(store, responses, order)
+        shuffled = live[torch.randperm(len(live), generator=generator)]
+        found = _find_places(data, cortex, live, shuffled, settings, progress, clock)
+        pixels = found.places.mean
+        scale = torch.tensor([max(store.width - 1, 1), max(store.height - 1, 1)], dtype=torch.float64) / 2
+        mu = torch.zeros(units, 2, dtype=torch.float64)
+        mu[live] = pixels / scale - 1.0
+        mu_covariance = torch.zeros(units, 2, 2, dtype=torch.float64)
+        mu_covariance[live] = found.places.covariance / (scale * scale[:, None])
+        mu_covariance[constant] = torch.eye(2, dtype=torch.float64)
+        start = WeightPrior.broad(store.standardisation, 0.9 / (found.ridge * n))
+        if prior is not None:
+            start = prior.on(store.standardisation)
+            notes.append(f"the prior over weights starts from one learned on {prior.units} other neurons")
+        glm = PopulationGlm(data, mu.float(), start)
+        sample = shuffled[: max(settings.prior_units, PRIOR_SAMPLES // n)]
+        for _ in range(settings.prior_rounds):
+            glm.learn_prior(sample, other=start if prior is not None else None, progress=progress)
+        clock.lap("prior")
+        fits = glm.fit(live, desc="weights" if progress else None)
+        clock.lap("weights")
+    if not bool(fits.converged.all()):
+        notes.append(f"{int((~fits.converged).sum())} neurons stopped before the solver's tolerance")
+    weights = torch.zeros(units, store.channels, dtype=torch.float64)
+    bias = torch.where(responses[0] < 1.0, responses[0].clamp_min(1e-12).log(), responses[0] - 1.0).double()
+    weights[live], bias[live] = store.standardisation.to_raw(fits.theta[:, :-1], fits.theta[:, -1])
+    dispersion = torch.zeros(units)
+    dispersion[live] = fits.dispersion.float()
+    converged = torch.ones(units, dtype=torch.bool)
+    converged[live] = fits.converged
+    variances = torch.zeros(units, store.channels + 1)
+    variances[live] = fits.variances.float()
+    return ConvexFit(
+        mu=mu.float(),
+        position_covariance=mu_covariance.float(),
+        weights=weights.float(),
+        bias=bias.float(),
+        posterior=WeightPosterior.on_raw_features(fits.basis, variances, store.standardisation),
+        dispersion=dispersion,
+        constant=constant,
+        converged=converged,
+        prior=glm.prior,
+        retinotopy=found.retinotopy,
+        memory=plan,
+        peak_memory=peak_memory(),
+        seconds=clock.seconds,
+        notes=notes,
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    retinotopy: Retinotopy
+    places: Places
+    ridge: float
+
+
+def _find_places(
+    data: FitData,
+    cortex: Tensor | None,
+    live: Tensor,
+    shuffled: Tensor,
+    settings: ConvexSettings,
+    progress: bool,
+    clock: _Clock,
+) -> _Found:
+    """Where the live neurons look: the map from a sample on the whole grid, then all in its reach."""
+    store = data.store
+    grid = Grid.spaced(store.height, store.width, settings.map_spacing)
+    sample = shuffled[: settings.map_units]
+    images = min(settings.map_images, store.images)
+    maps = compute_score_maps(store, data.responses(sample, images), grid, progress=progress)
+    clock.lap("score maps")
+    retinotopy = fit_retinotopy(maps, None if cortex is None else cortex[sample])
+    clock.lap("retinotopy")
+    where = None if cortex is None else cortex[live]
+    expected = retinotopy.map.expected(where, len(live))
+    reach = REACH * retinotopy.map.scatter
+    near = grid.within(expected.amin(dim=0) - reach, expected.amax(dim=0) + reach)
+    parts = [
+        compute_score_maps(store, data.responses(part, images), near, ridge=maps.ridge, progress=progress)
+        for part in live.split(UNITS_PER_PASS)
+    ]
+    places = locate(retinotopy.map, ScoreMaps.joined(parts), where)
+    clock.lap("places")
+    return _Found(retinotopy, places, maps.ridge)
+
+
+class _Clock:
+    """Seconds between laps."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now

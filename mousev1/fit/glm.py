@@ -1,0 +1,237 @@
+"""Feature weights of many neurons at once: a penalised Poisson regression with the ELU + 1 output.
+
+With the place of a neuron known, its drive z = w . x + b is linear in theta = (w, b), the rate is
+r(z) = exp(z) for z < 0 and z + 1 above, and the Poisson loss
+
+    l(z) = exp(z) - y z        for z < 0,
+           z + 1 - y log(z+1)  for z >= 0
+
+is convex with a continuous slope
+
+    l'(z) = (r - y) / max(r, 1),      expected curvature  h(z) = min(r, 1 / r) <= 1.
+
+Real responses are not Poisson: their variance is about phi times their mean, with a dispersion phi
+of each neuron's own. Dividing the loss by phi (quasi-likelihood) sets its weight against the prior
+N(m, S) of the population right, so that what is minimised is
+
+    sum_n l(z_n) / phi + (theta - m)' S^-1 (theta - m) / 2.
+
+Fisher scoring steps d solve (X'hX / phi + S^-1) d = -gradient. They are damped by backtracking,
+without which they diverge here. Along a step the drive is linear too, so that trial steps cost
+nothing but the output nonlinearity.
+
+Time goes into the matrices X'hX, one per neuron, so they are used sparingly. The first steps share
+the population's average matrix, scaled to the neuron; then the neuron's own is computed and serves
+all later steps, because the curvature changes little once steps are small. Everything else is
+shared: neurons between the same four pixels of the feature map have X_u = sum_k a_uk F_k with the
+pixels' features F_k, so that drives and gradients of all of them are products of F_k with matrices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+COMMON_STEPS = 3
+MOST_STEPS = 40
+MOST_HALVINGS = 12
+# Newton decrement at which a neuron is done: its squared distance to the optimum, in posterior
+# standard deviations.
+TOLERANCE = 1e-8
+# A matrix is computed anew when a step shrinks the decrement less than this.
+REUSE_BELOW = 0.05
+DISPERSION_RANGE = (0.02, 50.0)
+SCRATCH = 8_000_000  # bytes of one neuron batch's scaled features; fits in the cache
+
+
+@dataclass(frozen=True)
+class CellData:
+    """Neurons between the same four pixels.
+
+    Attributes:
+        features: (4, N, C) float32, at the four pixels.
+        mixing: (B, 4) float32, bilinear weights of each neuron.
+        responses: (N, B) float32.
+    """
+
+    features: Tensor
+    mixing: Tensor
+    responses: Tensor
+
+
+@dataclass(frozen=True)
+class GlmFit:
+    """Optimum of each neuron.
+
+    Attributes:
+        theta: (B, C + 1) float64, weights and then the bias.
+        information: (B, C + 1, C + 1) float64, X'hX near the optimum, without phi and prior.
+        curvature: (B,) float64, sum of h.
+        dispersion: (B,) float64, phi.
+        converged: (B,) whether the tolerance was reached.
+        steps: number of steps.
+    """
+
+    theta: Tensor
+    information: Tensor
+    curvature: Tensor
+    dispersion: Tensor
+    converged: Tensor
+    steps: int
+
+
+def fit_glm(
+    data: CellData,
+    *,
+    mean: Tensor,
+    precision: Tensor,
+    common_information: Tensor,
+    start: Tensor,
+    dispersion: Tensor,
+    estimate_dispersion: bool,
+) -> GlmFit:
+    """Fit the neurons of a cell.
+
+    Args:
+        data: features and responses.
+        mean: (C + 1,) float64, prior mean m.
+        precision: (C + 1, C + 1) float64, prior precision S^-1.
+        common_information: (C + 1, C + 1) float64, the population's average of X'hX / sum(h).
+        start: (B, C + 1) float64, where to start.
+        dispersion: (B,) float64, phi, or where to start from.
+        estimate_dispersion: set phi from the residuals after the first few steps; later it stays,
+            so that there is one function to minimise.
+    """
+    problem = _Problem(data, mean, precision)
+    theta, phi = start.clone(), dispersion.clone()
+    z = problem.drive(theta)
+    active = torch.ones(len(theta), dtype=torch.bool)
+    previous = torch.full((len(theta),), torch.inf, dtype=torch.float64)
+    information = problem.common(z, common_information)
+    factor = problem.factor(information, phi)
+    step = 0
+    for step in range(MOST_STEPS):
+        gradient = problem.gradient(z, theta, phi)
+        direction = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
+        decrement = -(gradient * direction).sum(dim=1)
+        if step > COMMON_STEPS:
+            active &= decrement >= TOLERANCE
+            if not bool(active.any()):
+                break
+        z_step = problem.drive(direction)
+        size = problem.backtrack(z, z_step, theta, direction, phi, decrement) * active
+        theta = theta + size[:, None] * direction
+        z = z + size.float() * z_step
+        if step < COMMON_STEPS - 1:
+            continue
+        if step <= COMMON_STEPS and estimate_dispersion:
+            phi = problem.dispersion(z, information, factor, phi)
+            factor = problem.factor(information, phi)
+        if step == COMMON_STEPS - 1:
+            stale = active.clone()
+        else:
+            stale = active & (decrement > REUSE_BELOW * previous) & (decrement > 1e-4)
+        previous = decrement
+        if bool(stale.any()):
+            index = stale.nonzero()[:, 0]
+            information[index] = problem.information(z, index)
+            factor[index] = problem.factor(information[index], phi[index])
+    return GlmFit(theta, information, information[:, -1, -1].clone(), phi, ~active, step)
+
+
+class _Problem:
+    """The neurons of a cell, and the sums over images that their fit needs."""
+
+    def __init__(self, data: CellData, mean: Tensor, precision: Tensor) -> None:
+        self.features, self.mixing, self.y = data.features, data.mixing, data.responses
+        self.mean, self.precision = mean, precision
+
+    def drive(self, theta: Tensor) -> Tensor:
+        """X w + b, (N, B) float32."""
+        theta = theta.float()
+        z = theta[:, -1].expand(self.y.shape).contiguous()
+        for pixel, features in enumerate(self.features):
+            z.addmm_(features, (theta[:, :-1] * self.mixing[:, pixel, None]).T)
+        return z
+
+    def gradient(self, z: Tensor, theta: Tensor, phi: Tensor) -> Tensor:
+        """(B, C + 1) float64."""
+        rate = _rate(z)
+        slope = (rate - self.y).div_(rate.clamp_min_(1.0))
+        data = torch.zeros_like(theta)
+        for pixel, features in enumerate(self.features):
+            data[:, :-1] += (slope.T @ features).mul_(self.mixing[:, pixel, None])
+        data[:, -1] = slope.sum(dim=0, dtype=torch.float64)
+        return data / phi[:, None] + (theta - self.mean) @ self.precision
+
+    def common(self, z: Tensor, information: Tensor) -> Tensor:
+        """The population's matrix, scaled to each neuron's curvature, (B, C + 1, C + 1)."""
+        return _curvature(z).sum(dim=0, dtype=torch.float64)[:, None, None] * information
+
+    def factor(self, information: Tensor, phi: Tensor) -> Tensor:
+        """Cholesky factor of X'hX / phi + S^-1."""
+        return torch.linalg.cholesky(information / phi[:, None, None] + self.precision)
+
+    def information(self, z: Tensor, index: Tensor) -> Tensor:
+        """X'hX of the neurons ``index``, (b, C + 1, C + 1) float64."""
+        _, n, channels = self.features.shape
+        out = torch.empty(len(index), channels + 1, channels + 1, dtype=torch.float64)
+        batch = max(1, SCRATCH // (4 * n * channels))
+        flat = self.features.view(4, n * channels)
+        for start in range(0, len(index), batch):
+            part = index[start : start + batch]
+            rows = slice(start, start + batch)
+            root = _curvature(z[:, part]).sqrt_().T.contiguous()
+            scaled = (self.mixing[part] @ flat).view(len(part), n, channels).mul_(root[:, :, None])
+            out[rows, :-1, :-1] = torch.bmm(scaled.transpose(1, 2), scaled).double()
+            out[rows, -1, :-1] = torch.bmm(root[:, None], scaled)[:, 0].double()
+            out[rows, -1, -1] = root.square().sum(dim=1, dtype=torch.float64)
+        out[:, :-1, -1] = out[:, -1, :-1]
+        return out
+
+    def objective(self, z: Tensor, theta: Tensor, phi: Tensor) -> Tensor:
+        """What is minimised, (B,) float64."""
+        above, below = z.clamp_min(0.0), z.clamp_max(0.0)
+        # exp(z) - y z below and z + 1 - y log(z + 1) above, without branches.
+        gain = torch.log1p(above).add_(below).mul_(self.y)
+        loss = below.exp_().add_(above).sub_(gain).sum(dim=0, dtype=torch.float64)
+        away = theta - self.mean
+        return loss / phi + 0.5 * ((away @ self.precision) * away).sum(dim=1)
+
+    def backtrack(
+        self, z: Tensor, z_step: Tensor, theta: Tensor, direction: Tensor, phi: Tensor, decrement: Tensor
+    ) -> Tensor:
+        """Largest of 1, 1/2, 1/4, ... per neuron that lowers the objective as it should, (B,)."""
+        size = torch.ones_like(decrement)
+        # Near the optimum a full step is right, and its gain is lost in rounding.
+        tried = decrement > 1e-2
+        if not bool(tried.any()):
+            return size
+        before = self.objective(z, theta, phi)
+        for _ in range(MOST_HALVINGS):
+            after = self.objective(z + size.float() * z_step, theta + size[:, None] * direction, phi)
+            tried &= after > before - 1e-4 * size * decrement + 1e-7 * before.abs()
+            if not bool(tried.any()):
+                break
+            size = torch.where(tried, size / 2, size)
+        return size
+
+    def dispersion(self, z: Tensor, information: Tensor, factor: Tensor, phi: Tensor) -> Tensor:
+        """Residual variance over mean rate, corrected for the parameters spent on the fit, (B,)."""
+        rate, n = _rate(z), len(z)
+        residual = (self.y - rate).square_().sum(dim=0, dtype=torch.float64)
+        solved = torch.cholesky_solve(information / phi[:, None, None], factor)
+        left = 1.0 - solved.diagonal(dim1=1, dim2=2).sum(dim=1) / n
+        ratio = residual / rate.sum(dim=0, dtype=torch.float64) / left.clamp_min(0.1)
+        return ratio.clamp(*DISPERSION_RANGE)
+
+
+def _rate(z: Tensor) -> Tensor:
+    return z.clamp_max(0.0).exp_().add_(z.clamp_min(0.0))
+
+
+def _curvature(z: Tensor) -> Tensor:
+    rate = _rate(z)
+    return torch.minimum(rate, rate.reciprocal())

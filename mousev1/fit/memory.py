@@ -1,0 +1,106 @@
+"""How much memory a fit will take, told before it starts."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from mousev1.core import Core
+from mousev1.fit.features import IMAGES_PER_WRITE, store_bytes
+from mousev1.fused import CPU_IMAGES_AT_A_TIME
+
+MEBI = 2**20
+# Allocator slack and torch's own buffers, measured.
+OVERHEAD = 250 * MEBI
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What a fit will hold.
+
+    Attributes:
+        held: bytes that the process holds already.
+        features: bytes of the core features, in memory or on disk.
+        work: bytes of everything else, at its peak.
+        directory: where the features go on disk, or ``None`` for memory.
+    """
+
+    held: int
+    features: int
+    work: int
+    directory: Path | None
+
+    @property
+    def peak(self) -> int:
+        """Predicted peak resident memory in bytes."""
+        return self.held + self.work + (0 if self.directory else self.features)
+
+    def __str__(self) -> str:
+        place = f"in {self.directory}" if self.directory else "in memory"
+        return (
+            f"predicted peak memory {self.peak / MEBI:,.0f} MB "
+            f"({self.held / MEBI:,.0f} MB held now; core features {self.features / MEBI:,.0f} MB {place})"
+        )
+
+
+def plan_memory(
+    core: Core, images: Tensor, units: int, *, memory: int | None, directory: Path | None
+) -> MemoryPlan:
+    """Predict the peak of a fit, and decide where its features go.
+
+    Args:
+        core: the core.
+        images: (N, C_in, H, W).
+        units: number of neurons U.
+        memory: most bytes that the process may hold, or ``None`` for no limit.
+        directory: where features may go; the system's place for temporary files by default.
+
+    Raises:
+        ValueError: even with the features on disk it would take more.
+    """
+    n, (height, width) = len(images), images.shape[2:]
+    channels, rows, columns = core.config.feature_shape(height, width)
+    features = store_bytes(core, n, height, width)
+    per_image = channels * rows * columns
+    running = per_image * (IMAGES_PER_WRITE * 10 + CPU_IMAGES_AT_A_TIME * 16)
+    maps = min(n, 6000) * min(units, 6000) * 4 * 3 + units * len_grid(rows, columns) * 4 * 4
+    glm = n * channels * 4 * 5 + max(1_000_000, 16 * n) * 4 * 10 + 8_000_000 * 3
+    prior = max(800, 2_000_000 // n) * (channels + 1) ** 2 * 8 * 4
+    results = units * (channels + 1) * 8 * 6
+    work = OVERHEAD + max(running, maps, glm + prior) + results
+    held = current_memory()
+    plan = MemoryPlan(held, features, work, None)
+    if memory is None or plan.peak <= memory:
+        return plan
+    plan = MemoryPlan(held, features, work, directory or Path(tempfile.gettempdir()))
+    if plan.peak > memory:
+        raise ValueError(
+            f"memory: expected at least {plan.peak / MEBI:,.0f} MB for {units} neurons and {n} images, "
+            f"got {memory / MEBI:,.0f} MB; {held / MEBI:,.0f} MB are held already"
+        )
+    return plan
+
+
+def len_grid(rows: int, columns: int) -> int:
+    """Most places at which scores are computed."""
+    return (rows // 2 + 2) * (columns // 2 + 2)
+
+
+def current_memory() -> int:
+    """Bytes that the process holds now, as far as the system tells; else its peak."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return peak_memory()
+    return pages * resource.getpagesize()
+
+
+def peak_memory() -> int:
+    """Most bytes that the process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

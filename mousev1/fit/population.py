@@ -1,0 +1,176 @@
+"""The regression of ``glm`` for a whole population: cell by cell, with one prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mousev1.fit.features import FeatureStore
+from mousev1.fit.glm import CellData, fit_glm
+from mousev1.fit.prior import WeightPrior
+from mousev1.readout import bilinear_corners
+
+# Values of one (N, B) array of a cell's neurons; a handful of them are alive at once.
+CELL_VALUES = 1_000_000
+LEAST_NEURONS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class FitData:
+    """Features and responses of the same trials.
+
+    Attributes:
+        store: features of N images.
+        all_responses: (N, U), rows as the caller had them.
+        order: (N,), row i of the store is row order[i] of ``all_responses``.
+    """
+
+    store: FeatureStore
+    all_responses: Tensor
+    order: Tensor
+
+    def responses(self, units: Tensor, images: int | None = None) -> Tensor:
+        """Responses (n, len(units)) float32 of some neurons to the first ``images`` of the store."""
+        return self.all_responses[:, units][self.order[:images]].float()
+
+
+@dataclass(frozen=True)
+class PopulationFit:
+    """Fits of many neurons, in the order asked for.
+
+    Attributes:
+        theta: (U, C + 1) float64, weights and bias on standardised features.
+        dispersion: (U,).
+        converged: (U,).
+        basis: (C + 1, C + 1) float64; see ``posterior``.
+        variances: (U, C + 1) float64, of theta's coordinates in the basis.
+    """
+
+    theta: Tensor
+    dispersion: Tensor
+    converged: Tensor
+    basis: Tensor
+    variances: Tensor
+
+
+class PopulationGlm:
+    """Fits neurons under a prior that it learns from them.
+
+    Args:
+        data: features and responses.
+        mu: (U, 2) float32 positions of all neurons, -1 to 1.
+        prior: where the prior starts.
+
+    Attributes:
+        prior: the prior as learned so far.
+    """
+
+    def __init__(self, data: FitData, mu: Tensor, prior: WeightPrior) -> None:
+        self.data, self.prior = data, prior
+        store = data.store
+        self.corners, self.mixing = bilinear_corners(mu, store.height, store.width)
+        self.theta = torch.zeros(len(mu), store.channels + 1, dtype=torch.float64)
+        self.dispersion = torch.ones(len(mu), dtype=torch.float64)
+        self.started = torch.zeros(len(mu), dtype=torch.bool)
+        self.common = self._first_common(mu)
+
+    def _first_common(self, mu: Tensor) -> Tensor:
+        """X'X / N at a few neurons' places, with the constant 1 as last column."""
+        pixels = self.corners[:: max(1, len(mu) // 8), 0].unique().tolist()
+        n, channels = self.data.store.images, self.data.store.channels
+        total = torch.zeros(channels + 1, channels + 1, dtype=torch.float64)
+        for pixel in pixels:
+            x = torch.cat([self.data.store.block(pixel).float(), torch.ones(n, 1)], dim=1)
+            total += (x.T @ x).double()
+        return total / (n * len(pixels))
+
+    def learn_prior(self, units: Tensor, *, other: WeightPrior | None, progress: bool) -> None:
+        """Fit some neurons under the present prior, then move the prior to what they point to.
+
+        Args:
+            units: which neurons.
+            other: a prior from elsewhere that stays part of the evidence.
+            progress: show a progress bar.
+        """
+        information = torch.zeros(len(units), *self.common.shape, dtype=torch.float64)
+        total = torch.zeros_like(self.common)
+        for place, fit in self._cells(units, "prior" if progress else None):
+            information[place] = fit.information / fit.dispersion[:, None, None]
+            total += (fit.information / fit.curvature[:, None, None]).sum(dim=0)
+        self.common = total / len(units)
+        self.prior = self.prior.learn(self.theta[units], information, other)
+
+    def fit(self, units: Tensor, *, desc: str | None = None) -> PopulationFit:
+        """Fit neurons for good.
+
+        Args:
+            units: which neurons.
+            desc: title of a progress bar, or ``None`` for none.
+        """
+        size = len(self.common)
+        basis, inverse = self._basis(units)
+        out = PopulationFit(
+            theta=torch.zeros(len(units), size, dtype=torch.float64),
+            dispersion=torch.zeros(len(units), dtype=torch.float64),
+            converged=torch.zeros(len(units), dtype=torch.bool),
+            basis=basis,
+            variances=torch.zeros(len(units), size, dtype=torch.float64),
+        )
+        precision = self.prior.precision
+        for place, fit in self._cells(units, desc):
+            out.theta[place], out.dispersion[place] = fit.theta, fit.dispersion
+            out.converged[place] = fit.converged
+            factor = torch.linalg.cholesky(fit.information / fit.dispersion[:, None, None] + precision)
+            covariance = torch.cholesky_inverse(factor)
+            out.variances[place] = torch.einsum("ij,ujk,ik->ui", inverse, covariance, inverse)
+        return out
+
+    def _basis(self, units: Tensor) -> tuple[Tensor, Tensor]:
+        """V with V' S^-1 V = I and V' (average information) V diagonal, and its inverse.
+
+        In this basis every neuron's posterior covariance is nearly diagonal, so that its variances
+        along it are all that needs keeping.
+        """
+        root = torch.linalg.cholesky(self.prior.covariance)
+        _, vectors = torch.linalg.eigh(root.T @ self.common @ root)
+        basis = root @ vectors
+        return basis, torch.linalg.inv(basis)
+
+    def _cells(self, units: Tensor, desc: str | None):  # type: ignore[no-untyped-def]
+        """Fit cell by cell; yields (places within ``units``, their fit)."""
+        store = self.data.store
+        n = store.images
+        most = max(LEAST_NEURONS_AT_ONCE, CELL_VALUES // n)
+        keys = self.corners[units, 0]
+        by_cell = torch.argsort(keys, stable=True)
+        sizes = torch.unique_consecutive(keys[by_cell], return_counts=True)[1].tolist()
+        precision = self.prior.precision
+        with tqdm(total=len(units), desc=desc, disable=desc is None) as bar:
+            for cell in by_cell.split(sizes):
+                features = store.blocks(self.corners[units[cell[0]]].tolist())
+                for place in cell.split(most):
+                    index = units[place]
+                    y = self.data.responses(index)
+                    fit = fit_glm(
+                        CellData(features, self.mixing[index], y),
+                        mean=self.prior.mean,
+                        precision=precision,
+                        common_information=self.common,
+                        start=self._start(index, y),
+                        dispersion=self.dispersion[index],
+                        estimate_dispersion=True,
+                    )
+                    self.theta[index], self.dispersion[index] = fit.theta, fit.dispersion
+                    self.started[index] = True
+                    yield place, fit
+                    bar.update(len(place))
+
+    def _start(self, index: Tensor, y: Tensor) -> Tensor:
+        """No selectivity and the mean rate; where fitted before, the last fit."""
+        mean = y.mean(dim=0).double().clamp_min(1e-3)
+        start = torch.zeros(len(index), len(self.common), dtype=torch.float64)
+        start[:, -1] = torch.where(mean < 1.0, mean.log(), mean - 1.0)
+        return torch.where(self.started[index][:, None], self.theta[index], start)

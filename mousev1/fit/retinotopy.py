@@ -1,0 +1,272 @@
+"""From score maps and cortical positions to where every neuron looks.
+
+Each neuron's score map says how likely its responses are for every place p it might look at,
+L_u(p) = exp(score). Before its responses are seen, a neuron at cortical position c is expected at
+
+    p_u ~ N(map(c_u), tau^2 I),    map(c) = B' phi(c),
+
+with a map that all neurons share and a scatter tau of single neurons around it. B and tau are
+fitted by expectation maximisation: given them, each neuron's posterior over places follows
+(E-step); given the posteriors, the map is a weighted regression of places on phi(c) (M-step). A
+neuron enters the regression with the precision that its responses alone contribute. Starting from
+a wide scatter and a constant map and narrowing it step by step needs no lucky start: at first only
+the clearest neurons move the map, and the map then tells the others where to look.
+
+What phi is and whether neurons scatter is decided by scores on images that no part of the fit has
+seen: ``affine`` (Lurz et al. 2021, section 2.2), ``smooth`` (affine plus Gaussian bumps on cortex
+with a ridge penalty), each with the neurons on the map or scattered around it; without cortical
+positions phi is constant and the population's centre is what neurons share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mousev1.fit.score_maps import Grid, ScoreMaps
+
+BUMPS_PER_AXIS = 5
+BUMP_WIDTH = 0.5  # of cortical positions scaled to -1..1
+BUMP_SD = (2.0, 8.0)  # prior standard deviation of a bump's height, pixels
+FINE_SPACING = 0.5  # pixels
+ANNEALING_STEPS = 25
+EM_STEPS = 10
+LEAST_GAIN = 0.01
+LEAST_SCATTER = 0.3  # pixels; below it a place is not told from its neighbour
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Design:
+    """Functions of cortical position that a map is linear in.
+
+    Attributes:
+        kind: "constant", "affine" or "smooth".
+        bump_sd: prior standard deviation of the bumps' heights in pixels, for "smooth".
+    """
+
+    kind: str
+    bump_sd: float = 0.0
+
+    def functions(self, cortex: Tensor | None, units: int) -> Tensor:
+        """Phi, (U, K) float64."""
+        one = torch.ones(units, 1, dtype=torch.float64)
+        if self.kind == "constant" or cortex is None:
+            return one
+        plane = cortex[:, :2].double()
+        if self.kind == "affine":
+            return torch.cat([one, plane], dim=1)
+        axis = torch.linspace(-1.0, 1.0, BUMPS_PER_AXIS, dtype=torch.float64)
+        centres = torch.cartesian_prod(axis, axis)
+        bumps = torch.exp(-(plane[:, None] - centres).square().sum(dim=2) / (2 * BUMP_WIDTH**2))
+        return torch.cat([one, plane, bumps], dim=1)
+
+    def penalty(self) -> Tensor:
+        """Prior precision of the coefficients' diagonal, (K,), per square pixel."""
+        if self.kind == "constant":
+            return torch.full((1,), 1e-6, dtype=torch.float64)
+        weak = torch.full((3,), 1e-6, dtype=torch.float64)
+        if self.kind == "affine":
+            return weak
+        return torch.cat([weak, torch.full((BUMPS_PER_AXIS**2,), self.bump_sd**-2, dtype=torch.float64)])
+
+
+@dataclass(frozen=True)
+class PositionMap:
+    """A fitted map with its scatter.
+
+    Attributes:
+        design: what the map is linear in.
+        scattered: whether single neurons depart from the map.
+        coefficients: (K, 2), pixels of the feature map.
+        scatter: tau in pixels; how far neurons scatter around the map.
+    """
+
+    design: Design
+    scattered: bool
+    coefficients: Tensor
+    scatter: float
+
+    @property
+    def name(self) -> str:
+        """Short name for reports, as in "affine" or "smooth(8)+offsets"."""
+        bumps = f"({self.design.bump_sd:g})" if self.design.kind == "smooth" else ""
+        return self.design.kind + bumps + ("+offsets" if self.scattered else "")
+
+    def expected(self, cortex: Tensor | None, units: int) -> Tensor:
+        """Pixels (x, y) that cortical positions map to, (U, 2)."""
+        return self.design.functions(cortex, units) @ self.coefficients
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where each neuron looks, as far as its responses and the map tell.
+
+    Attributes:
+        mean: (U, 2) pixels (x, y).
+        covariance: (U, 2, 2) square pixels.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+
+
+@dataclass(frozen=True)
+class Retinotopy:
+    """The chosen map and how its alternatives fared.
+
+    Attributes:
+        map: the map, fitted to all images.
+        held_out: mean held-out score per neuron (nats) of every alternative, by name.
+    """
+
+    map: PositionMap
+    held_out: dict[str, float]
+
+
+def fit_retinotopy(maps: ScoreMaps, cortex: Tensor | None) -> Retinotopy:
+    """Choose and fit the map from cortex to feature map.
+
+    Args:
+        maps: score maps of a sample of neurons.
+        cortex: (U, 2) normalised cortical positions of the same neurons, or ``None``.
+
+    An alternative to the simplest map is taken only if its held-out score is higher by more than
+    one standard error of the difference over neurons, and by more than 1%.
+    """
+    units = len(maps.inner)
+    designs = [Design("constant")]
+    if cortex is not None:
+        designs = [Design("affine"), *(Design("smooth", sd) for sd in BUMP_SD)]
+    inner = _Interpolated(maps.grid, maps.inner, 1.0)
+    outer = _Interpolated(maps.grid, maps.held_out, 1.0)
+    scores: dict[str, Tensor] = {}
+    found: dict[str, PositionMap] = {}
+    for design in designs:
+        fitted = _fit(design, inner, cortex)
+        for scattered in (False, True):
+            candidate = PositionMap(design, scattered, fitted.coefficients, fitted.scatter)
+            places = _locate(candidate, inner, cortex, units)
+            found[candidate.name] = candidate
+            scores[candidate.name] = outer.at(places.mean)
+    simplest = next(iter(scores)) if cortex is not None else "constant+offsets"
+    chosen = simplest
+    for name in sorted(scores, key=lambda name: -float(scores[name].mean())):
+        gain = scores[name] - scores[simplest]
+        least = LEAST_GAIN * abs(float(scores[simplest].mean()))
+        if float(gain.mean()) > max(float(gain.std() / units**0.5), least):
+            chosen = name
+            break
+    design, scattered = found[chosen].design, found[chosen].scattered
+    final = _fit(design, _Interpolated(maps.grid, maps.total, 1.0), cortex)
+    return Retinotopy(
+        map=PositionMap(design, scattered, final.coefficients, final.scatter),
+        held_out={name: float(score.mean()) for name, score in scores.items()},
+    )
+
+
+def locate(position_map: PositionMap, maps: ScoreMaps, cortex: Tensor | None) -> Places:
+    """Posterior mean and covariance of neurons' places, given their score maps."""
+    return _locate(position_map, _Interpolated(maps.grid, maps.total, FINE_SPACING), cortex, len(maps.inner))
+
+
+class _Interpolated:
+    """Score maps on a fine grid of pixels.
+
+    Args:
+        grid: places of the scores.
+        scores: (U, places).
+        spacing: of the fine grid, in pixels.
+    """
+
+    def __init__(self, grid: Grid, scores: Tensor, spacing: float) -> None:
+        self.grid, self.scores, self.spacing = grid, scores, spacing
+        self.x, self.y = (_axis(knots, spacing) for knots in (grid.columns, grid.rows))
+        self.to_x = _interpolation(grid.columns, self.x)
+        self.to_y = _interpolation(grid.rows, self.y)
+        yy, xx = torch.meshgrid(self.y, self.x, indexing="ij")
+        self.centre = torch.stack([self.x.mean(), self.y.mean()])
+        x, y = xx.flatten() - self.centre[0], yy.flatten() - self.centre[1]
+        self.moments = torch.stack([x, y, x * x, x * y, y * y], dim=1).float()  # (F, 5)
+
+    def at(self, pixels: Tensor) -> Tensor:
+        """(U,) scores, each neuron's at its own place (x, y)."""
+        to_x = _interpolation(self.grid.columns, pixels[:, 0])
+        to_y = _interpolation(self.grid.rows, pixels[:, 1])
+        coarse = self.scores.view(-1, len(self.grid.rows), len(self.grid.columns))
+        return torch.einsum("uy,uyx,ux->u", to_y, coarse, to_x)
+
+    def posterior(self, expected: Tensor, scatter: float) -> Places:
+        """Posterior over places under a Gaussian prior around ``expected`` (U, 2)."""
+        moments = []
+        for start in range(0, len(self.scores), CHUNK):
+            part = slice(start, start + CHUNK)
+            coarse = self.scores[part].view(-1, len(self.grid.rows), len(self.grid.columns))
+            log = torch.einsum("fy,uyx,gx->ufg", self.to_y, coarse, self.to_x)
+            gap_x = ((self.x - expected[part, :1]) / scatter).float()
+            gap_y = ((self.y - expected[part, 1:]) / scatter).float()
+            log -= 0.5 * gap_y.square()[:, :, None]
+            log -= 0.5 * gap_x.square()[:, None, :]
+            moments.append((torch.softmax(log.flatten(1), dim=1) @ self.moments).double())
+        x, y, xx, xy, yy = torch.cat(moments).unbind(dim=1)
+        covariance = torch.stack([xx - x * x, xy - x * y, xy - x * y, yy - y * y], dim=1).view(-1, 2, 2)
+        # A place is not known better than the fine grid resolves.
+        resolution = self.spacing**2 / 12 * torch.eye(2, dtype=torch.float64)
+        return Places(torch.stack([x, y], dim=1) + self.centre, covariance + resolution)
+
+
+def _axis(knots: Tensor, spacing: float) -> Tensor:
+    first, last = float(knots[0]), float(knots[-1])
+    return torch.arange(first, last + spacing / 2, spacing, dtype=torch.float64)
+
+
+def _interpolation(knots: Tensor, at: Tensor) -> Tensor:
+    """Weights of the knots' values in a linear interpolation at pixels ``at``, (len(at), knots)."""
+    knots, at = knots.double(), at.clamp(float(knots[0]), float(knots[-1]))
+    if len(knots) == 1:
+        return torch.ones(len(at), 1)
+    right = torch.searchsorted(knots, at.contiguous(), right=True).clamp(1, len(knots) - 1)
+    left = right - 1
+    fraction = (at - knots[left]) / (knots[right] - knots[left])
+    out = torch.zeros(len(at), len(knots), dtype=torch.float64)
+    rows = torch.arange(len(at))
+    out[rows, left] = 1.0 - fraction
+    out[rows, right] += fraction
+    return out.float()
+
+
+def _fit(design: Design, maps: _Interpolated, cortex: Tensor | None) -> PositionMap:
+    """Expectation maximisation with a scatter that narrows from the size of the map."""
+    units = len(maps.scores)
+    functions, penalty = design.functions(cortex, units), torch.diag(design.penalty())
+    expected = maps.centre.expand(units, 2)
+    scatter = float(torch.stack([maps.x[-1] - maps.x[0], maps.y[-1] - maps.y[0]]).max()) / 4
+    scatter = max(scatter, LEAST_SCATTER)
+    coefficients = torch.zeros(functions.shape[1], 2, dtype=torch.float64)
+    for step in range(ANNEALING_STEPS + EM_STEPS):
+        places = maps.posterior(expected, scatter)
+        variance = (places.covariance.diagonal(dim1=1, dim2=2).sum(dim=1) / 2).clamp(max=scatter**2 * 0.999)
+        # What the responses add: precision 1/v - 1/tau^2, at the place that moves prior to posterior.
+        precision = 1.0 / variance - scatter**-2
+        moved = places.mean / variance[:, None] - expected / scatter**2
+        # Around the map, that observation varies with its own variance plus the scatter.
+        damp = 1.0 / (1.0 + precision * scatter**2)
+        weighted = functions * (precision * damp)[:, None]
+        right = functions.T @ (moved * damp[:, None])
+        coefficients = torch.linalg.solve(functions.T @ weighted + penalty, right)
+        expected = functions @ coefficients
+        spread = ((places.mean - expected).square().sum(dim=1) / 2 + variance).mean().sqrt()
+        target = max(float(spread), LEAST_SCATTER)
+        scatter = max(target, scatter * 0.85) if step < ANNEALING_STEPS else target
+    return PositionMap(design, True, coefficients, scatter)
+
+
+def _locate(fitted: PositionMap, maps: _Interpolated, cortex: Tensor | None, units: int) -> Places:
+    expected = fitted.expected(cortex, units)
+    extent = torch.tensor([maps.grid.width - 1.0, maps.grid.height - 1.0], dtype=torch.float64)
+    places = maps.posterior(expected, fitted.scatter)
+    if fitted.scattered:
+        return places
+    return Places(expected.clamp(torch.zeros(2, dtype=torch.float64), extent), places.covariance)

@@ -1,0 +1,230 @@
+"""How well each neuron can be predicted from each place of the feature map.
+
+At a place p, every neuron's responses are regressed linearly on the C features there. The ridge
+solution for neuron u from the training part of the images is
+
+    w = (G + lambda N I)^-1 M_u,   G = X'X,   M_u = X'y_u,
+
+with one Gram matrix G per place for all neurons. Its success on other images needs no predictions
+either: y'Xw = w'M and |Xw|^2 = w'Gw with G and M of the other images. The score is the gain in
+log-likelihood of a Gaussian model that the correlation rho with held-out responses stands for,
+
+    score = -N/2 log(1 - rho^2)   if rho > 0, else 0,
+
+so that scores of different images add up, and exp(score) over places is what the responses say
+about where the neuron looks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mousev1.fit.features import FeatureStore
+
+FOLDS = 4
+# Penalty per image; features and responses have unit variance.
+PILOT_PLACES = 24
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Places at which scores are computed: every combination of some rows and columns.
+
+    Attributes:
+        rows: (Y,) rows of the feature map, increasing.
+        columns: (X,) columns.
+        height: rows of the whole feature map.
+        width: columns of the whole feature map.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    height: int
+    width: int
+
+    @classmethod
+    def spaced(cls, height: int, width: int, spacing: float) -> Grid:
+        """Rows and columns about ``spacing`` pixels apart, the borders included."""
+
+        def along(size: int) -> Tensor:
+            count = max(2, math.ceil((size - 1) / spacing) + 1) if size > 1 else 1
+            return torch.linspace(0, size - 1, count).round().long().unique()
+
+        return cls(along(height), along(width), height, width)
+
+    def within(self, low: Tensor, high: Tensor) -> Grid:
+        """The part between two pixels (x, y), at least two rows and columns wide where there are."""
+
+        def part(along: Tensor, a: float, b: float) -> Tensor:
+            first = int((along <= a).sum().clamp(1, max(1, len(along) - 1))) - 1
+            last = int((along < b).sum().clamp(first + 1, len(along) - 1))
+            return along[first : last + 1]
+
+        columns = part(self.columns, float(low[0]), float(high[0]))
+        return Grid(part(self.rows, float(low[1]), float(high[1])), columns, self.height, self.width)
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    def positions(self) -> list[int]:
+        """Flat positions (row * width + column), row-major over the grid."""
+        return [int(r) * self.width + int(c) for r in self.rows for c in self.columns]
+
+    def pixels(self) -> Tensor:
+        """(Y * X, 2) pixels (x, y), in the order of ``positions``."""
+        y, x = torch.meshgrid(self.rows.double(), self.columns.double(), indexing="ij")
+        return torch.stack([x.flatten(), y.flatten()], dim=1)
+
+
+@dataclass(frozen=True)
+class ScoreMaps:
+    """Scores of neurons at the places of a grid, in nats.
+
+    Attributes:
+        grid: the places.
+        inner: (U, Y * X) from cross-validation within the first three quarters of the images.
+        held_out: (U, Y * X) on the last quarter, predicted from the first three.
+        correlation: (U,) best correlation of the inner folds over places.
+        ridge: penalty per image that was best for the population.
+    """
+
+    grid: Grid
+    inner: Tensor
+    held_out: Tensor
+    correlation: Tensor
+    ridge: float
+
+    @classmethod
+    def joined(cls, parts: list[ScoreMaps]) -> ScoreMaps:
+        """The maps of several groups of neurons on one grid, in one."""
+        return cls(
+            grid=parts[0].grid,
+            inner=torch.cat([part.inner for part in parts]),
+            held_out=torch.cat([part.held_out for part in parts]),
+            correlation=torch.cat([part.correlation for part in parts]),
+            ridge=parts[0].ridge,
+        )
+
+    @property
+    def total(self) -> Tensor:
+        """(U, Y * X) scores from all images."""
+        return self.inner + self.held_out
+
+
+def compute_score_maps(
+    store: FeatureStore,
+    responses: Tensor,
+    grid: Grid,
+    *,
+    images: int | None = None,
+    ridge: float | None = None,
+    progress: bool = False,
+) -> ScoreMaps:
+    """Score maps of some neurons.
+
+    Args:
+        store: features of N images in random order.
+        responses: (N, U) float32, rows as in the store.
+        grid: where.
+        images: use the first this many images only.
+        ridge: penalty per image; by default the best of ``RIDGES`` for these neurons.
+        progress: show a progress bar.
+    """
+    n = min(images or store.images, store.images)
+    y = responses[:n] - responses[:n].mean(dim=0)
+    positions = grid.positions()
+    if ridge is None:
+        ridge = _choose_ridge(store, y, positions)
+    inner, held_out = _correlations(store, y, positions, (ridge,), desc="score maps" if progress else None)
+    last = _edges(n)[FOLDS - 1]
+    return ScoreMaps(
+        grid=grid,
+        inner=_score(inner[0], last),
+        held_out=_score(held_out[0], n - last),
+        correlation=inner[0].amax(dim=1),
+        ridge=ridge,
+    )
+
+
+def _choose_ridge(store: FeatureStore, y: Tensor, positions: list[int]) -> float:
+    """Best for held-out responses at each neuron's best place: chosen for all neurons at once."""
+    pilot = positions[:: max(1, len(positions) // PILOT_PLACES)]
+    inner, held_out = _correlations(store, y, pilot, RIDGES, desc=None)
+    best = held_out.gather(2, inner.argmax(dim=2, keepdim=True))
+    return RIDGES[int(best.mean(dim=(1, 2)).argmax())]
+
+
+def _edges(n: int) -> list[int]:
+    return [round(n * fold / FOLDS) for fold in range(FOLDS + 1)]
+
+
+def _correlations(
+    store: FeatureStore, y: Tensor, positions: list[int], ridges: tuple[float, ...], *, desc: str | None
+) -> tuple[Tensor, Tensor]:
+    """Held-out correlations, within all folds but the last and on the last, each (R, U, positions)."""
+    n = len(y)
+    edges = _edges(n)
+    parts = [slice(a, b) for a, b in pairwise(edges)]
+    sums = [(y[part].sum(dim=0), y[part].square().sum(dim=0)) for part in parts]
+    inner = torch.zeros(len(ridges), y.shape[1], len(positions))
+    last = torch.zeros_like(inner)
+    for column, position in enumerate(tqdm(positions, desc=desc, disable=desc is None)):
+        x = store.block(position)[:n].float()
+        x = x - x.mean(dim=0)
+        place = _Place(
+            grams=torch.stack([x[part].T @ x[part] for part in parts]),
+            crosses=torch.stack([x[part].T @ y[part] for part in parts]),
+            means=torch.stack([x[part].sum(dim=0) for part in parts]),
+            sizes=torch.tensor([b - a for a, b in pairwise(edges)]),
+            responses=sums,
+        )
+        folds = list(range(FOLDS - 1))
+        within = sum(place.test(fold, [k for k in folds if k != fold], ridges) for fold in folds)
+        assert isinstance(within, Tensor)
+        inner[:, :, column] = _correlation(within, edges[FOLDS - 1])
+        last[:, :, column] = _correlation(place.test(FOLDS - 1, folds, ridges), n - edges[FOLDS - 1])
+    return inner, last
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Sums per fold (first axis) over its images: X'X, X'y, X'1, their number, and (1'y, y'y)."""
+
+    grams: Tensor
+    crosses: Tensor
+    means: Tensor
+    sizes: Tensor
+    responses: list[tuple[Tensor, Tensor]]
+
+    def test(self, fold: int, train: list[int], ridges: tuple[float, ...]) -> Tensor:
+        """Sums over ``fold`` of p, p^2, p y, y and y^2 for predictions p, (5, R, U)."""
+        values, vectors = torch.linalg.eigh(self.grams[train].sum(dim=0).double())
+        basis = vectors.float()
+        size = int(self.sizes[train].sum())
+        shrink = torch.stack([1.0 / (values.clamp_min(0.0) + ridge * size) for ridge in ridges]).float()
+        weights = shrink[:, :, None] * (basis.T @ self.crosses[train].sum(dim=0))  # (R, C, U)
+        gram = basis.T @ self.grams[fold] @ basis
+        predicted = torch.einsum("c,rcu->ru", self.means[fold] @ basis, weights)
+        squared = (weights * (gram @ weights)).sum(dim=1)
+        product = (weights * (basis.T @ self.crosses[fold])).sum(dim=1)
+        total, power = (value.expand_as(predicted) for value in self.responses[fold])
+        return torch.stack([predicted, squared, product, total, power])
+
+
+def _correlation(sums: Tensor, n: int) -> Tensor:
+    """Correlation from the sums of ``tested``; 0 where either side is constant."""
+    p, pp, py, y, yy = sums.double()
+    covariance = py - p * y / n
+    variances = (pp - p * p / n) * (yy - y * y / n)
+    return torch.where(variances > 1e-12, covariance / variances.clamp_min(1e-12).sqrt(), 0.0).float()
+
+
+def _score(correlation: Tensor, n: int) -> Tensor:
+    return -n / 2 * torch.log1p(-correlation.clamp(0.0, 0.9999).square())
