@@ -129,6 +129,18 @@ def test_responses_average_to_the_true_rate():
             assert error[steady].max() < 6
 
 
+def test_without_repeats_there_is_no_oracle_rather_than_a_zero(tmp_path):
+    """Oracle: NaN becomes null in strict JSON."""
+    config = replace(TINY, scans=("sim-g1",), test_repeats=1)
+    path = simulate_study(config, tmp_path, report=lambda line: None)
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    manifest = json.loads(path.read_text(), parse_constant=refuse)
+    assert manifest["scans"]["sim-g1"]["oracle"] is None
+
+
 def test_trials_are_shuffled_so_that_repeats_are_spread():
     """Oracle: repeats side by side have gaps of 1 only."""
     scan, _ = simulate_scan("sim-g1", TINY)

@@ -153,8 +153,8 @@ def draw_population(
     gratings of 15 to 30 degrees and are suppressed by larger ones, half of the response on average
     with a wide spread (Van den Bergh et al. 2010, J. Comp. Neurol. 518:2051; Adesnik et al. 2012,
     Nature 490:226), more so by their own orientation (Self et al. 2014, J. Neurosci. 34:9290). Rates are
-    log-normal over neurons (Buzsaki & Mizuseki 2014, Nat. Rev. Neurosci. 15:264). Fluorescence is in arbitrary
-    units per cell.
+    log-normal over neurons (Buzsaki & Mizuseki 2014, Nat. Rev. Neurosci. 15:264). Fluorescence is
+    in arbitrary units per cell.
     """
     units = len(fields_px)
     frequency = draw_frequencies(rng, units, neurons)

@@ -95,7 +95,7 @@ def deal_patches(deck: NDArray[np.int64], images: int, *, turn: int, hands: int)
     """(N,) the ``turn``-th of ``hands`` hands of N images from a shuffled deck of patch numbers."""
     if images * hands > len(deck):
         raise ValueError(
-            f"source: expected at least {images * hands} patches of one tier ({hands} scans x {images} images "
-            f"of their own), got {len(deck)}; ask for at most {len(deck) // hands} images, or use 'dead leaves'"
+            f"source: expected at least {images * hands} patches of one tier ({hands} scans x {images} "
+            f"images of their own), got {len(deck)}; ask for at most {len(deck) // hands}, or use 'dead leaves'"
         )
     return deck[turn * images : (turn + 1) * images]

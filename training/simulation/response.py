@@ -1,8 +1,8 @@
 """From images to rates: Gabor subunits, divided by the contrast around them.
 
 For contrast s = (image - gray) / gray and a Gabor pair g_e, g_o in quadrature, a neuron's drive is
-(1 - c) max(0, g_e.s)^2 + c ((g_e.s)^2 + (g_o.s)^2): half-squaring for simple cells (Heeger
-1992, Vis. Neurosci. 9:427), energy for complex ones (Adelson & Bergen 1985, J. Opt. Soc. Am. A 2:284). Its rate is
+(1 - c) max(0, g_e.s)^2 + c ((g_e.s)^2 + (g_o.s)^2): half-squaring for simple cells (Heeger 1992, Vis.
+Neurosci. 9:427), energy for complex ones (Adelson & Bergen 1985, J. Opt. Soc. Am. A 2:284). Its rate is
 
     baseline + peak * drive / (semi_saturation^2 + centre + surround_weight * surround)
 

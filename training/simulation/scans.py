@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,14 +145,15 @@ def summarise(scan: Scan, truth: Truth) -> dict[str, float]:
     """Numbers to judge a simulated scan by.
 
     Returns:
-        oracle: mean oracle correlation over neurons that are not silent.
+        oracle: mean oracle correlation over neurons that are not silent; NaN without repeats.
         silent: share of silent neurons.
         image_mean and image_sd: of the gray levels.
     """
     trials = scan.trials("test")
-    oracle = oracle_correlation(trials.responses, trials.image_ids)
+    oracle = oracle_correlation(trials.responses, trials.image_ids)[~truth.population.silent]
+    defined = oracle[~np.isnan(oracle)]
     return {
-        "oracle": float(np.nanmean(oracle[~truth.population.silent])),
+        "oracle": float(defined.mean()) if len(defined) else math.nan,
         "silent": float(truth.population.silent.mean()),
         "image_mean": float(scan.images.mean()),
         "image_sd": float(scan.images.std()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -34,8 +35,8 @@ def simulate_study(
     """Simulate every scan of a config that the folder does not have yet.
 
     Writes ``<scan>.h5`` (or the config's file format), ``<scan>.truth.npz`` and, after each scan,
-    ``manifest.json`` with the config, versions, and the size and SHA-256 of every file. Stopped at any
-    instant and started again, it finishes with the bytes of an undisturbed run.
+    ``manifest.json`` with the config, versions, and the SHA-256 of every file. Stopped at any instant
+    and started again, it finishes with the bytes of an undisturbed run.
 
     Args:
         config: what to simulate.
@@ -76,7 +77,8 @@ def simulate_study(
             "images": scan.n_images,
             "trials": scan.n_trials,
             "sha256": {file.name: content_sha256(file) for file in files},
-            **{key: round(value, 4) for key, value in summary.items()},
+            # JSON has no NaN.
+            **{key: round(value, 4) if math.isfinite(value) else None for key, value in summary.items()},
         }
         _write_manifest(out, manifest)
         report(

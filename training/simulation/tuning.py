@@ -139,7 +139,7 @@ def _measure_size(
 
 
 def _peak_offset(curve: Array, peak: NDArray[np.intp], *, circular: bool) -> Array:
-    """(U,) where between the samples of curve (K, U) the parabola through the peak has its top, -0.5 to 0.5."""
+    """(U,) top of the parabola through a peak of curve (K, U) and its neighbours, -0.5 to 0.5 samples off."""
     units = np.arange(curve.shape[1])
     last = len(curve) - 1
     before = (peak - 1) % len(curve) if circular else np.maximum(peak - 1, 0)
