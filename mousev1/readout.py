@@ -220,7 +220,8 @@ class GaussianReadout(nn.Module):
             images, self.units, 2, device=self.sigma.device, dtype=self.sigma.dtype, generator=generator
         )
         # Only the drawn position is held on the map: a mean beyond its edge keeps its gradient.
-        drawn = torch.einsum("uij,nuj->nui", self.sigma, noise) + self.positions()
+        mean: Tensor = self.positions()
+        drawn = torch.einsum("uij,nuj->nui", self.sigma, noise) + mean
         return drawn.clamp(-1.0, 1.0)
 
     def drive(self, features: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -236,8 +237,9 @@ class GaussianReadout(nn.Module):
                 "a readout fits only the core that it was made for"
             )
         if self.training:
+            weights: Tensor = self.weights()
             grid = self.sample_positions(features.shape[0], generator=generator)
-            return (sample_per_image(features, grid) * self.weights()).sum(dim=2) + self.bias
+            return (sample_per_image(features, grid) * weights).sum(dim=2) + self.bias
         sampled = sample_at(features, self.mu())
         return torch.einsum("unc,uc->nu", sampled, self.weights()) + self.bias
 

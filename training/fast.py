@@ -52,7 +52,8 @@ class DepthwiseConv2d(nn.Conv2d):
         # In reduced precision and on GPUs the library's own kernels are the fast ones.
         if input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
-        return cast(Tensor, DepthwiseConvolution.apply(input.contiguous(), self.weight))
+        out: Tensor = DepthwiseConvolution.apply(input.contiguous(), self.weight)  # type: ignore[no-untyped-call]
+        return out
 
 
 class PointwiseConv2d(nn.Conv2d):
@@ -83,7 +84,7 @@ def _as_class(conv: nn.Conv2d, kind: type[nn.Conv2d]) -> nn.Conv2d:
             conv.in_channels,
             conv.out_channels,
             cast(tuple[int, int], conv.kernel_size),
-            padding=conv.padding,
+            padding=cast(tuple[int, int], conv.padding),
             groups=conv.groups,
             bias=False,
         )

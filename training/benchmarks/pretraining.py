@@ -1,0 +1,232 @@
+"""Pretraining throughput: the published code's loop against ours, on the same scans, in alternation.
+
+``python -m training.benchmarks.pretraining [--scans 11 --neurons 1000 --rounds 3] [--out FILE.json]``
+
+Both train the 11-S core and one Gaussian readout with cortex per scan, with the same losses, batches of
+64 images of every scan per optimizer step, float32. The published loop is put together from
+neuralpredictors 0.3.0 (core, readout, loss, regulariser) as github.com/sinzlab/nnsysident does. Images
+and responses are random numbers, since time does not depend on them. Every measurement runs in a process
+of its own, so that its peak memory is its own and neither side inherits the other's allocator; the sides
+take turns, because other work on the machine comes and goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.benchmarks.peer import build_core, import_peer, peer_core_state
+from training.benchmarks.record import machine, now, versions, write_json
+from training.config import OptimisationConfig, PretrainConfig
+from training.data import PretrainScan, Tier, generator_for
+from training.fast import keep_freed_memory, speed_up_training
+from training.pretrain import build_model, scan_loss
+
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
+SIDES = ("published", "ours")
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """What is timed.
+
+    Attributes:
+        scans: scans per optimizer step.
+        neurons: per scan.
+        batch_size: images of each scan per step.
+        steps: optimizer steps that are timed, after one that is not.
+        threads: of torch.
+    """
+
+    scans: int = 11
+    neurons: int = 1000
+    batch_size: int = 64
+    steps: int = 2
+    threads: int = 2
+
+
+def measure(side: str, work: Workload) -> dict[str, float]:
+    """Throughput and peak memory of one side, in this process."""
+    torch.set_num_threads(work.threads)
+    torch.manual_seed(0)
+    scans = [_random_scan(number, work) for number in range(work.scans)]
+    step = {"published": _published_step, "ours": _our_step}[side](scans, work)
+    step()
+    started, busy = time.perf_counter(), time.process_time()
+    for _ in range(work.steps):
+        step()
+    images = work.steps * work.scans * work.batch_size
+    return {
+        "images_per_second": images / (time.perf_counter() - started),
+        # of all threads; does not depend on who else uses the machine
+        "processor_seconds_per_1000_images": 1000 * (time.process_time() - busy) / images,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _random_scan(number: int, work: Workload) -> PretrainScan:
+    generator = torch.Generator().manual_seed(number)
+    trials = work.batch_size
+    images = torch.randint(0, 256, (trials, 1, 36, 64), generator=generator, dtype=torch.uint8)
+    responses = torch.rand(trials, work.neurons, generator=generator)
+    tier = Tier(images, torch.arange(trials), responses)
+    return PretrainScan(
+        name=str(number),
+        train=tier,
+        validation=tier,
+        response_scale=torch.ones(work.neurons),
+        mean_response=responses.mean(dim=0),
+        cortex=torch.rand(work.neurons, 2, generator=generator),
+        neurons=tuple((str(number), unit) for unit in range(work.neurons)),
+    )
+
+
+def _our_step(scans: list[PretrainScan], work: Workload) -> Callable[[], None]:
+    keep_freed_memory()
+    config = PretrainConfig(
+        name="benchmark",
+        scans=("random",),
+        optimisation=OptimisationConfig(batch_size=work.batch_size),
+    )
+    model = build_model(config, scans)
+    speed_up_training(model.core)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.optimisation.learning_rate)
+    trials = torch.arange(work.batch_size)
+    model.train()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        for scan in range(len(scans)):
+            loss, _ = scan_loss(model, scans, scan, trials, config=config, generator=generator_for((scan,)))
+            loss.backward()
+        optimizer.step()
+        for readout in model.readouts:
+            readout.project_()  # type: ignore[operator]
+
+    return step
+
+
+def _published_step(scans: list[PretrainScan], work: Workload) -> Callable[[], None]:
+    peer = import_peer()
+    config = PretrainConfig(name="benchmark", scans=("random",))
+    recipe = config.optimisation
+    ours = build_model(config, scans).core
+    core = build_core(config.core, peer_core_state(ours)).requires_grad_(True)
+    smoothness = peer.laplace_l2_norm(padding=1)
+    readouts = torch.nn.ModuleList(
+        peer.readout(
+            in_shape=config.core.feature_shape(36, 64),
+            outdims=scan.units,
+            bias=True,
+            init_mu_range=0.3,
+            init_sigma=0.1,
+            gauss_type="full",
+            grid_mean_predictor={"hidden_layers": 0, "hidden_features": 0, "final_tanh": False},
+            source_grid=_plain(scan.cortex),
+            mean_activity=scan.mean_response.clone(),
+            feature_reg_weight=recipe.feature_l1,
+        )
+        for scan in scans
+    )
+    encoders = [peer.encoder(core=core, readout=readout) for readout in readouts]
+    parameters = [*core.parameters(), *readouts.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate)
+    poisson = peer.loss(avg=False)
+    core.train()
+    readouts.train()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        for scan, encoder in zip(scans, encoders, strict=True):
+            images, responses = scan.train.batch(torch.arange(work.batch_size), torch.device("cpu"))
+            likelihood = poisson(output=encoder(images), target=responses)
+            penalty = recipe.smoothness * smoothness(core.features[0].conv.weight, avg=False)
+            penalty = penalty + encoder.readout.regularizer()
+            loss = math.sqrt(len(scan.train) / len(images)) * likelihood + penalty
+            loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _plain(cortex: Tensor | None) -> np.ndarray[Any, np.dtype[np.float64]]:
+    assert cortex is not None
+    return cortex.double().numpy()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the sides in turn, print a table, write the numbers as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m training.benchmarks.pretraining", description=__doc__)
+    for field in dataclasses.fields(Workload):
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=int, default=field.default)
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each side")
+    parser.add_argument("--out", type=Path, default=RESULTS / "pretraining.json", help="where the numbers go")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    work = Workload(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Workload)})
+    if options.side:
+        print(json.dumps(measure(options.side, work)))
+        return 0
+
+    measured: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in dataclasses.asdict(work).items()]
+    for turn in range(options.rounds):
+        for side in SIDES:
+            command = [sys.executable, "-m", "training.benchmarks.pretraining", *flags, "--side", side]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            measured[side].append(json.loads(done.stdout.splitlines()[-1]))
+            print(f"round {turn + 1}, {side}: {_row(measured[side][-1])}", flush=True)
+    medians = {
+        side: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        for side, runs in measured.items()
+    }
+    ratios = {key: medians["ours"][key] / medians["published"][key] for key in medians["ours"]}
+    for side in SIDES:
+        print(f"median, {side}: {_row(medians[side])}")
+    print(
+        f"ours over published: {ratios['images_per_second']:.2f} times the images per second, "
+        f"{ratios['processor_seconds_per_1000_images']:.2f} of the processor time, "
+        f"{ratios['peak_memory_mb']:.2f} of the memory"
+    )
+    write_json(
+        options.out,
+        {
+            "what": "pretraining throughput, forward and backward and optimizer step",
+            "command": "python -m training.benchmarks.pretraining "
+            + " ".join([*flags, f"--rounds={options.rounds}"]),
+            "date": now(),
+            "machine": machine(),
+            "versions": versions(),
+            "workload": dataclasses.asdict(work),
+            "rounds": measured,
+            "median": medians,
+            "ratio": ratios,
+        },
+    )
+    return 0
+
+
+def _row(values: dict[str, float]) -> str:
+    return (
+        f"{values['images_per_second']:.1f} images/s, "
+        f"{values['processor_seconds_per_1000_images']:.2f} processor seconds per 1,000 images, "
+        f"peak memory {values['peak_memory_mb']:.0f} MB"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
