@@ -198,7 +198,9 @@ def _convert_origin(released: ReleasedCore) -> Core:
         file = Path(temporary) / "origin"
         with open(file, "wb") as handle:
             url = fetch_origin(released.origin, handle)
-        core = import_checkpoint(file, sha256=released.origin.sha256, name=released.name)
+        core = import_checkpoint(
+            file, sha256=released.origin.sha256, name=released.name, contract=released.input
+        )
     if not isinstance(core, Core):
         raise ValueError(f"{url}: expected a core, got a whole model")
     _check_identity(core, released)

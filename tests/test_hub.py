@@ -248,9 +248,14 @@ def test_file_beyond_the_allowed_size_is_not_downloaded(hub: HubServer, monkeypa
 
 
 LOAD_IN_EIGHT = """
-import os, sys
+import os, sys, tempfile
 import torch, mousev1.hub, huggingface_hub.file_download, mousev1.legacy
+from mousev1 import checkpoint, core
 torch.set_num_threads(1)
+# what every process would import by itself costs seconds
+with tempfile.TemporaryDirectory() as folder:
+    small = core.CoreConfig(hidden_channels=2, layers=2, input_kernel=3, hidden_kernel=3)
+    mousev1.hub.load_core(checkpoint.save_core(core.Core.random(small, seed=0), folder), verify=True)
 start_read, start_write = os.pipe()
 children = []
 for _ in range(8):
