@@ -90,7 +90,7 @@ class FusedCore(nn.Module):
     def uses_onednn(self) -> bool:
         """Whether convolutions run in oneDNN's own layout: on a processor, in float32."""
         on_cpu = self.get_buffer("weight_0").device.type == "cpu"
-        available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        available: bool = torch.backends.mkldnn.is_available()
         return on_cpu and self.dtype == torch.float32 and available
 
     @torch.no_grad()

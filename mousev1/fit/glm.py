@@ -8,7 +8,7 @@ r(z) = exp(z) for z < 0 and z + 1 above, and the Poisson loss
 
 is convex with a continuous slope
 
-    l'(z) = (r - y) / max(r, 1),      expected curvature  h(z) = min(r, 1 / r) <= 1.
+    l'(z) = (r - y) / max(r, 1),      l''(z) = h(z) = r for z < 0, y / r^2 above.
 
 Real responses are not Poisson: their variance is about phi times their mean, with a dispersion phi
 of each neuron's own. Dividing the loss by phi (quasi-likelihood) sets its weight against the prior
@@ -16,8 +16,8 @@ N(m, S) of the population right, so that what is minimised is
 
     sum_n l(z_n) / phi + (theta - m)' S^-1 (theta - m) / 2.
 
-Fisher scoring steps d solve (X'hX / phi + S^-1) d = -gradient. They are damped by backtracking,
-without which they diverge here. Along a step the drive is linear too, so that trial steps cost
+Newton steps d solve (X'hX / phi + S^-1) d = -gradient. They are damped by backtracking, without
+which they diverge here. Along a step the drive is linear too, so that trial steps cost
 nothing but the output nonlinearity.
 
 Time goes into the matrices X'hX, one per neuron, so they are used sparingly. The first steps share
@@ -39,7 +39,7 @@ MOST_STEPS = 40
 MOST_HALVINGS = 12
 # Newton decrement at which a neuron is done: its squared distance to the optimum, in posterior
 # standard deviations.
-TOLERANCE = 1e-8
+TOLERANCE = 1e-7
 # A matrix is computed anew when a step shrinks the decrement less than this.
 REUSE_BELOW = 0.05
 DISPERSION_RANGE = (0.02, 50.0)
@@ -68,18 +68,36 @@ class GlmFit:
     Attributes:
         theta: (B, C + 1) float64, weights and then the bias.
         information: (B, C + 1, C + 1) float64, X'hX near the optimum, without phi and prior.
-        curvature: (B,) float64, sum of h.
         dispersion: (B,) float64, phi.
         converged: (B,) whether the tolerance was reached.
-        steps: number of steps.
     """
 
     theta: Tensor
     information: Tensor
-    curvature: Tensor
     dispersion: Tensor
     converged: Tensor
-    steps: int
+
+    @classmethod
+    def empty(cls, units: int, size: int) -> GlmFit:
+        """Zeros to be filled by ``put``."""
+        return cls(
+            theta=torch.zeros(units, size, dtype=torch.float64),
+            information=torch.zeros(units, size, size, dtype=torch.float64),
+            dispersion=torch.zeros(units, dtype=torch.float64),
+            converged=torch.zeros(units, dtype=torch.bool),
+        )
+
+    def put(
+        self, index: Tensor, theta: Tensor, information: Tensor, dispersion: Tensor, converged: Tensor
+    ) -> None:
+        """Fill in some neurons."""
+        self.theta[index], self.information[index] = theta, information
+        self.dispersion[index], self.converged[index] = dispersion, converged
+
+    @property
+    def curvature(self) -> Tensor:
+        """(B,) float64, sum over images of h."""
+        return self.information[:, -1, -1]
 
 
 def fit_glm(
@@ -105,23 +123,31 @@ def fit_glm(
             so that there is one function to minimise.
     """
     problem = _Problem(data, mean, precision)
+    result = GlmFit.empty(len(start), len(mean))
+    index = torch.arange(len(start))  # of the neurons still at work
     theta, phi = start.clone(), dispersion.clone()
     z = problem.drive(theta)
-    active = torch.ones(len(theta), dtype=torch.bool)
     previous = torch.full((len(theta),), torch.inf, dtype=torch.float64)
     information = problem.common(z, common_information)
     factor = problem.factor(information, phi)
-    step = 0
-    for step in range(MOST_STEPS):
+    for step in range(MOST_STEPS + 1):
         gradient = problem.gradient(z, theta, phi)
         direction = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
         decrement = -(gradient * direction).sum(dim=1)
-        if step > COMMON_STEPS:
-            active &= decrement >= TOLERANCE
-            if not bool(active.any()):
-                break
+        done = (decrement < TOLERANCE) & (step > COMMON_STEPS)
+        if bool(done.any()) or step == MOST_STEPS:
+            leave = done if step < MOST_STEPS else torch.ones_like(done)
+            result.put(index[leave], theta[leave], information[leave], phi[leave], done[leave])
+            stay = ~leave
+            index, theta, phi, information, factor = (
+                t[stay] for t in (index, theta, phi, information, factor)
+            )
+            direction, decrement, previous, z = direction[stay], decrement[stay], previous[stay], z[:, stay]
+            problem = problem.only(stay)
+        if not len(index):
+            break
         z_step = problem.drive(direction)
-        size = problem.backtrack(z, z_step, theta, direction, phi, decrement) * active
+        size = problem.backtrack(z, z_step, theta, direction, phi, decrement)
         theta = theta + size[:, None] * direction
         z = z + size.float() * z_step
         if step < COMMON_STEPS - 1:
@@ -129,16 +155,13 @@ def fit_glm(
         if step <= COMMON_STEPS and estimate_dispersion:
             phi = problem.dispersion(z, information, factor, phi)
             factor = problem.factor(information, phi)
-        if step == COMMON_STEPS - 1:
-            stale = active.clone()
-        else:
-            stale = active & (decrement > REUSE_BELOW * previous) & (decrement > 1e-4)
+        stale = (decrement > REUSE_BELOW * previous) & (decrement > 1e-4) | (step == COMMON_STEPS - 1)
         previous = decrement
         if bool(stale.any()):
-            index = stale.nonzero()[:, 0]
-            information[index] = problem.information(z, index)
-            factor[index] = problem.factor(information[index], phi[index])
-    return GlmFit(theta, information, information[:, -1, -1].clone(), phi, ~active, step)
+            late = stale.nonzero()[:, 0]
+            information[late] = problem.information(z, late)
+            factor[late] = problem.factor(information[late], phi[late])
+    return result
 
 
 class _Problem:
@@ -147,6 +170,12 @@ class _Problem:
     def __init__(self, data: CellData, mean: Tensor, precision: Tensor) -> None:
         self.features, self.mixing, self.y = data.features, data.mixing, data.responses
         self.mean, self.precision = mean, precision
+
+    def only(self, keep: Tensor) -> _Problem:
+        """The same for some of the neurons."""
+        return _Problem(
+            CellData(self.features, self.mixing[keep], self.y[:, keep]), self.mean, self.precision
+        )
 
     def drive(self, theta: Tensor) -> Tensor:
         """X w + b, (N, B) float32."""
@@ -168,11 +197,12 @@ class _Problem:
 
     def common(self, z: Tensor, information: Tensor) -> Tensor:
         """The population's matrix, scaled to each neuron's curvature, (B, C + 1, C + 1)."""
-        return _curvature(z).sum(dim=0, dtype=torch.float64)[:, None, None] * information
+        return _curvature(z, self.y).sum(dim=0, dtype=torch.float64)[:, None, None] * information
 
     def factor(self, information: Tensor, phi: Tensor) -> Tensor:
         """Cholesky factor of X'hX / phi + S^-1."""
-        return torch.linalg.cholesky(information / phi[:, None, None] + self.precision)
+        factor: Tensor = torch.linalg.cholesky(information / phi[:, None, None] + self.precision)
+        return factor
 
     def information(self, z: Tensor, index: Tensor) -> Tensor:
         """X'hX of the neurons ``index``, (b, C + 1, C + 1) float64."""
@@ -183,7 +213,7 @@ class _Problem:
         for start in range(0, len(index), batch):
             part = index[start : start + batch]
             rows = slice(start, start + batch)
-            root = _curvature(z[:, part]).sqrt_().T.contiguous()
+            root = _curvature(z[:, part], self.y[:, part]).sqrt_().T.contiguous()
             scaled = (self.mixing[part] @ flat).view(len(part), n, channels).mul_(root[:, :, None])
             out[rows, :-1, :-1] = torch.bmm(scaled.transpose(1, 2), scaled).double()
             out[rows, -1, :-1] = torch.bmm(root[:, None], scaled)[:, 0].double()
@@ -229,9 +259,10 @@ class _Problem:
 
 
 def _rate(z: Tensor) -> Tensor:
-    return z.clamp_max(0.0).exp_().add_(z.clamp_min(0.0))
+    below: Tensor = z.clamp_max(0.0).exp_()
+    return below.add_(z.clamp_min(0.0))
 
 
-def _curvature(z: Tensor) -> Tensor:
+def _curvature(z: Tensor, y: Tensor) -> Tensor:
     rate = _rate(z)
-    return torch.minimum(rate, rate.reciprocal())
+    return torch.where(z < 0.0, rate, y / rate.square())

@@ -70,9 +70,8 @@ def plan_memory(
     running = per_image * (IMAGES_PER_WRITE * 10 + CPU_IMAGES_AT_A_TIME * 16)
     maps = min(n, 6000) * min(units, 6000) * 4 * 3 + units * len_grid(rows, columns) * 4 * 4
     glm = n * channels * 4 * 5 + max(1_000_000, 16 * n) * 4 * 10 + 8_000_000 * 3
-    prior = max(800, 2_000_000 // n) * (channels + 1) ** 2 * 8 * 4
     results = units * (channels + 1) * 8 * 6
-    work = OVERHEAD + max(running, maps, glm + prior) + results
+    work = OVERHEAD + max(running, maps, glm) + results
     held = current_memory()
     plan = MemoryPlan(held, features, work, None)
     if memory is None or plan.peak <= memory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mousev1.fit.features import FeatureStore
-from mousev1.fit.glm import CellData, fit_glm
+from mousev1.fit.glm import CellData, GlmFit, fit_glm
 from mousev1.fit.prior import WeightPrior
 from mousev1.readout import bilinear_corners
 
@@ -95,13 +96,13 @@ class PopulationGlm:
             other: a prior from elsewhere that stays part of the evidence.
             progress: show a progress bar.
         """
-        information = torch.zeros(len(units), *self.common.shape, dtype=torch.float64)
+        amount = torch.zeros(len(units), dtype=torch.float64)
         total = torch.zeros_like(self.common)
         for place, fit in self._cells(units, "prior" if progress else None):
-            information[place] = fit.information / fit.dispersion[:, None, None]
+            amount[place] = fit.curvature / fit.dispersion
             total += (fit.information / fit.curvature[:, None, None]).sum(dim=0)
         self.common = total / len(units)
-        self.prior = self.prior.learn(self.theta[units], information, other)
+        self.prior = self.prior.learn(self.theta[units], amount, self.common, other=other)
 
     def fit(self, units: Tensor, *, desc: str | None = None) -> PopulationFit:
         """Fit neurons for good.
@@ -139,7 +140,7 @@ class PopulationGlm:
         basis = root @ vectors
         return basis, torch.linalg.inv(basis)
 
-    def _cells(self, units: Tensor, desc: str | None):  # type: ignore[no-untyped-def]
+    def _cells(self, units: Tensor, desc: str | None) -> Iterator[tuple[Tensor, GlmFit]]:
         """Fit cell by cell; yields (places within ``units``, their fit)."""
         store = self.data.store
         n = store.images

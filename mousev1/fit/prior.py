@@ -1,15 +1,23 @@
 """What the weights of one neuron say about those of the next: a normal prior from the population.
 
 Weights and bias theta_u of all neurons are taken as draws from N(m, S). Given every neuron's fit,
-its likelihood is close to normal around its optimum, with the information H_u / phi_u of the GLM.
-The most likely m and S then follow by expectation maximisation on these summaries alone, without
-another look at the data:
+its likelihood is close to normal, with information A_u = H_u / phi_u. The most likely m and S then
+follow by expectation maximisation on these summaries alone, without another look at the data:
 
-    E:  C_u = (A_u + S^-1)^-1,  t_u = C_u (e_u + S^-1 m),   A_u = H_u / phi_u,
+    E:  C_u = (A_u + S^-1)^-1,  t_u = C_u (e_u + S^-1 m),
     M:  m = mean t_u,           S = mean (C_u + (t_u - m)(t_u - m)'),
 
-where e_u is A_u times the neuron's own maximum of the likelihood. The bias stays apart, with a wide
-prior of its own: how active a neuron is says little about what it is selective for.
+where e_u = A_u theta_u + S0^-1 (theta_u - m0) for an optimum theta_u under the prior N(m0, S0):
+there the slope of the likelihood balances that of the prior.
+
+Neurons see the same images, so that their information matrices are nearly multiples of each other,
+A_u = k_u A. One basis V with V' S^-1 V = I and V' A V = diag(a) then serves all of them, C_u =
+V diag(1 / (1 + k_u a)) V', and a step costs two matrix products for the whole population. The
+approximation touches only how fast t_u moves and the share of C_u in S; where t_u comes to rest,
+once neurons are fitted anew under the new prior, it is exact.
+
+The bias stays apart, with a wide prior of its own: how active a neuron is says little about what
+it is selective for.
 """
 
 from __future__ import annotations
@@ -22,7 +30,7 @@ from torch import Tensor
 from mousev1.fit.features import Standardisation
 
 BIAS_SD = 3.0
-EM_STEPS = 30
+EM_STEPS = 100
 PRIOR_UNITS = 200
 
 
@@ -54,7 +62,7 @@ class WeightPrior:
     @property
     def precision(self) -> Tensor:
         """S^-1."""
-        return torch.linalg.inv(self.covariance)
+        return torch.cholesky_inverse(torch.linalg.cholesky(self.covariance))
 
     def on(self, standardisation: Standardisation) -> WeightPrior:
         """The same prior for features that were standardised differently (weights keep their meaning).
@@ -67,35 +75,37 @@ class WeightPrior:
             self.mean * ratio, self.covariance * ratio * ratio[:, None], standardisation, self.units
         )
 
-    def learn(self, theta: Tensor, information: Tensor, start: WeightPrior | None) -> WeightPrior:
+    def learn(
+        self, theta: Tensor, amount: Tensor, common: Tensor, *, other: WeightPrior | None = None
+    ) -> WeightPrior:
         """The prior that a population's fits under this prior point to.
 
         Args:
             theta: (U, C + 1) optima, found under this prior.
-            information: (U, C + 1, C + 1), H / phi there.
-            start: a prior from elsewhere, worth ``PRIOR_UNITS`` neurons, or ``None``.
+            amount: (U,) information of each neuron in multiples of ``common``, k_u.
+            common: (C + 1, C + 1) typical information matrix A.
+            other: a prior from elsewhere, worth ``PRIOR_UNITS`` neurons.
         """
-        precision = self.precision
-        # At the optimum the slope of the likelihood balances that of the prior.
-        evidence = (information @ theta[:, :, None])[:, :, 0] + (theta - self.mean) @ precision
+        evidence = amount[:, None] * (theta @ common) + (theta - self.mean) @ self.precision
         mean, covariance = self.mean, self.covariance
-        units, identity = len(theta), torch.eye(len(mean), dtype=torch.float64)
-        extra = 0 if start is None else PRIOR_UNITS
+        units = len(theta)
+        extra = 0 if other is None else PRIOR_UNITS
         for _ in range(EM_STEPS):
-            precision = torch.linalg.inv(covariance)
-            factor = torch.linalg.cholesky(information + precision)
-            posterior = torch.cholesky_inverse(factor)
-            guess = (posterior @ (evidence + precision @ mean)[:, :, None])[:, :, 0]
+            root = torch.linalg.cholesky(covariance)
+            values, vectors = torch.linalg.eigh(root.T @ common @ root)
+            basis = root @ vectors
+            shrink = 1.0 / (1.0 + amount[:, None] * values.clamp_min(0.0))  # (U, C + 1)
+            pull = torch.linalg.solve_triangular(root, mean[:, None], upper=False)[:, 0] @ vectors
+            guess = ((evidence @ basis + pull) * shrink) @ basis.T
             total = guess.sum(dim=0)
-            mean = (total + extra * start.mean) / (units + extra) if start is not None else total / units
+            mean = total / units if other is None else (total + extra * other.mean) / (units + extra)
             away = guess - mean
-            scatter = posterior.sum(dim=0) + away.T @ away
-            if start is not None:
-                shift = start.mean - mean
-                scatter = scatter + extra * (start.covariance + shift[:, None] * shift)
+            scatter = (basis * shrink.sum(dim=0)) @ basis.T + away.T @ away
+            if other is not None:
+                shift = other.mean - mean
+                scatter = scatter + extra * (other.covariance + shift[:, None] * shift)
             covariance = scatter / (units + extra)
             covariance[-1, :-1] = 0.0
             covariance[:-1, -1] = 0.0
             covariance[-1, -1] = BIAS_SD**2
-            covariance = covariance + 1e-9 * identity
         return WeightPrior(mean, covariance, self.standardisation, units)

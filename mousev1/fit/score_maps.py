@@ -55,7 +55,8 @@ class Grid:
 
         def along(size: int) -> Tensor:
             count = max(2, math.ceil((size - 1) / spacing) + 1) if size > 1 else 1
-            return torch.linspace(0, size - 1, count).round().long().unique()
+            knots: Tensor = torch.linspace(0, size - 1, count).round().long().unique()
+            return knots
 
         return cls(along(height), along(width), height, width)
 
