@@ -87,6 +87,9 @@ def write_artifact(folder: str | Path, artifact: Artifact, *, overwrite: bool = 
         (staging / CONFIG_FILE).write_text(
             json.dumps({**header, **artifact.config}, indent=2) + "\n", encoding="utf-8"
         )
+        for name in artifact.tensors:
+            # safetensors makes files that only their owner can read
+            (staging / name).chmod((staging / CONFIG_FILE).stat().st_mode)
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def save_model(
             "core": core.config.to_dict(),
         },
         "readout": _readout_config(readout),
-        "record": asdict(model.record),
+        "record": _record_config(model.record),
     }
     # A value that JSON cannot hold must fail before anything is written.
     json.dumps(config, allow_nan=False)
@@ -144,13 +145,20 @@ def _resolve_folder(source: str | Path, revision: str | None) -> Path:
     return fetch_artifact(str(source), revision, "response-model", (WEIGHTS_FILE, CORE_FILE))
 
 
+def _record_config(record: FitRecord) -> dict[str, Any]:
+    """A record as JSON values; an undefined score, NaN, becomes null."""
+    scores = {name: value if math.isfinite(value) else None for name, value in record.scores.items()}
+    return {**asdict(record), "scores": scores, "notes": list(record.notes)}
+
+
 def _read_record(values: dict[str, Any]) -> FitRecord:
     reject_unknown_keys("record", values, FitRecord)
     kinds = {"method": str, "settings": dict, "n_images": int, "scores": dict, "notes": list}
     for key, kind in kinds.items():
         if key in values and not isinstance(values[key], kind):
             raise ValueError(f"record: {key}: expected a {kind.__name__}, got {values[key]!r}")
-    return FitRecord(**{**values, "notes": tuple(values.get("notes", ()))})
+    scores = {k: math.nan if v is None else float(v) for k, v in values.get("scores", {}).items()}
+    return FitRecord(**{**values, "scores": scores, "notes": tuple(values.get("notes", ()))})
 
 
 def _check_units(tensors: dict[str, Tensor], units: int, path: Path) -> None:
