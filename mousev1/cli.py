@@ -31,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_score(commands)
     _add_import(commands)
     _add_info(commands)
+    _add_demo(commands)
     return parser
 
 
@@ -156,6 +157,19 @@ def _add_info(commands: Commands[argparse.ArgumentParser]) -> None:
     )
 
 
+def _add_demo(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="run the whole thing on a small bundled example, offline",
+        description="Fit a readout to a small bundled scan (simulated recordings) on the bundled core, score "
+        "it, and write scan, model, scores and one figure into a folder. Needs no network.",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo-output"), help="folder to write (default: %(default)s)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``mousev1``; returns 0, 1 after an error, 2 for wrong usage, 130 when interrupted."""
     options = vars(build_parser().parse_args(arguments))
@@ -168,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "score": commands.score,
         "import": commands.import_,
         "info": commands.info,
+        "demo": commands.demo,
     }
     run = functions[options.pop("command")]
     try:

@@ -12,6 +12,7 @@ import numpy as np
 
 from mousev1.checkpoint import CONFIG_FILE, read_kind, replacing, save_core
 from mousev1.core import Core, InputContract
+from mousev1.demo import run_demo
 from mousev1.fit import fit_scan
 from mousev1.formats import read_scan
 from mousev1.hub import largest_deviation, load_core
@@ -154,6 +155,11 @@ def info(*, what: str, verify: bool) -> str:
     if verify:
         lines.append(f"largest deviation from its probe features: {largest_deviation(core):.2g}")
     return "\n".join(lines)
+
+
+def demo(*, out: Path, quiet: bool) -> str:
+    """``mousev1 demo``: everything on the bundled example."""
+    return run_demo(out, progress=not quiet)
 
 
 def describe_core(core: Core) -> str:

@@ -106,12 +106,18 @@ def checked_positions(positions: ArrayLike, n_units: int) -> NDArray[np.float32]
 
 
 def check_trial_image(trial_image: NDArray[np.int64], n_images: int) -> None:
-    """``ValueError`` unless every trial (T,) points at one of the images."""
+    """``ValueError`` unless every trial (T,) points at an image, and every image is pointed at."""
     bad = np.flatnonzero((trial_image < 0) | (trial_image >= n_images))
     if len(bad):
         raise ValueError(
             f"trial_image: expected indices from 0 to {n_images - 1} into 'images', got {len(bad)} others, the "
             f"first {trial_image[bad[0]]} in trial {bad[0]}; responses without their image cannot be used"
+        )
+    never = np.setdiff1d(np.arange(n_images), trial_image)
+    if len(never):
+        raise ValueError(
+            f"images: expected every image to be shown in a trial, got {len(never)} of {n_images} without any "
+            f"response, the first at index {never[0]}; drop them"
         )
 
 

@@ -89,7 +89,7 @@ def test_checking_a_large_scan_takes_no_memory_to_speak_of() -> None:
     responses = np.ones((2000, 2000), np.float32)
     values = parts(
         responses=responses,
-        trial_image=np.zeros(2000, int),
+        trial_image=np.arange(2000) % 3,
         tiers=np.full(2000, "train"),
         unit_ids=np.arange(2000),
         positions=None,

@@ -20,8 +20,8 @@ Trials of the tiers ``"none"`` and ``""`` belong to no tier and are left out. An
 an error until ``tiers=`` says what it is: the Sensorium competition's ``"final_test"``, for example,
 and its ``"test"`` have their responses withheld in the files of the two competition mice.
 
-What the format cannot say is written besides, under ``meta/mousev1``: the scan's name, the order of the
-images, and images that were never shown. Other readers pass over it.
+What the format cannot say is written besides, under ``meta/mousev1``: the scan's name and the order of
+the images. Other readers pass over it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ FORMAT = "mousev1 file tree"
 FORMAT_VERSION = 1
 MARKER = "meta/mousev1/scan.json"
 IMAGE_ORDER = "meta/mousev1/image_ids.npy"
-IMAGES_NOT_SHOWN = "meta/mousev1/images_not_shown.npy"
 IMAGE_ID_FILES = ("image_id", "colorframeprojector_image_id", "frame_image_id", "condition_hash")
 NO_TIER = ("none", "")
 NEURON_FILES = ("unit_ids", "cell_motor_coordinates", "multi_match_id", "animal_ids")
@@ -68,7 +67,7 @@ def _read(tree: Tree, tiers: Mapping[str, str | None], progress: bool) -> Scan:
     numbers, tier_names = _kept_trials(tree, file_tiers, tiers)
     _check_numbering(tree, "data/images", numbers, len(file_tiers))
     _check_numbering(tree, "data/responses", numbers, len(file_tiers))
-    image_ids, unseen = _image_order(tree, trial_ids[numbers])
+    image_ids = _image_order(tree, trial_ids[numbers])
     trial_image = trial_image_index(image_ids, trial_ids[numbers])
 
     first = _array(tree, f"data/images/{numbers[0]}.npy")
@@ -76,9 +75,6 @@ def _read(tree: Tree, tiers: Mapping[str, str | None], progress: bool) -> Scan:
     images = np.empty((len(image_ids), *_with_channel(first).shape), _image_dtype(first))
     responses = np.empty((len(numbers), n_units), np.float32)
     filled = np.zeros(len(image_ids), bool)
-    if unseen is not None:
-        absent = np.setdiff1d(np.arange(len(image_ids)), trial_image)
-        images[absent], filled[absent] = unseen, True
 
     for row, number in enumerate(tqdm(numbers, desc="Reading trials", unit="trial", disable=not progress)):
         _read_response(tree, f"data/responses/{number}.npy", responses[row])
@@ -184,17 +180,13 @@ def _check_numbering(tree: Tree, folder: str, numbers: NDArray[np.int64], n_tria
         )
 
 
-def _image_order(tree: Tree, shown_ids: Array) -> tuple[Array, Array | None]:
-    """Ids of the distinct images in order, and the images that no trial shows."""
+def _image_order(tree: Tree, shown_ids: Array) -> Array:
+    """Ids of the distinct images that trials show, in the scan's own order if it has one."""
     if not tree.has(IMAGE_ORDER):
-        return np.unique(shown_ids), None
+        return np.unique(shown_ids)
     order = _named(tree, IMAGE_ORDER, checked_image_ids)
-    unseen = _array(tree, IMAGES_NOT_SHOWN) if tree.has(IMAGES_NOT_SHOWN) else None
-    n_unseen = 0 if unseen is None else len(unseen)
-    if len(order) != len(np.unique(shown_ids)) + n_unseen:
-        # Some trials were left out by tiers=, and their images with them.
-        return order[np.isin(order, shown_ids)], None
-    return order, unseen
+    # tiers= may have left out trials, and their images with them.
+    return order[np.isin(order, shown_ids)]
 
 
 def _read_response(tree: Tree, member: str, row: NDArray[np.float32]) -> None:
@@ -348,10 +340,7 @@ def _members(scan: Scan, progress: bool) -> Iterator[tuple[str, bytes]]:
         "animal_id": scan.animal_id,
     }
     yield MARKER, (json.dumps(header, indent=2) + "\n").encode()
-    absent = np.setdiff1d(np.arange(scan.n_images), scan.trial_image)
     extra: dict[str, Array] = {IMAGE_ORDER: scan.image_ids}
-    if len(absent):
-        extra[IMAGES_NOT_SHOWN] = scan.images[absent]
     trials = {
         "tiers": scan.tiers,
         "frame_image_id": scan.image_ids[scan.trial_image],

@@ -169,7 +169,8 @@ def write_hdf5(scan: Scan, staging: Path) -> None:
             if array.dtype.kind == "U":
                 file.create_dataset(name, data=_fixed_length(array))
             elif name in ("images", "responses"):
-                rows = max(1, min(len(array), CHUNK_BYTES // array[0].nbytes))
+                # Chunks of one length: HDF5 stores the last one in full, however few rows it has.
+                rows = math.ceil(len(array) / math.ceil(array.nbytes / CHUNK_BYTES))
                 file.create_dataset(name, data=array, chunks=(rows, *array.shape[1:]), fletcher32=True)
             else:
                 file.create_dataset(name, data=array)
