@@ -24,8 +24,6 @@ SIMULATED = (
     "**This core was trained on SIMULATED recordings, not on neurons.** It shows how the library works; "
     "what it predicts says nothing about a real visual cortex."
 )
-RESULTS_START, RESULTS_END = "<!-- results: start -->", "<!-- results: end -->"
-NOT_MEASURED = "Not measured yet."
 
 _SCORE_NAMES = {
     "single_trial_correlation": "correlation with single trials",
@@ -52,7 +50,7 @@ def core_card(core: Core, *, licence: str | None = None) -> str:
         _front_matter(licence or _licence_id(released)),
         f"# {core.name}: a core of mouse primary visual cortex\n",
         _about(released),
-        _architecture(core.config),
+        "## Architecture\n\n" + architecture(core.config),
         input_contract(core.config),
         f"## Identity\n\nContent hash: `{core.content_hash()}`\n",
         _USE_CORE,
@@ -116,26 +114,45 @@ def mean_scores(scores: ScoreTable) -> dict[str, float]:
     return means
 
 
-def fill_results(card: str, results: Mapping[str, Any] | None) -> str:
-    """A hand-written card with its results block written anew.
+def fill_block(card: str, block: str, text: str) -> str:
+    """A hand-written card with one of its blocks written anew.
 
     Args:
-        card: text with one block between ``RESULTS_START`` and ``RESULTS_END``.
-        results: measurement to number, text or a further such mapping; None if nothing was measured.
-
-    Raises:
-        ValueError: no such block, or more than one.
+        card: text with lines ``<!-- BLOCK: start -->`` and ``<!-- BLOCK: end -->``, once each.
+        block: name of the block.
+        text: what goes between the two.
     """
-    if card.count(RESULTS_START) != 1 or card.count(RESULTS_END) != 1:
-        raise ValueError(f"card: expected one block between '{RESULTS_START}' and '{RESULTS_END}'")
-    before, rest = card.split(RESULTS_START)
-    after = rest.split(RESULTS_END)[1]
-    if results is None:
-        table = NOT_MEASURED
-    else:
-        rows = [f"| {name} | {value} |" for name, value in _flatten(results)]
-        table = "\n".join(["| what | value |", "|---|---|", *rows])
-    return f"{before}{RESULTS_START}\n{table}\n{RESULTS_END}{after}"
+    start, end = f"<!-- {block}: start -->", f"<!-- {block}: end -->"
+    if card.count(start) != 1 or card.count(end) != 1:
+        raise ValueError(f"card: expected one block between '{start}' and '{end}'")
+    before, rest = card.split(start)
+    after = rest.split(end)[1]
+    return f"{before}{start}\n\n{text.strip()}\n\n{end}{after}"
+
+
+def identity(released: ReleasedCore) -> str:
+    """The registry's entry of a core, as the table in its card."""
+    pending = "none yet: this core has not been released"
+    rows = [
+        ("name", f"`{released.name}`"),
+        ("Hub repository", f"`{released.repository}`" + ("" if released.revision else ", not published yet")),
+        ("content hash", f"`{released.content_hash}`" if released.content_hash else pending),
+        (
+            "SHA-256 of `model.safetensors`",
+            f"`{released.weights_sha256}`" if released.weights_sha256 else pending,
+        ),
+        ("licence of the weights", released.licence),
+    ]
+    if released.revision:
+        rows.insert(2, ("revision", f"`{released.revision}`"))
+    if released.origin is not None:
+        rows += [("authors' file", released.origin.url), ("its SHA-256", f"`{released.origin.sha256}`")]
+    return _table("", "", rows)
+
+
+def results_table(results: Mapping[str, Any] | None) -> str:
+    """Measured results as a table: names to numbers, texts or further such mappings; None if there are none."""
+    return "Not measured yet." if results is None else _table("what", "value", _flatten(results))
 
 
 def input_contract(config: CoreConfig) -> str:
@@ -154,6 +171,16 @@ def input_contract(config: CoreConfig) -> str:
         f"| resolution | {contract.pixels_per_degree:g} pixels per degree of visual angle |\n"
         f"| frame in training | {contract.height} x {contract.width} pixels (height x width) |\n"
         f"| normalisation | {scaling} |\n"
+    )
+
+
+def architecture(config: CoreConfig) -> str:
+    """The paragraph of a card that says how large the network is."""
+    first, rest = config.input_kernel, config.hidden_kernel
+    return (
+        f"{config.layers} layers of {config.hidden_channels} channels: a {first}x{first} convolution without "
+        f"padding, then depth-separable {rest}x{rest} convolutions that keep the size of the map, each with "
+        f"batch norm and ELU. One feature sees {config.receptive_field}x{config.receptive_field} pixels.\n"
     )
 
 
@@ -229,15 +256,6 @@ def _about(released: ReleasedCore | None) -> str:
     )
 
 
-def _architecture(config: CoreConfig) -> str:
-    first, rest = config.input_kernel, config.hidden_kernel
-    return (
-        f"## Architecture\n\n{config.layers} layers of {config.hidden_channels} channels: a {first}x{first} "
-        f"convolution without padding, then depth-separable {rest}x{rest} convolutions, each with batch norm "
-        f"and ELU. One feature sees {config.receptive_field}x{config.receptive_field} pixels.\n"
-    )
-
-
 def _citation(released: ReleasedCore | None) -> str:
     return "" if released is None else f"## Citation\n\n{released.citation}\n"
 
@@ -257,6 +275,12 @@ def _score_table(scores: ScoreTable | None, recorded: Mapping[str, float]) -> st
         rows.append(f"| {label} | {value} | {undefined} |")
     heads = ["| score | mean over neurons | neurons without it |", "|---|---|---|"]
     return "\n".join([*heads, *rows]) + "\n"
+
+
+def _table(left: str, right: str, rows: list[tuple[str, str]]) -> str:
+    return "\n".join(
+        [f"| {left} | {right} |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    )
 
 
 def _flatten(results: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

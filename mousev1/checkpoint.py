@@ -379,18 +379,17 @@ def _checked_probe(core: Core, probe: dict[str, Tensor], path: Path) -> dict[str
         )
     count, channels, height, width = probe["images"].shape
     expected = (count, *core.config.feature_shape(height, width))
-    if channels != core.config.input_channels or probe["features"].shape != expected:
+    right_kind = probe["images"].dtype == probe["features"].dtype == torch.float32
+    if channels != core.config.input_channels or probe["features"].shape != expected or not right_kind:
         raise ValueError(
             f"{path}: images {tuple(probe['images'].shape)} and features {tuple(probe['features'].shape)} do not "
-            f"fit the core, which makes {expected} of such images"
+            f"fit the core, which makes {expected} float32 of such images"
         )
     _check_finite(probe, path)
     return probe
 
 
 def _check_finite(tensors: dict[str, Tensor], path: Path) -> None:
-    bad = sorted(k for k, v in tensors.items() if not v.is_floating_point() or not bool(v.isfinite().all()))
+    bad = [key for key, value in tensors.items() if not bool(value.isfinite().all())]
     if bad or not tensors:
-        raise ValueError(
-            f"{path}: expected finite floating-point tensors, which {listing(bad) or 'none'} is not"
-        )
+        raise ValueError(f"{path}: expected finite numbers, got {listing(sorted(bad)) or 'no tensor at all'}")

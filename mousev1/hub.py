@@ -1,4 +1,4 @@
-"""Cores by name, from a folder or from the Hub, and cores and models shared there.
+"""Cores by name, from a folder or from the Hub.
 
 A name stands for exact numbers: whatever its source, a core is accepted under a registered name only
 with the content hash in the registry.
@@ -13,7 +13,6 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mousev1.checkpoint import (
     PRIOR_FILE,
@@ -29,12 +28,6 @@ from mousev1.errors import listing
 from mousev1.probe import check_probe
 from mousev1.probe import largest_deviation as largest_deviation
 from mousev1.registry import BUNDLED_CORE, DEFAULT_CORE, RELEASED, ReleasedCore, find_released
-
-if TYPE_CHECKING:
-    from huggingface_hub import CommitInfo
-
-    from mousev1.metrics import ScoreTable
-    from mousev1.model import ResponseModel
 
 logger = logging.getLogger("mousev1")
 
@@ -93,6 +86,11 @@ def load_core(name: str | Path = DEFAULT_CORE, *, revision: str | None = None, v
 def is_repo_id(name: str | Path) -> bool:
     """Whether something can only be meant as ``owner/repo`` on the Hub."""
     return isinstance(name, str) and bool(_REPO_ID.fullmatch(name)) and not name.startswith(".")
+
+
+def is_reachable(source: str | None) -> bool:
+    """Whether others can load a core from where it came from."""
+    return source is not None and (source in RELEASED or is_repo_id(source))
 
 
 def cache_folder() -> Path:
@@ -251,151 +249,3 @@ def _check_prior(core: Core, folder: Path) -> None:
         raise ValueError(
             f"{folder}: {PRIOR_FILE} of core '{released.name}' has SHA-256 {got}, expected {released.prior_sha256}"
         )
-
-
-def push_core(
-    core: Core,
-    repo_id: str,
-    *,
-    card: str | None = None,
-    licence: str | None = None,
-    private: bool | None = None,
-    commit_message: str = "Upload a core with mousev1",
-    revision: str | None = None,
-    create_pr: bool = False,
-) -> CommitInfo:
-    """Share a core on the Hub; ``load_core(repo_id, revision=...)`` loads it.
-
-    Args:
-        core: the core.
-        repo_id: ``owner/repo``; made if it is not there.
-        card: text of ``README.md``; by default what the core itself tells.
-        licence: a licence identifier of the Hub for the card, such as ``"mit"``.
-        private: whether a repository made by this call is private; the account's default if None.
-        commit_message: of the commit.
-        revision: branch to commit to, made if it is not there; the main branch if None.
-        create_pr: open a pull request instead of committing.
-
-    Returns:
-        The commit: ``oid`` is what to pass as ``revision``, ``pr_url`` the pull request if there is one.
-
-    Raises:
-        PermissionError: no token, or one that may not write there.
-        ConnectionError: the Hub failed; ``TimeoutError`` if it did not answer.
-    """
-    from mousev1.cards import core_card
-
-    _warn_of_licence(core)
-    text = core_card(core, licence=licence) if card is None else card
-    return _push(
-        lambda folder: save_core(core, folder, card=text),
-        repo_id,
-        private,
-        commit_message,
-        revision,
-        create_pr,
-    )
-
-
-def push_model(
-    model: ResponseModel,
-    repo_id: str,
-    *,
-    scores: ScoreTable | None = None,
-    dataset: str = "a recording of the authors",
-    card: str | None = None,
-    licence: str | None = None,
-    include_core: bool | None = None,
-    private: bool | None = None,
-    commit_message: str = "Upload a fitted readout with mousev1",
-    revision: str | None = None,
-    create_pr: bool = False,
-) -> CommitInfo:
-    """Share a fitted readout on the Hub; ``load_model(repo_id, revision=...)`` loads it.
-
-    Args:
-        model: the fitted model.
-        repo_id: ``owner/repo``; made if it is not there.
-        scores: from ``model.score`` on held-out trials, for the card and its metadata.
-        dataset: what it was scored on, in words, for the card.
-        card: text of ``README.md``, instead of the automatic one.
-        licence: a licence identifier of the Hub for the card, such as ``"cc-by-4.0"``.
-        include_core: put the core's weights in too. By default only those of a core that others could
-            not load by name or from the Hub.
-        private: as for ``push_core``, like all that follow.
-        commit_message: of the commit.
-        revision: branch to commit to.
-        create_pr: open a pull request instead of committing.
-
-    Returns:
-        The commit, as for ``push_core``.
-
-    Raises:
-        PermissionError: no token, or one that may not write there.
-        ConnectionError: the Hub failed; ``TimeoutError`` if it did not answer.
-    """
-    from mousev1.cards import readout_card
-    from mousev1.model_io import save_model
-
-    source = model.core.source
-    with_core = not is_reachable(source) if include_core is None else include_core
-    if with_core:
-        _warn_of_licence(model.core)
-    text = card or readout_card(model, scores=scores, repo_id=repo_id, dataset=dataset, licence=licence)
-    return _push(
-        lambda folder: save_model(model, folder, include_core=with_core, card=text),
-        repo_id,
-        private,
-        commit_message,
-        revision,
-        create_pr,
-    )
-
-
-def is_reachable(source: str | None) -> bool:
-    """Whether others can load a core from where it came from."""
-    return source is not None and (source in RELEASED or is_repo_id(source))
-
-
-def _warn_of_licence(core: Core) -> None:
-    released = find_released(core.content_hash())
-    if released is not None and released.licence != "MIT":
-        logger.warning(
-            "core '%s' goes into the repository with its weights, whose licence is: %s",
-            released.name,
-            released.licence,
-        )
-
-
-def _push(
-    save: Callable[[Path], Path],
-    repo_id: str,
-    private: bool | None,
-    commit_message: str,
-    revision: str | None,
-    create_pr: bool,
-) -> CommitInfo:
-    from huggingface_hub import HfApi
-
-    from mousev1.download import explain_push
-
-    if not is_repo_id(repo_id):
-        raise ValueError(f"repo_id: expected 'owner/repo', got {repo_id!r}")
-    with tempfile.TemporaryDirectory(prefix="mousev1-") as temporary:
-        folder = save(Path(temporary) / "artifact")
-        api = HfApi(library_name="mousev1")
-        try:
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            if revision is not None and not create_pr:
-                api.create_branch(repo_id, branch=revision, exist_ok=True)
-            return api.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                commit_message=commit_message,
-                revision=revision,
-                create_pr=create_pr,
-                # what an earlier version had and this one has not
-                delete_patterns="*.safetensors",
-            )
-        except Exception as error:  # the client raises its transport's exceptions, which differ by version
-            raise explain_push(error, repo_id) from error

@@ -98,7 +98,7 @@ RELEASED = {
             revision=None,
             weights_sha256=None,
             content_hash=None,
-            input=InputContract(),
+            input=InputContract(mean=113.0, std=60.0),
             citation=f"the mousev1 library; architecture: {_LURZ_2021}",
             licence="MIT",
             bundled=True,

@@ -149,12 +149,16 @@ def test_core_without_a_probe_cannot_be_verified(folder: Path):
             "do not fit the core, which makes",
         ),
         (
+            {"images": torch.zeros(2, 1, 7, 7), "features": torch.zeros(2, 4, 5, 5).double()},
+            "do not fit the core, which makes",
+        ),
+        (
             {"images": torch.zeros(2, 1, 7, 7), "features": torch.zeros(2, 4, 6, 6)},
             "do not fit the core, which makes",
         ),
         (
             {"images": torch.zeros(2, 1, 7, 7), "features": torch.full((2, 4, 5, 5), torch.nan)},
-            "expected finite floating-point tensors",
+            "expected finite numbers, got 'features'",
         ),
     ],
 )

@@ -22,9 +22,10 @@ from huggingface_hub import ModelCard, constants
 
 from mousev1 import download
 from mousev1.checkpoint import load_core_folder
-from mousev1.hub import load_core, push_core, push_model
+from mousev1.hub import load_core
 from mousev1.metrics import score_table
 from mousev1.model_io import load_model, save_model
+from mousev1.share import push_core, push_model
 
 REPO = "lab/tiny"
 
