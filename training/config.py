@@ -181,9 +181,6 @@ def read_config(path: str | Path) -> PretrainConfig:
 def find_scans(patterns: tuple[str, ...], config_folder: Path) -> list[Path]:
     """The scans that patterns name, each pattern's in alphabetical order.
 
-    Files with the truth behind simulated scans (``*.truth.npz``) and manifests are not scans and are
-    never matched by a bare ``*``: a pattern has to name an ending or a folder.
-
     Raises:
         FileNotFoundError: a pattern that matches nothing.
         ValueError: a scan named twice.

@@ -153,7 +153,7 @@ def filter_figure(filters: Tensor) -> Figure:
     order = filters.square().sum(dim=(1, 2)).argsort(descending=True)
     columns = int(np.ceil(np.sqrt(len(filters))))
     rows = int(np.ceil(len(filters) / columns))
-    figure = Figure(figsize=(0.62 * columns, 0.62 * rows + 0.3), layout="constrained")
+    figure = Figure(figsize=(max(0.62 * columns, 2.6), 0.62 * rows + 0.3), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
@@ -195,8 +195,8 @@ def position_figure(
 
     contract = core.input
     extent = (contract.width, contract.height)
-    figure = Figure(figsize=(2.6 * len(scans) + 0.6, 7.0), layout="constrained")
-    axes = figure.subplots(3, len(scans), squeeze=False)
+    figure = Figure(figsize=(2.6 * len(scans) + 0.6, 6.4), layout="constrained")
+    axes = figure.subplots(3, len(scans), squeeze=False, gridspec_kw={"height_ratios": [0.7, 1.0, 1.0]})
     for column, (scan, readout) in enumerate(zip(scans, readouts, strict=True)):
         pixels = image_positions(readout.mu().detach(), core).numpy()
         frame = axes[0, column]
@@ -233,10 +233,12 @@ def image_positions(mu: Tensor, core: CoreConfig) -> Tensor:
 
 def _curve_axes(history: Sequence[Mapping[str, float]]) -> tuple[Figure, Any]:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(5.0, 3.2), layout="constrained")
     axis = figure.subplots()
     axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.spines[["top", "right"]].set_visible(False)
     for before, after in pairwise(history):
         if after["learning_rate"] < before["learning_rate"]:

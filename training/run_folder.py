@@ -94,7 +94,9 @@ class RunFolder:
 
     def sessions(self) -> list[dict[str, Any]]:
         """Every start of the run, the first one first."""
-        sessions: list[dict[str, Any]] = json.loads((self.path / RUN_FILE).read_text())["sessions"]
+        sessions: list[dict[str, Any]] = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))[
+            "sessions"
+        ]
         return sessions
 
     def load(self) -> State | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from training.distributed import Processes
 from training.early_stopping import EarlyStopping
 from training.pretrain import build_model, main, validation_correlations
 from training.run_folder import list_differences
+from training.simulation.__main__ import main as simulate
 
 VOLATILE = {"seconds", "images_per_second"}
 
@@ -150,6 +152,18 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(study, finished):
     )
 
 
+def test_a_run_killed_between_its_last_epoch_and_its_results_still_writes_them(study, finished):
+    undisturbed, _ = finished
+    out = study.parent / "unexported"
+    shutil.copytree(undisturbed, out)
+    (out / "result.json").unlink()
+    shutil.rmtree(out / "figures")
+    printed = run_command(study, out)
+    assert "loss" not in printed  # no further epoch
+    assert (out / "result.json").read_text() == (undisturbed / "result.json").read_text()
+    assert len(list((out / "figures").iterdir())) == 4
+
+
 def test_a_finished_run_started_again_says_so_and_changes_nothing(study, finished, capsys):
     out, _ = finished
     before = {file: file.stat().st_mtime_ns for file in out.rglob("*") if file.is_file()}
@@ -218,6 +232,15 @@ def test_the_config_of_the_real_thing_runs_on_file_trees_in_the_published_layout
     assert (core.config.hidden_channels, core.config.input_kernel, core.config.hidden_kernel) == (64, 15, 13)
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert [scan["units"] for scan in run["scans"]] == [3, 3]
+
+
+def test_the_tiny_config_runs_on_simulated_scans(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    configs = REPOSITORY / "training" / "configs"
+    assert simulate([str(configs / "simulated-tiny.toml"), "--out", "data/simulated-tiny"]) == 0
+    assert main([str(configs / "tiny.toml")]) == 0
+    run = json.loads((tmp_path / "runs" / "tiny" / "run.json").read_text())
+    assert len(run["scans"]) == 13
 
 
 def test_pretraining_learns_what_the_neurons_see(tmp_path):

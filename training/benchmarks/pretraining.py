@@ -1,13 +1,13 @@
 """Pretraining throughput: the published code's loop against ours, on the same scans, in alternation.
 
-``python -m training.benchmarks.pretraining [--scans 11 --neurons 1000 --rounds 3] [--out FILE.json]``
+``python -m training.benchmarks.pretraining [--scans 11 --neurons 1000 --rounds 5] [--out FILE.json]``
 
 Both train the 11-S core and one Gaussian readout with cortex per scan, with the same losses, batches of
 64 images of every scan per optimizer step, float32. The published loop is put together from
 neuralpredictors 0.3.0 (core, readout, loss, regulariser) as github.com/sinzlab/nnsysident does. Images
-and responses are random numbers, since time does not depend on them. Every measurement runs in a process
-of its own, so that its peak memory is its own and neither side inherits the other's allocator; the sides
-take turns, because other work on the machine comes and goes.
+and responses are random numbers, since time does not depend on them. Each side has a process of its own, so
+that its peak memory is its own and neither inherits the other's allocator; the sides take turns step by
+step, because other work on the machine comes and goes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -48,34 +49,56 @@ class Workload:
         scans: scans per optimizer step.
         neurons: per scan.
         batch_size: images of each scan per step.
-        steps: optimizer steps that are timed, after one that is not.
         threads: of torch.
     """
 
     scans: int = 11
     neurons: int = 1000
     batch_size: int = 64
-    steps: int = 2
     threads: int = 2
 
 
-def measure(side: str, work: Workload) -> dict[str, float]:
-    """Throughput and peak memory of one side, in this process."""
+def serve(side: str, work: Workload) -> None:
+    """One step for every line on standard input; writes what it took as a line of JSON."""
     torch.set_num_threads(work.threads)
     torch.manual_seed(0)
     scans = [_random_scan(number, work) for number in range(work.scans)]
     step = {"published": _published_step, "ours": _our_step}[side](scans, work)
-    step()
-    started, busy = time.perf_counter(), time.process_time()
-    for _ in range(work.steps):
+    images = work.scans * work.batch_size
+    for _ in sys.stdin:
+        started, busy = time.perf_counter(), time.process_time()
         step()
-    images = work.steps * work.scans * work.batch_size
-    return {
-        "images_per_second": images / (time.perf_counter() - started),
-        # of all threads; does not depend on who else uses the machine
-        "processor_seconds_per_1000_images": 1000 * (time.process_time() - busy) / images,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
+        measured = {
+            "images_per_second": images / (time.perf_counter() - started),
+            # of all threads; hardly depends on who else uses the machine
+            "processor_seconds_per_1000_images": 1000 * (time.process_time() - busy) / images,
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+        print(json.dumps(measured), flush=True)
+
+
+def take_turns(work: Workload, flags: list[str], rounds: int) -> dict[str, list[dict[str, float]]]:
+    """Steps of each side in turn, after one of each that does not count."""
+    measured: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    with ExitStack() as stack:
+        servers = {}
+        for side in SIDES:
+            command = [sys.executable, "-m", "training.benchmarks.pretraining", *flags, "--side", side]
+            server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            servers[side] = stack.enter_context(server)
+        for turn in range(rounds + 1):
+            for side, server in servers.items():
+                assert server.stdin is not None
+                assert server.stdout is not None
+                server.stdin.write("step\n")
+                server.stdin.flush()
+                answer = server.stdout.readline()
+                if not answer:
+                    raise RuntimeError(f"the process of side '{side}' ended early; its message is above")
+                if turn > 0:
+                    measured[side].append(json.loads(answer))
+                    print(f"round {turn}, {side}: {_row(measured[side][-1])}", flush=True)
+    return measured
 
 
 def _random_scan(number: int, work: Workload) -> PretrainScan:
@@ -173,23 +196,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.benchmarks.pretraining", description=__doc__)
     for field in dataclasses.fields(Workload):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=int, default=field.default)
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each side")
+    parser.add_argument("--rounds", type=int, default=5, help="steps of each side that are timed")
     parser.add_argument("--out", type=Path, default=RESULTS / "pretraining.json", help="where the numbers go")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     work = Workload(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Workload)})
     if options.side:
-        print(json.dumps(measure(options.side, work)))
+        serve(options.side, work)
         return 0
-
-    measured: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in dataclasses.asdict(work).items()]
-    for turn in range(options.rounds):
-        for side in SIDES:
-            command = [sys.executable, "-m", "training.benchmarks.pretraining", *flags, "--side", side]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            measured[side].append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"round {turn + 1}, {side}: {_row(measured[side][-1])}", flush=True)
+    measured = take_turns(work, flags, options.rounds)
     medians = {
         side: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         for side, runs in measured.items()
