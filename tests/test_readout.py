@@ -20,6 +20,7 @@ from mousev1.readout import (
     normalise_cortex,
     rate_from_drive,
     sample_at,
+    weigh_at,
 )
 
 U, C, H, W, N = 7, 8, 9, 12, 5
@@ -156,6 +157,17 @@ def test_bilinear_corners_by_hand():
     assert dense[0, 3] == pytest.approx(0.5)
     assert dense[1, 3] == pytest.approx(0.5)
     assert dense.sum() == pytest.approx(1.0)
+
+
+def test_weighing_is_sampling_and_then_the_dot_product_with_gradients_alike():
+    features = torch.randn(N, C, H, W, dtype=torch.float64, requires_grad=True)
+    mu = (torch.rand(30, 2, dtype=torch.float64) * 2.2 - 1.1).requires_grad_()
+    weights = torch.randn(30, C, dtype=torch.float64, requires_grad=True)
+    expected = torch.einsum("unc,uc->nu", sample_at(features, mu.detach()), weights)
+    torch.testing.assert_close(weigh_at(features, mu, weights), expected)
+    assert torch.autograd.gradcheck(
+        lambda f, m, w: weigh_at(f, m, w), (features, mu, weights), fast_mode=True
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), [(H, W), (1, W), (H, 1), (1, 1), (2, 2)])
