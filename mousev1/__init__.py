@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mousev1.core import Core as Core
     from mousev1.core import CoreConfig as CoreConfig
     from mousev1.core import InputContract as InputContract
+    from mousev1.fit import ConvexSettings as ConvexSettings
     from mousev1.fit import SGDSettings as SGDSettings
     from mousev1.fit import fit_readout as fit_readout
     from mousev1.fit import fit_scan as fit_scan
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = version("mousev1")
 
 _HOME = {
+    "ConvexSettings": "fit",
     "Core": "core",
     "CoreConfig": "core",
     "InputContract": "core",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from mousev1.core import Core
 from mousev1.fused import fuse
-from mousev1.readout import GaussianReadout
+from mousev1.posterior import WeightPosterior, rate_std
+from mousev1.readout import GaussianReadout, rate_from_drive, sample_at
 from mousev1.stimulus import Images, image_identities, prepare_images
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
+
+UNITS_AT_A_TIME = 512
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class ResponseModel(nn.Module):
         response_scale: (U,) positive; a rate of 1 from the readout is this much in the units of the
             recorded responses.
         record: how the model was made.
+        posterior: how well the weights are known, if the fit tells.
 
     As a torch module it maps (N, C_in, H, W) gray values to (N, U) rates with gradients; ``predict``
     takes pictures of any kind and returns numpy.
@@ -73,11 +77,13 @@ class ResponseModel(nn.Module):
         unit_ids: Sequence[int] | Array | Tensor,
         response_scale: Array | Tensor,
         record: FitRecord,
+        posterior: WeightPosterior | None = None,
     ) -> None:
         super().__init__()
         self.core = core
         self.readout = readout
         self.record = record
+        self.posterior = posterior
         self.register_buffer("unit_ids", torch.as_tensor(np.asarray(unit_ids, dtype=np.int64)))
         self.register_buffer("response_scale", torch.as_tensor(response_scale, dtype=torch.float32))
         for name in ("unit_ids", "response_scale"):
@@ -88,6 +94,11 @@ class ResponseModel(nn.Module):
             raise ValueError(
                 f"readout: expected {core.config.hidden_channels} channels as the core has, "
                 f"got {readout.channels}"
+            )
+        expected = (readout.units, readout.channels + 1)
+        if posterior is not None and posterior.variances.shape != expected:
+            raise ValueError(
+                f"posterior: expected variances {expected}, got {tuple(posterior.variances.shape)}"
             )
         self.eval()
 
@@ -113,43 +124,89 @@ class ResponseModel(nn.Module):
         rates: Tensor = self.readout(self.core(images))
         return rates * self.response_scale
 
+    @overload
+    def predict(
+        self,
+        images: Images,
+        *,
+        return_std: Literal[False] = False,
+        pixels_per_degree: float | None = None,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> FloatArray: ...
+
+    @overload
+    def predict(
+        self,
+        images: Images,
+        *,
+        return_std: Literal[True],
+        pixels_per_degree: float | None = None,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> tuple[FloatArray, FloatArray]: ...
+
     @torch.no_grad()
     def predict(
         self,
         images: Images,
         *,
+        return_std: bool = False,
         pixels_per_degree: float | None = None,
         batch_size: int = 64,
         progress: bool = False,
-    ) -> FloatArray:
+    ) -> FloatArray | tuple[FloatArray, FloatArray]:
         """Responses to images, for in-silico experiments.
 
         Args:
             images: one or more pictures: (N, H, W) or (N, C, H, W) arrays of gray values in the core's
                 value range (0 to 255 for 11-S), PIL images, or paths.
+            return_std: also return the standard deviation of each predicted response, from the posterior
+                of the fit: how well the mean response is known, not how single trials scatter around it.
             pixels_per_degree: resolution of these images if it is not the core's; they are resampled.
             batch_size: images at a time; changes speed and memory, not the result.
             progress: show a progress bar.
 
         Returns:
-            (N, U) float32, in the units of the responses that the model was fitted to.
+            (N, U) float32, in the units of the responses that the model was fitted to; with
+            ``return_std`` a pair of them.
 
         Raises:
-            ValueError: images of a wrong shape, range or size.
+            ValueError: images of a wrong shape, range or size, or a model without posterior.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        if return_std and self.posterior is None:
+            raise ValueError(
+                f"return_std: this model, fitted by {self.record.method!r}, has no posterior; fit it with "
+                "method='convex'"
+            )
         config = self.core.config
         stack = prepare_images(
             images, config.input, channels=config.input_channels, pixels_per_degree=pixels_per_degree
         )
         fused = fuse(self.core)
         rates = np.empty((len(stack), self.n_units), dtype=np.float32)
+        spread = np.empty_like(rates) if return_std else None
         starts = range(0, len(stack), batch_size)
         for start in tqdm(starts, desc="predict", unit="batch", disable=not progress):
-            batch = stack[start : start + batch_size].to(self.device, torch.float32)
-            rates[start : start + batch_size] = (self.readout(fused(batch)) * self.response_scale).cpu().numpy()
-        return rates
+            rows = slice(start, start + batch_size)
+            features = fused(stack[rows].to(self.device, torch.float32))
+            drive = self.readout.drive(features)
+            rates[rows] = (rate_from_drive(drive) * self.response_scale).cpu().numpy()
+            if spread is not None:
+                spread[rows] = (self._rate_std(features, drive) * self.response_scale).cpu().numpy()
+        return rates if spread is None else (rates, spread)
+
+    def _rate_std(self, features: Tensor, drive: Tensor) -> Tensor:
+        """Standard deviation of the readout's rates, (N, U), a block of units at a time."""
+        assert self.posterior is not None
+        posterior, mu = self.posterior.to(self.device), self.readout.mu()
+        blocks = torch.arange(self.n_units, device=self.device).split(UNITS_AT_A_TIME)
+        variance = [
+            posterior.select(block).drive_variance(sample_at(features, mu[block])) for block in blocks
+        ]
+        return rate_std(drive, torch.cat(variance, dim=1))
 
     def score(
         self,

@@ -29,6 +29,7 @@ from mousev1.core import Core
 from mousev1.errors import listing, reject_unknown_keys
 from mousev1.hub import is_reachable, is_repo_id, load_core
 from mousev1.model import FitRecord, ResponseModel
+from mousev1.posterior import WeightPosterior
 from mousev1.readout import (
     CortexPositions,
     FeatureWeights,
@@ -39,6 +40,7 @@ from mousev1.readout import (
 )
 
 CORE_FILE = "core.safetensors"
+POSTERIOR_FILE = "posterior.safetensors"
 UNIT_TENSORS = ("unit_ids", "response_scale")
 
 
@@ -47,6 +49,7 @@ def save_model(
     folder: str | Path,
     *,
     include_core: bool | None = None,
+    include_posterior: bool = True,
     card: str | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -57,6 +60,7 @@ def save_model(
         folder: where to; see ``checkpoint.write_artifact`` for what may be there.
         include_core: put the core's weights in as well, so that the folder stands alone. By default
             only a core that could not be had again (it has no ``source``) is put in.
+        include_posterior: keep what ``predict(return_std=True)`` needs, as much again as the readout.
         card: text of ``README.md``; none is written by default.
         overwrite: replace a model that is there.
     """
@@ -72,6 +76,8 @@ def save_model(
     tensors: dict[str, Tensor] = {f"readout.{key}": value for key, value in readout.state_dict().items()}
     tensors |= {name: getattr(model, name) for name in UNIT_TENSORS}
     files = {WEIGHTS_FILE: tensors}
+    if model.posterior is not None and include_posterior:
+        files[POSTERIOR_FILE] = {"basis": model.posterior.basis, "variances": model.posterior.variances}
     if include_core:
         files[CORE_FILE] = core.state_dict()
     config = {
@@ -110,7 +116,7 @@ def load_model(source: str | Path, *, core: Core | None = None, revision: str | 
     config = read_config(folder, "response-model")
     path = folder / CONFIG_FILE
     check_keys(path, config, required={"core", "readout", "record"}, optional=set())
-    check_files(folder, config, required={WEIGHTS_FILE}, optional={CORE_FILE})
+    check_files(folder, config, required={WEIGHTS_FILE}, optional={CORE_FILE, POSTERIOR_FILE})
     for key in ("core", "readout", "record"):
         if not isinstance(config[key], dict):
             raise ValueError(f"{path}: '{key}': expected an object, got {config[key]!r}")
@@ -131,7 +137,17 @@ def load_model(source: str | Path, *, core: Core | None = None, revision: str | 
     fill(readout, readout_tensors, source=str(folder / WEIGHTS_FILE))
     _check_units(own, readout.units, folder / WEIGHTS_FILE)
     readout.requires_grad_(False)
-    return ResponseModel(core, readout, record=record, **own)
+    posterior = _read_posterior(folder, config) if POSTERIOR_FILE in config["files"] else None
+    return ResponseModel(core, readout, record=record, posterior=posterior, **own)
+
+
+def _read_posterior(folder: Path, config: dict[str, Any]) -> WeightPosterior:
+    tensors = read_tensors(folder, POSTERIOR_FILE, config)
+    if set(tensors) != {"basis", "variances"}:
+        raise ValueError(
+            f"{folder / POSTERIOR_FILE}: expected 'basis' and 'variances', got {listing(sorted(tensors))}"
+        )
+    return WeightPosterior(**tensors)
 
 
 def _resolve_folder(source: str | Path, revision: str | None) -> Path:

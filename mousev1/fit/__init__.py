@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from tqdm import tqdm
 
 from mousev1.core import Core
 from mousev1.errors import check_choice, listing
+from mousev1.fit import methods
+from mousev1.fit.convex import ConvexSettings
 from mousev1.fit.inputs import FitInputs, check_inputs, response_scale, split_by_identity
-from mousev1.fit.sgd import SGDSettings, fit_sgd
+from mousev1.fit.sgd import SGDSettings
 from mousev1.model import FitRecord, ResponseModel
 from mousev1.scan import Scan
 from mousev1.stimulus import Images
 
 Array = npt.NDArray[Any]
 
-__all__ = ["SGDSettings", "fit_readout", "fit_scan"]
+__all__ = ["ConvexSettings", "SGDSettings", "fit_readout", "fit_scan"]
 
 
 def fit_readout(
@@ -28,8 +32,8 @@ def fit_readout(
     positions: Array | None = None,
     *,
     core: Core | None = None,
-    method: str = "sgd",
-    settings: SGDSettings | None = None,
+    method: str = "convex",
+    settings: methods.FitSettings | None = None,
     image_ids: Array | None = None,
     unit_ids: Array | None = None,
     validation: tuple[Images, Array] | None = None,
@@ -37,6 +41,7 @@ def fit_readout(
     constant_units: str = "error",
     seed: int = 0,
     device: str | torch.device = "cpu",
+    memory: int | None = None,
     progress: bool = True,
 ) -> ResponseModel:
     """Fit a readout to recorded neurons on top of a frozen core.
@@ -48,18 +53,21 @@ def fit_readout(
         positions: (U, 2) or (U, 3) places of the neurons on cortex, any unit of length; the first two
             columns are used. None fits without them, which needs more images.
         core: the frozen core; by default the published 11-S.
-        method: ``"sgd"`` for the published recipe.
-        settings: of the method, if not the defaults.
+        method: ``"convex"``, the fast solver, or ``"sgd"``, the published recipe.
+        settings: ``ConvexSettings`` or ``SGDSettings``, if not the defaults.
         image_ids: (N,) identity of the image of each trial; equal pictures are found if not given.
         unit_ids: (U,) names of the neurons, whole numbers; 0 to U - 1 if not given.
-        validation: images and responses of other images, to stop on; by default a tenth of the
-            distinct images is held out.
+        validation: responses to other images, as a pair (images, responses). The convex solver only
+            scores them; the recipe stops on them, and holds out a tenth of the distinct images if
+            none are given.
         pixels_per_degree: resolution of the images if it is not the core's; they are resampled.
         constant_units: what to do with neurons that never change: ``"error"``, or ``"mean"`` to predict
             their constant.
         seed: of everything random.
         device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        progress: show a progress bar.
+        memory: most bytes that the process may hold; the convex solver then keeps features on disk if
+            they do not fit. What a fit will take is predicted and printed before work starts.
+        progress: show progress bars and that prediction.
 
     Returns:
         A model that predicts in the units of ``responses``. The core it holds is the one given, bit
@@ -75,16 +83,13 @@ def fit_readout(
         >>> images = rng.integers(0, 256, size=(40, 36, 64), dtype=np.uint8)
         >>> responses = rng.gamma(1.0, size=(40, 3))
         >>> core = mousev1.Core.random(seed=0)
-        >>> settings = mousev1.SGDSettings(max_epochs=1)
-        >>> model = mousev1.fit_readout(
-        ...     images, responses, core=core, method="sgd", settings=settings, progress=False
-        ... )
+        >>> model = mousev1.fit_readout(images, responses, core=core, progress=False)
         >>> model.predict(images).shape
         (40, 3)
     """
-    check_choice("method", method, ("sgd",))
+    check_choice("method", method, ("convex", "sgd"))
     check_choice("constant_units", constant_units, ("error", "mean"))
-    device = torch.device(device)
+    settings = _settings_of(method, settings)
     core = _default_core() if core is None else core
     if not core.frozen:
         raise ValueError("core: expected a frozen core, got a trainable one; call core.freeze()")
@@ -98,30 +103,41 @@ def fit_readout(
         pixels_per_degree=pixels_per_degree,
     )
     ids = _check_unit_ids(unit_ids, data.responses.shape[1])
-    data = _split(data, seed)
+    if method == "sgd" and data.validation is None:
+        data = _hold_out(data, seed)
     scale, constant = response_scale(data.responses)
     notes = _check_constant(constant, ids, constant_units)
-    assert data.validation is not None
-    fit = fit_sgd(
-        core,
-        (data.images, data.responses / scale),
-        (data.validation[0], data.validation[1] / scale),
-        data.cortex,
-        settings=settings or SGDSettings(),
+    job = methods.Job(
+        core=core,
+        data=data,
+        scale=scale,
+        constant=constant,
         seed=seed,
-        device=device,
+        device=torch.device(device),
+        memory=memory,
         progress=progress,
+        report=(lambda line: tqdm.write(line, file=sys.stderr)) if progress else (lambda _: None),
     )
-    _predict_mean(fit.readout, constant, data.responses)
+    if isinstance(settings, ConvexSettings):  # noqa: SIM108 - two calls, one line each
+        fitted = methods.convex(job, settings)
+    else:
+        fitted = methods.sgd(job, settings)
     record = FitRecord(
         method=method,
-        settings=asdict(settings or SGDSettings()),
+        settings=asdict(settings),
         n_images=len(np.unique(data.identities)),
         pixels_per_degree=pixels_per_degree,
-        scores={"validation_correlation": fit.validation_correlation},
-        notes=notes,
+        scores=fitted.scores,
+        notes=(*notes, *fitted.notes),
     )
-    model = ResponseModel(fit.core, fit.readout, unit_ids=ids, response_scale=scale, record=record)
+    model = ResponseModel(
+        fitted.core,
+        fitted.readout,
+        unit_ids=ids,
+        response_scale=scale,
+        record=record,
+        posterior=fitted.posterior,
+    )
     return model.to(device)
 
 
@@ -163,9 +179,17 @@ def _check_unit_ids(unit_ids: Array | None, units: int) -> Array:
     return ids
 
 
-def _split(data: FitInputs, seed: int) -> FitInputs:
-    if data.validation is not None:
-        return data
+def _settings_of(method: str, settings: methods.FitSettings | None) -> methods.FitSettings:
+    defaults: methods.FitSettings = ConvexSettings() if method == "convex" else SGDSettings()
+    if settings is not None and type(settings) is not type(defaults):
+        raise TypeError(
+            f"settings: expected {type(defaults).__name__} for method {method!r}, got {type(settings).__name__}"
+        )
+    return settings or defaults
+
+
+def _hold_out(data: FitInputs, seed: int) -> FitInputs:
+    """A tenth of the distinct images becomes the validation images."""
     train, held = split_by_identity(data.identities, 0.1, seed)
     return replace(
         data,
@@ -187,14 +211,3 @@ def _check_constant(constant: Array, unit_ids: Array, what: str) -> tuple[str, .
             "constant_units='mean' to predict their constant"
         )
     return (f"{found}: their constant is predicted.",)
-
-
-def _predict_mean(readout: Any, constant: Array, responses: torch.Tensor) -> None:
-    """Let constant neurons predict their constant."""
-    if not len(constant):
-        return
-    index = torch.from_numpy(constant)
-    level = responses.mean(dim=0)[index].clamp_min(1e-12).to(readout.bias.device)
-    with torch.no_grad():
-        readout.weights.weight[index] = 0.0
-        readout.bias[index] = torch.where(level < 1.0, level.log(), level - 1.0)

@@ -19,14 +19,15 @@ from mousev1.core import Core
 from mousev1.fit.features import compute_features
 from mousev1.fit.memory import MemoryPlan, peak_memory, plan_memory
 from mousev1.fit.population import FitData, PopulationGlm
-from mousev1.fit.posterior import WeightPosterior
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.retinotopy import Places, Retinotopy, fit_retinotopy, locate
 from mousev1.fit.score_maps import Grid, ScoreMaps, compute_score_maps
+from mousev1.posterior import WeightPosterior
 
 PRIOR_SAMPLES = 2_000_000  # responses that the prior is learned from at least, if there are as many
 REACH = 3.0  # standard deviations around the map in which neurons are looked for
 UNITS_PER_PASS = 6000
+IMAGES_FOR_PRECISION = 1000
 
 
 @dataclass(frozen=True)
@@ -225,11 +226,14 @@ def _find_places(
     expected = retinotopy.map.expected(where, len(live))
     reach = REACH * retinotopy.map.scatter
     near = grid.within(expected.amin(dim=0) - reach, expected.amax(dim=0) + reach)
+    # On a map that neurons do not leave, their own scores tell no more than the precision.
+    used = images if retinotopy.map.scattered else min(images, IMAGES_FOR_PRECISION)
     parts = [
-        compute_score_maps(store, data.responses(part, images), near, ridge=maps.ridge, progress=progress)
+        compute_score_maps(store, data.responses(part, used), near, ridge=maps.ridge, progress=progress)
         for part in live.split(UNITS_PER_PASS)
     ]
-    places = locate(retinotopy.map, ScoreMaps.joined(parts), where)
+    scores = ScoreMaps.joined(parts).for_images(images / used)
+    places = locate(retinotopy.map, scores, where)
     clock.lap("places")
     return _Found(retinotopy, places, maps.ridge)
 

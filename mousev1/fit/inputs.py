@@ -18,6 +18,7 @@ from mousev1.stimulus import Images, image_identities, prepare_images
 Array = npt.NDArray[Any]
 
 MIN_IMAGES = 10
+UNITS_AT_A_TIME = 512
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,9 @@ def response_scale(responses: Tensor) -> tuple[Tensor, Array]:
     Returns:
         (U,) float32 scale, and the indices of the constant neurons.
     """
-    scale = responses.double().std(dim=0)
-    constant = scale <= 1e-12 * responses.abs().amax(dim=0).double().clamp_min(1e-300)
+    constant = (responses == responses[0]).all(dim=0)
+    # A block of neurons at a time: float64 copies of all responses would not fit where they just do.
+    scale = torch.cat([block.double().std(dim=0) for block in responses.split(UNITS_AT_A_TIME, dim=1)])
     return torch.where(constant, 1.0, scale).float(), np.flatnonzero(constant.numpy())
 
 

@@ -27,10 +27,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mousev1.errors import listing
 from mousev1.fit.features import Standardisation
 
 BIAS_SD = 3.0
-EM_STEPS = 100
+# Converged, the likelihood of S itself would be overfitted where images are few.
+EM_STEPS = 30
+ROUND_UNITS = 30
 PRIOR_UNITS = 200
 
 
@@ -58,6 +61,20 @@ class WeightPrior:
         diagonal[-1] = BIAS_SD**2
         mean = torch.zeros(channels + 1, dtype=torch.float64)
         return cls(mean, torch.diag(diagonal), standardisation, 0)
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> WeightPrior:
+        """From what a core carries: ``weight_mean`` (C,), ``weight_covariance`` (C, C), ``feature_mean``
+        (C,), ``feature_std`` (C,) and ``units`` (1,).
+        """
+        names = {"weight_mean", "weight_covariance", "feature_mean", "feature_std", "units"}
+        if set(tensors) != names:
+            raise ValueError(f"readout prior: expected {listing(sorted(names))}, got {listing(sorted(tensors))}")
+        standardisation = Standardisation(tensors["feature_mean"].double(), tensors["feature_std"].double())
+        prior = cls.broad(standardisation, 1.0)
+        mean, covariance = prior.mean.clone(), prior.covariance.clone()
+        mean[:-1], covariance[:-1, :-1] = tensors["weight_mean"], tensors["weight_covariance"]
+        return cls(mean, covariance, standardisation, int(tensors["units"]))
 
     @property
     def precision(self) -> Tensor:
@@ -104,7 +121,11 @@ class WeightPrior:
             if other is not None:
                 shift = other.mean - mean
                 scatter = scatter + extra * (other.covariance + shift[:, None] * shift)
-            covariance = scatter / (units + extra)
+            # Few neurons, or few images, leave S ill-determined: ROUND_UNITS neurons without preference
+            # for any direction are mixed in.
+            size = scatter.diagonal()[:-1].mean() / (units + extra)
+            scatter.diagonal().add_(ROUND_UNITS * size)
+            covariance = scatter / (units + extra + ROUND_UNITS)
             covariance[-1, :-1] = 0.0
             covariance[:-1, -1] = 0.0
             covariance[-1, -1] = BIAS_SD**2

@@ -9,11 +9,13 @@ all of them nearly diagonal:  covariance_u = V diag(v_u) V'.  What is kept is V 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from mousev1.fit.features import Standardisation
+if TYPE_CHECKING:
+    from mousev1.fit.features import Standardisation
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,25 @@ class WeightPosterior:
         raw[-1] = basis[-1] - standardisation.mean @ raw[:-1]
         return cls(raw.float(), variances.float())
 
+    def __post_init__(self) -> None:
+        size, units = self.basis.shape[0], self.variances.shape[0]
+        if self.basis.shape != (size, size) or self.variances.shape != (units, size):
+            raise ValueError(
+                f"posterior: expected a basis (C + 1, C + 1) and variances (U, C + 1), got "
+                f"{tuple(self.basis.shape)} and {tuple(self.variances.shape)}"
+            )
+
     def covariance(self, unit: int) -> Tensor:
         """(C + 1, C + 1) of one neuron."""
         return (self.basis * self.variances[unit]) @ self.basis.T
+
+    def select(self, units: Tensor) -> WeightPosterior:
+        """The same for some of the neurons, by index."""
+        return WeightPosterior(self.basis, self.variances[units])
+
+    def to(self, device: torch.device) -> WeightPosterior:
+        """The same on another device."""
+        return WeightPosterior(self.basis.to(device), self.variances.to(device))
 
     def drive_variance(self, sampled: Tensor) -> Tensor:
         """Variance of the drive w . f + b.
