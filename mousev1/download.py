@@ -70,10 +70,14 @@ def _fetch(repo_id: str, name: str, revision: str, most: int, local_only: bool) 
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     cached = _cached(repo_id, name, revision)
-    if cached is not None and (local_only or _COMMIT.fullmatch(revision)):
+    if cached is not None and (local_only or _offline() or _COMMIT.fullmatch(revision)):
         return cached
     if local_only:
         raise FileNotFoundError(f"{name} of {repo_id} is not in the cache")
+    if _offline():
+        raise ConnectionError(
+            f"{name} of {repo_id} is not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub"
+        )
     try:
         metadata = get_hf_file_metadata(
             hf_hub_url(repo_id, name, revision=revision), timeout=constants.HF_HUB_ETAG_TIMEOUT
@@ -170,8 +174,10 @@ def _explained(error: Exception, repo_id: str, name: str, revision: str) -> Exce
         return FileNotFoundError(f"{denied}: check the name; for a private one, log in or set HF_TOKEN")
     if isinstance(cause, errors.RevisionNotFoundError):
         return FileNotFoundError(f"{repo_id} has no revision '{revision}' (HTTP {status})")
-    if isinstance(cause, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
-        return ConnectionError(f"{where} is not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub")
+    if isinstance(cause, errors.OfflineModeIsEnabled):
+        return ConnectionError(f"{where}: HF_HUB_OFFLINE forbids to ask the Hub")
+    if isinstance(cause, errors.LocalEntryNotFoundError):
+        return ConnectionError(f"{where}: the Hub could not be reached ({_one_line(cause)})")
     if isinstance(cause, errors.EntryNotFoundError):
         return FileNotFoundError(f"{repo_id} has no {name} (HTTP {status}); is it a mousev1 repository?")
     if status == 403:

@@ -217,22 +217,23 @@ class _Handler(BaseHTTPRequestHandler):
             raise _RefusedError(404, "EntryNotFound", f"{path} does not exist")
         headers = {"X-Repo-Commit": commit}
         if not is_lfs(path):
-            self._send(200, content, headers | {"ETag": f'"{git_sha1(content)}"'}, is_file=True)
+            self._content(content, headers | {"ETag": f'"{git_sha1(content)}"'})
             return
         oid = sha256(content)
         headers |= {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{oid}"'}
         self._send(302, b"", headers | {"Location": f"{self.hub.storage_url}/storage/{oid}"})
 
     def storage(self, oid: str) -> None:
-        content = self.hub.objects[oid]
+        self._content(self.hub.objects[oid], {"ETag": f'"{oid}"'})
+
+    def _content(self, content: bytes, headers: dict[str, str]) -> None:
+        """A file, or its rest from where the client left off."""
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-        if asked is None:
-            self._send(200, content, {"ETag": f'"{oid}"'}, is_file=True)
-            return
-        start = int(asked[1])
-        headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
-        headers["Content-Length"] = str(len(content) - start)
-        self._send(206, content[start:], headers, is_file=True)
+        start = int(asked[1]) if asked else 0
+        if asked:
+            headers = headers | {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
+        headers = headers | {"Content-Length": str(len(content) - start)}
+        self._send(206 if asked else 200, content[start:], headers, is_file=True)
 
     def plain(self, name: str) -> None:
         """A file of a host that is no Hub."""
