@@ -95,10 +95,11 @@ class ResponseModel(nn.Module):
                 f"readout: expected {core.config.hidden_channels} channels as the core has, "
                 f"got {readout.channels}"
             )
-        expected = (readout.units, readout.channels + 1)
-        if posterior is not None and posterior.variances.shape != expected:
+        expected = (readout.channels + 1, readout.units)
+        if posterior is not None and (len(posterior.basis), len(posterior.variances)) != expected:
             raise ValueError(
-                f"posterior: expected variances {expected}, got {tuple(posterior.variances.shape)}"
+                f"posterior: expected a basis of {expected[0]} rows and variances of {expected[1]}, got "
+                f"{len(posterior.basis)} and {len(posterior.variances)}"
             )
         self.eval()
 

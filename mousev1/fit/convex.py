@@ -18,16 +18,22 @@ from torch import Tensor
 from mousev1.core import Core
 from mousev1.fit.features import compute_features
 from mousev1.fit.memory import MemoryPlan, peak_memory, plan_memory
+from mousev1.fit.misfit import misfit_ratio
 from mousev1.fit.population import FitData, PopulationGlm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.retinotopy import Places, Retinotopy, fit_retinotopy, locate
 from mousev1.fit.score_maps import Grid, ScoreMaps, compute_score_maps
 from mousev1.posterior import WeightPosterior
+from mousev1.readout import rate_from_drive
 
 PRIOR_SAMPLES = 2_000_000  # responses that the prior is learned from at least, if there are as many
 REACH = 3.0  # standard deviations around the map in which neurons are looked for
 UNITS_PER_PASS = 6000
 IMAGES_FOR_PRECISION = 1000
+MISFIT_UNITS = 1500
+MISFIT_IMAGES = 1500
+# Misfit of the 11-S core where it could be measured, relative to the variance of the prediction.
+USUAL_MISFIT = 0.3
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ class ConvexFit:
         posterior: covariance of weights and bias.
         dispersion: (U,) float32, variance of the responses over their mean.
         constant: (U,) neurons that never changed: weights 0, their constant as rate.
+        misfit: share of the predicted drive's variance that the features are off by; part of ``posterior``.
         converged: (U,) whether the solver reached its tolerance.
         prior: the prior learned, for scans to come.
         retinotopy: the map chosen, and the scores of its alternatives.
@@ -84,6 +91,7 @@ class ConvexFit:
     posterior: WeightPosterior
     dispersion: Tensor
     constant: Tensor
+    misfit: float
     converged: Tensor
     prior: WeightPrior
     retinotopy: Retinotopy
@@ -168,6 +176,15 @@ def fit_convex(
         clock.lap("prior")
         fits = glm.fit(live, desc="weights" if progress else None)
         clock.lap("weights")
+        few, checked = shuffled[:MISFIT_UNITS], min(n, MISFIT_IMAGES)
+        drives = glm.drives(few, checked)
+        ratio = misfit_ratio(rate_from_drive(drives), data.responses(few, checked))
+        if ratio is None:
+            ratio = USUAL_MISFIT
+            notes.append("too few neurons alike to measure the core's misfit; uncertainties assume the usual")
+        misfit = torch.zeros(units)
+        misfit[live] = ratio * glm.drives(live, checked).var(dim=0)
+        clock.lap("misfit")
     if not bool(fits.converged.all()):
         notes.append(f"{int((~fits.converged).sum())} neurons stopped before the solver's tolerance")
     weights = torch.zeros(units, store.channels, dtype=torch.float64)
@@ -184,9 +201,10 @@ def fit_convex(
         position_covariance=mu_covariance.float(),
         weights=weights.float(),
         bias=bias.float(),
-        posterior=WeightPosterior.on_raw_features(fits.basis, variances, store.standardisation),
+        posterior=WeightPosterior.on_raw_features(fits.basis, variances, store.standardisation, misfit),
         dispersion=dispersion,
         constant=constant,
+        misfit=ratio,
         converged=converged,
         prior=glm.prior,
         retinotopy=found.retinotopy,

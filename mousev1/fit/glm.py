@@ -37,8 +37,6 @@ from torch import Tensor
 COMMON_STEPS = 3
 MOST_STEPS = 40
 MOST_HALVINGS = 12
-# Newton decrement at which a neuron is done: its squared distance to the optimum, in posterior
-# standard deviations.
 TOLERANCE = 1e-7
 # A matrix is computed anew when a step shrinks the decrement less than this.
 REUSE_BELOW = 0.05
@@ -108,7 +106,8 @@ def fit_glm(
     common_information: Tensor,
     start: Tensor,
     dispersion: Tensor,
-    estimate_dispersion: bool,
+    estimate_dispersion: bool = True,
+    tolerance: float = TOLERANCE,
 ) -> GlmFit:
     """Fit the neurons of a cell.
 
@@ -121,6 +120,8 @@ def fit_glm(
         dispersion: (B,) float64, phi, or where to start from.
         estimate_dispersion: set phi from the residuals after the first few steps; later it stays,
             so that there is one function to minimise.
+        tolerance: Newton decrement at which a neuron is done: its squared distance to the optimum, in
+            posterior standard deviations.
     """
     problem = _Problem(data, mean, precision)
     result = GlmFit.empty(len(start), len(mean))
@@ -134,7 +135,7 @@ def fit_glm(
         gradient = problem.gradient(z, theta, phi)
         direction = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
         decrement = -(gradient * direction).sum(dim=1)
-        done = (decrement < TOLERANCE) & (step > COMMON_STEPS)
+        done = (decrement < tolerance) & (step > COMMON_STEPS)
         if bool(done.any()) or step == MOST_STEPS:
             leave = done if step < MOST_STEPS else torch.ones_like(done)
             result.put(index[leave], theta[leave], information[leave], phi[leave], done[leave])

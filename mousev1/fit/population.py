@@ -10,13 +10,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mousev1.fit.features import FeatureStore
-from mousev1.fit.glm import CellData, GlmFit, fit_glm
+from mousev1.fit.glm import TOLERANCE, CellData, GlmFit, fit_glm
 from mousev1.fit.prior import WeightPrior
 from mousev1.readout import bilinear_corners
 
 # Values of one (N, B) array of a cell's neurons; a handful of them are alive at once.
 CELL_VALUES = 1_000_000
 LEAST_NEURONS_AT_ONCE = 16
+ROUGH = 1e-3  # tolerance while the prior is learned
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class PopulationGlm:
         """
         amount = torch.zeros(len(units), dtype=torch.float64)
         total = torch.zeros_like(self.common)
-        for place, fit in self._cells(units, "prior" if progress else None):
+        for place, fit in self._cells(units, "prior" if progress else None, ROUGH):
             amount[place] = fit.curvature / fit.dispersion
             total += (fit.information / fit.curvature[:, None, None]).sum(dim=0)
         self.common = total / len(units)
@@ -121,12 +122,24 @@ class PopulationGlm:
             variances=torch.zeros(len(units), size, dtype=torch.float64),
         )
         precision = self.prior.precision
-        for place, fit in self._cells(units, desc):
+        for place, fit in self._cells(units, desc, TOLERANCE):
             out.theta[place], out.dispersion[place] = fit.theta, fit.dispersion
             out.converged[place] = fit.converged
             factor = torch.linalg.cholesky(fit.information / fit.dispersion[:, None, None] + precision)
             covariance = torch.cholesky_inverse(factor)
             out.variances[place] = torch.einsum("ij,ujk,ik->ui", inverse, covariance, inverse)
+        return out
+
+    def drives(self, units: Tensor, images: int) -> Tensor:
+        """Drives of fitted neurons for the first ``images`` of the store, (images, len(units))."""
+        store, out = self.data.store, torch.zeros(images, len(units))
+        for cell in self._by_cell(units):
+            index = units[cell]
+            features = store.blocks(self.corners[index[0]].tolist())[:, :images]
+            theta = self.theta[index].float()
+            out[:, cell] = theta[:, -1]
+            for pixel in range(4):
+                out[:, cell] += features[pixel] @ (theta[:, :-1] * self.mixing[index, pixel, None]).T
         return out
 
     def _basis(self, units: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,17 +153,21 @@ class PopulationGlm:
         basis = root @ vectors
         return basis, torch.linalg.inv(basis)
 
-    def _cells(self, units: Tensor, desc: str | None) -> Iterator[tuple[Tensor, GlmFit]]:
+    def _by_cell(self, units: Tensor) -> list[Tensor]:
+        """Places within ``units`` of the neurons between the same four pixels."""
+        keys = self.corners[units, 0]
+        by_cell = torch.argsort(keys, stable=True)
+        sizes = torch.unique_consecutive(keys[by_cell], return_counts=True)[1].tolist()
+        return list(by_cell.split(sizes))
+
+    def _cells(self, units: Tensor, desc: str | None, tolerance: float) -> Iterator[tuple[Tensor, GlmFit]]:
         """Fit cell by cell; yields (places within ``units``, their fit)."""
         store = self.data.store
         n = store.images
         most = max(LEAST_NEURONS_AT_ONCE, CELL_VALUES // n)
-        keys = self.corners[units, 0]
-        by_cell = torch.argsort(keys, stable=True)
-        sizes = torch.unique_consecutive(keys[by_cell], return_counts=True)[1].tolist()
         precision = self.prior.precision
         with tqdm(total=len(units), desc=desc, disable=desc is None) as bar:
-            for cell in by_cell.split(sizes):
+            for cell in self._by_cell(units):
                 features = store.blocks(self.corners[units[cell[0]]].tolist())
                 for place in cell.split(most):
                     index = units[place]
@@ -162,7 +179,7 @@ class PopulationGlm:
                         common_information=self.common,
                         start=self._start(index, y),
                         dispersion=self.dispersion[index],
-                        estimate_dispersion=True,
+                        tolerance=tolerance,
                     )
                     self.theta[index], self.dispersion[index] = fit.theta, fit.dispersion
                     self.started[index] = True

@@ -69,7 +69,9 @@ class WeightPrior:
         """
         names = {"weight_mean", "weight_covariance", "feature_mean", "feature_std", "units"}
         if set(tensors) != names:
-            raise ValueError(f"readout prior: expected {listing(sorted(names))}, got {listing(sorted(tensors))}")
+            raise ValueError(
+                f"readout prior: expected {listing(sorted(names))}, got {listing(sorted(tensors))}"
+            )
         standardisation = Standardisation(tensors["feature_mean"].double(), tensors["feature_std"].double())
         prior = cls.broad(standardisation, 1.0)
         mean, covariance = prior.mean.clone(), prior.covariance.clone()

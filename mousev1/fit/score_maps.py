@@ -18,7 +18,7 @@ about where the neuron looks.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -112,6 +112,10 @@ class ScoreMaps:
             correlation=torch.cat([part.correlation for part in parts]),
             ridge=parts[0].ridge,
         )
+
+    def for_images(self, factor: float) -> ScoreMaps:
+        """As they would be, on average, with ``factor`` times as many images."""
+        return replace(self, inner=self.inner * factor, held_out=self.held_out * factor)
 
     @property
     def total(self) -> Tensor:
