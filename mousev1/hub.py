@@ -80,6 +80,9 @@ def load_core(name: str | Path = DEFAULT_CORE, *, revision: str | None = None, v
         )
     if verify:
         check_probe(core)
+    released = find_released(core.content_hash())
+    if released is not None and released.simulated:
+        logger.warning("core '%s' was trained on simulated recordings, not on neurons", core.name)
     return core
 
 
@@ -114,8 +117,6 @@ def _load_released(released: ReleasedCore, revision: str | None) -> Core:
             tried.append((where, error))
             continue
         core.name, core.source = released.name, released.name
-        if released.simulated:
-            logger.warning("core '%s' was trained on simulated recordings, not on neurons", core.name)
         return core
     reasons = "".join(f"\n  - {where}: {error}" for where, error in tried)
     raise CoreUnavailableError(
@@ -179,9 +180,10 @@ def _load_converted(released: ReleasedCore) -> Core:
     try:
         core = load_core_folder(folder)
         _check_identity(core, released)
-    except ValueError as error:
-        logger.warning("%s was damaged and is made again (%s)", folder, error)
-        shutil.rmtree(folder, ignore_errors=True)
+    except (FileNotFoundError, ValueError) as error:
+        if folder.is_dir():
+            logger.warning("%s was damaged and is made again (%s)", folder, error)
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     return core
 

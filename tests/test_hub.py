@@ -7,8 +7,6 @@ import errno
 import logging
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +16,12 @@ import torch
 from artifacts import core_files, files_of, same_tensors, tiny_core, tiny_model
 from hub_server import Fault, HubServer
 from hub_server.client import assert_sound, point_client, shorten_timeouts
+from hub_server.eight import load_in_eight_processes
 from hub_server.server import OTHER_TOKEN, TOKEN
 from huggingface_hub import ModelCard, constants
 
 from mousev1 import download
-from mousev1.checkpoint import load_core_folder
+from mousev1.checkpoint import load_core_folder, save_core
 from mousev1.hub import load_core
 from mousev1.metrics import score_table
 from mousev1.model_io import load_model, save_model
@@ -255,48 +254,6 @@ def test_file_beyond_the_allowed_size_is_not_downloaded(hub: HubServer, monkeypa
     assert not [asked for asked in hub.asked if asked.line.startswith("GET /storage")]
 
 
-LOAD_IN_EIGHT = """
-import os, sys, tempfile
-import torch, mousev1.hub, huggingface_hub.file_download, mousev1.legacy
-from mousev1 import checkpoint, core
-torch.set_num_threads(1)
-# what every process would import by itself costs seconds
-with tempfile.TemporaryDirectory() as folder:
-    small = core.CoreConfig(hidden_channels=2, layers=2, input_kernel=3, hidden_kernel=3)
-    mousev1.hub.load_core(checkpoint.save_core(core.Core.random(small, seed=0), folder), verify=True)
-start_read, start_write = os.pipe()
-children = []
-for _ in range(8):
-    child = os.fork()
-    if child == 0:
-        os.close(start_write)
-        os.read(start_read, 1)  # until all are there
-        try:
-            hash = mousev1.hub.load_core(sys.argv[1], verify=True).content_hash()
-            os._exit(0 if hash == sys.argv[2] else 1)
-        except BaseException as error:
-            print(repr(error), flush=True)
-            os._exit(2)
-    children.append(child)
-os.close(start_read)
-os.close(start_write)
-codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-sys.exit(0 if codes == [0] * 8 else 1)
-"""
-
-
-def load_in_eight_processes(name: str, content_hash: str, environment: dict[str, str]) -> None:
-    """Fails unless all of eight processes, started at once, load the core with this content hash."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", LOAD_IN_EIGHT, name, content_hash],
-        env={**os.environ, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_eight_processes_fill_an_empty_cache_at_once(hub: HubServer, tmp_path: Path):
     core = tiny_core()
     hub.add(REPO, core_files(core), private=True)
@@ -351,20 +308,13 @@ def test_model_refuses_another_core(hub: HubServer):
 
 
 def test_core_that_others_cannot_load_goes_with_the_model(hub: HubServer, tmp_path: Path):
-    core = load_core_folder(save_tiny_core(tmp_path))
+    core = load_core_folder(save_core(tiny_core(), tmp_path / "core"))
     core.source = str(tmp_path / "core")
     commit = push_model(tiny_model(core), REPO)
     files = hub.repositories[REPO].commits[commit.oid].files
     assert "core.safetensors" in files
     assert str(tmp_path) not in files["config.json"].decode()
     assert same_tensors(load_model(REPO).core, core)
-
-
-def save_tiny_core(tmp_path: Path) -> Path:
-    for name, content in core_files(tiny_core()).items():
-        (tmp_path / "core").mkdir(exist_ok=True)
-        (tmp_path / "core" / name).write_bytes(content)
-    return tmp_path / "core"
 
 
 def test_scores_become_results_in_the_metadata(hub: HubServer):
@@ -432,7 +382,7 @@ def test_name_that_is_no_repository_is_refused():
 
 
 def test_saved_model_without_its_core_folder_says_how_to_go_on(tmp_path: Path):
-    core = load_core(save_tiny_core(tmp_path))
+    core = load_core(save_core(tiny_core(), tmp_path / "core"))
     save_model(tiny_model(core), tmp_path / "model")
     for path in (tmp_path / "core").iterdir():
         path.unlink()

@@ -18,12 +18,12 @@ import torch
 from artifacts import core_files, same_tensors, tiny_core
 from hub_server import Fault, HubServer
 from hub_server.client import assert_sound, point_client
+from hub_server.eight import load_in_eight_processes
 from huggingface_hub import constants
-from test_hub import load_in_eight_processes
 
 from mousev1 import checkpoint, download
 from mousev1 import hub as hub_module
-from mousev1.checkpoint import file_sha256, load_core_folder, save_core
+from mousev1.checkpoint import file_sha256, load_core_folder, read_config, save_core
 from mousev1.core import InputContract
 from mousev1.hub import CoreUnavailableError, cache_folder, largest_deviation, load_core
 from mousev1.probe import make_probe
@@ -109,6 +109,8 @@ def test_bundled_core_is_the_registered_one(caplog: pytest.LogCaptureFixture):
     assert core.content_hash() == released.content_hash
     assert core.config.input == released.input
     assert file_sha256(folder / "model.safetensors") == released.weights_sha256
+    prior = read_config(folder, "core")["files"].get("prior.safetensors")
+    assert prior == released.prior_sha256
     assert sum(path.stat().st_size for path in folder.iterdir()) < 400_000
     assert "simulated recordings" in caplog.text
 
@@ -119,11 +121,14 @@ def test_bundled_core_is_the_registered_one(caplog: pytest.LogCaptureFixture):
 def test_bundled_core_needs_no_network_and_says_it_is_simulated(tmp_path, monkeypatch, hub, caplog):
     register(monkeypatch, replace(TINY, bundled=True, simulated=True))
     monkeypatch.setattr(hub_module, "ASSETS", tmp_path / "assets")
-    save_core(tiny_core(), tmp_path / "assets" / "tiny")
-    with caplog.at_level(logging.WARNING, "mousev1"):
-        core = load_core("tiny", verify=True)
-    assert core.source == "tiny"
-    assert "simulated recordings, not on neurons" in caplog.text
+    folder = save_core(tiny_core(), tmp_path / "assets" / "tiny")
+    # under its name and, the same numbers, from a folder
+    for name in ("tiny", folder):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "mousev1"):
+            core = load_core(name, verify=True)
+        assert core.source == str(name)
+        assert "simulated recordings, not on neurons" in caplog.text
     assert not hub.asked
 
 
@@ -242,12 +247,19 @@ def test_failure_of_the_authors_server_is_named_with_the_remedies(fault, message
     assert load_core().content_hash() == RELEASED["11-S"].content_hash
 
 
-def test_damaged_conversion_is_made_again(published):
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize("damage", [truncate, Path.unlink])
+def test_damaged_conversion_is_made_again_once(damage: Callable[[Path], None], published: HubServer):
     load_core()
     weights = next(cache_folder().rglob("model.safetensors"))
-    weights.write_bytes(weights.read_bytes()[:1000])
+    damage(weights)
     assert load_core(verify=True).content_hash() == RELEASED["11-S"].content_hash
-    assert load_core_folder(weights.parent).content_hash() == RELEASED["11-S"].content_hash
+    asked = len(published.asked)
+    assert load_core(verify=True).content_hash() == RELEASED["11-S"].content_hash
+    assert len(published.asked) == asked
 
 
 def test_cache_that_cannot_be_written_does_not_stop_the_load(published, monkeypatch, caplog):
