@@ -1,0 +1,80 @@
+"""The fused core computes what the core computes."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from mousev1.core import Core, CoreConfig, InputContract
+from mousev1.fused import CPU_IMAGES_AT_A_TIME, fuse
+
+SMALL = CoreConfig(
+    hidden_channels=8, layers=3, input_kernel=5, hidden_kernel=3, input=InputContract(mean=113.0, std=60.0)
+)
+
+
+def lived_in(config: CoreConfig) -> Core:
+    """A random core whose batch norms have scales, shifts and statistics worth folding."""
+    core = Core.random(config, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    for module in core.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.copy_(torch.randn(module.num_features, generator=generator))
+            module.running_var.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
+            module.weight.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
+            module.bias.copy_(torch.randn(module.num_features, generator=generator))
+    return core
+
+
+def pictures(n: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return torch.randint(0, 256, (n, 1, 12, 15), generator=generator, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("n", [1, CPU_IMAGES_AT_A_TIME, CPU_IMAGES_AT_A_TIME + 3])
+def test_features_are_those_of_the_core(n: int) -> None:
+    core = lived_in(SMALL)
+    expected = core(pictures(n).float())  # oracle: the core itself
+    got = fuse(core)(pictures(n))
+    assert got.shape == expected.shape
+    assert (got - expected).abs().max() < 1e-4 * expected.abs().max().clamp_min(1.0)
+
+
+def test_the_published_core_keeps_its_features_to_1e_5(shared) -> None:
+    from mousev1.legacy import import_checkpoint
+
+    core = import_checkpoint(shared("weights/lurz_11s_core.pt"))
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (5, 1, 36, 64), generator=generator)
+    assert (fuse(core)(images) - core(images.float())).abs().max() < 1e-5
+
+
+def test_the_core_stays_as_it_was() -> None:
+    core = lived_in(SMALL)
+    before = core.content_hash()
+    fuse(core)(pictures(3))
+    assert core.content_hash() == before
+
+
+def test_copies_and_pickles_work_after_use() -> None:
+    fused = fuse(lived_in(SMALL))
+    expected = fused(pictures(2))
+    assert torch.equal(copy.deepcopy(fused)(pictures(2)), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(fused))(pictures(2)), expected)
+
+
+def test_reduced_precision_is_close_and_opt_in() -> None:
+    core = lived_in(SMALL)
+    expected = core(pictures(4).float())
+    got = fuse(core, dtype=torch.bfloat16)(pictures(4))
+    assert got.dtype == torch.bfloat16
+    error = (got.float() - expected).square().mean().sqrt() / expected.std()
+    assert 1e-6 < error < 0.05
+
+
+def test_a_core_in_training_mode_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"core\.eval\(\)"):
+        fuse(Core(SMALL))
