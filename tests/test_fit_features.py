@@ -19,7 +19,7 @@ def pictures(n: int) -> torch.Tensor:
     return torch.randint(0, 256, (n, 1, 10, 13), generator=generator, dtype=torch.uint8)
 
 
-@pytest.fixture()
+@pytest.fixture
 def core() -> Core:
     return Core.random(SMALL, seed=0)
 
@@ -43,7 +43,9 @@ def test_every_channel_has_mean_zero_and_unit_variance(core: Core) -> None:
         assert (values.std(dim=(0, 1)) - 1).abs().max() < 1e-3
 
 
-def test_disk_and_memory_hold_the_same_bits(core: Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_and_memory_hold_the_same_bits(
+    core: Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "IMAGES_PER_WRITE", 8)
     images, order = pictures(21), torch.randperm(21, generator=torch.Generator().manual_seed(1))
     with (

@@ -22,7 +22,7 @@ from mousev1.fit.misfit import misfit_ratio
 from mousev1.fit.population import FitData, PopulationGlm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.retinotopy import Places, Retinotopy, fit_retinotopy, locate
-from mousev1.fit.score_maps import Grid, ScoreMaps, compute_score_maps
+from mousev1.fit.score_maps import Grid, ScoreMaps, compute_score_maps, roughness, sufficient_spacing
 from mousev1.posterior import WeightPosterior
 from mousev1.readout import rate_from_drive
 
@@ -43,23 +43,23 @@ class ConvexSettings:
     Attributes:
         map_units: neurons whose score maps decide the map from cortex.
         map_images: most images that score maps are computed from.
-        map_spacing: pixels of the feature map between places that are scored.
+        map_spacing: most pixels of the feature map between places that are scored; fewer where
+            neighbouring features differ.
         prior_units: least number of neurons that the prior is learned from (more for few images).
         prior_rounds: times that these are fitted while it is learned; 0 keeps the starting prior.
     """
 
     map_units: int = 1000
     map_images: int = 6000
-    map_spacing: float = 2.0
+    map_spacing: int = 2
     prior_units: int = 800
     prior_rounds: int = 2
 
     def __post_init__(self) -> None:
-        for name, least in {"map_units": 1, "map_images": 8, "prior_units": 1, "prior_rounds": 0}.items():
+        at_least = {"map_units": 1, "map_images": 8, "map_spacing": 1, "prior_units": 1, "prior_rounds": 0}
+        for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
-        if not self.map_spacing >= 1.0:
-            raise ValueError(f"map_spacing: expected at least 1 pixel, got {self.map_spacing}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class ConvexFit:
         posterior: covariance of weights and bias.
         dispersion: (U,) float32, variance of the responses over their mean.
         constant: (U,) neurons that never changed: weights 0, their constant as rate.
-        misfit: share of the predicted drive's variance that the features are off by; part of ``posterior``.
+        misfit: what the features are off by, in variances of the prediction; part of ``posterior``, as is
+            what positions are off by.
         converged: (U,) whether the solver reached its tolerance.
         prior: the prior learned, for scans to come.
         retinotopy: the map chosen, and the scores of its alternatives.
@@ -182,8 +183,10 @@ def fit_convex(
         if ratio is None:
             ratio = USUAL_MISFIT
             notes.append("too few neurons alike to measure the core's misfit; uncertainties assume the usual")
-        misfit = torch.zeros(units)
-        misfit[live] = ratio * glm.drives(live, checked).var(dim=0)
+        misfit, zero = torch.zeros(units), torch.zeros(2, dtype=torch.float64)
+        # Neurons on a map that all of them share are off by far less than each would be alone.
+        off = found.places.covariance.diagonal(dim1=1, dim2=2) if found.retinotopy.map.scattered else zero
+        misfit[live] = (ratio + (2.0 * off @ roughness(store)).float()) * glm.drives(live, checked).var(dim=0)
         clock.lap("misfit")
     if not bool(fits.converged.all()):
         notes.append(f"{int((~fits.converged).sum())} neurons stopped before the solver's tolerance")
@@ -233,7 +236,8 @@ def _find_places(
 ) -> _Found:
     """Where the live neurons look: the map from a sample on the whole grid, then all in its reach."""
     store = data.store
-    grid = Grid.spaced(store.height, store.width, settings.map_spacing)
+    spacing = sufficient_spacing(store, settings.map_spacing)
+    grid = Grid.spaced(store.height, store.width, spacing)
     sample = shuffled[: settings.map_units]
     images = min(settings.map_images, store.images)
     maps = compute_score_maps(store, data.responses(sample, images), grid, progress=progress)

@@ -34,12 +34,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-COMMON_STEPS = 3
+COMMON_STEPS = 4
 MOST_STEPS = 40
 MOST_HALVINGS = 12
 TOLERANCE = 1e-7
 # A matrix is computed anew when a step shrinks the decrement less than this.
 REUSE_BELOW = 0.05
+# Neurons that are done wait, unchanged, until this share of a block is, and leave together.
+LEAVE_TOGETHER = 0.3
 DISPERSION_RANGE = (0.02, 50.0)
 SCRATCH = 8_000_000  # bytes of one neuron batch's scaled features; fits in the cache
 
@@ -128,6 +130,7 @@ def fit_glm(
     index = torch.arange(len(start))  # of the neurons still at work
     theta, phi = start.clone(), dispersion.clone()
     z = problem.drive(theta)
+    finished = torch.zeros(len(theta), dtype=torch.bool)
     previous = torch.full((len(theta),), torch.inf, dtype=torch.float64)
     information = problem.common(z, common_information)
     factor = problem.factor(information, phi)
@@ -136,7 +139,8 @@ def fit_glm(
         direction = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
         decrement = -(gradient * direction).sum(dim=1)
         done = (decrement < tolerance) & (step > COMMON_STEPS)
-        if bool(done.any()) or step == MOST_STEPS:
+        done = done | finished
+        if float(done.float().mean()) > LEAVE_TOGETHER or step == MOST_STEPS:
             leave = done if step < MOST_STEPS else torch.ones_like(done)
             result.put(index[leave], theta[leave], information[leave], phi[leave], done[leave])
             stay = ~leave
@@ -144,11 +148,12 @@ def fit_glm(
                 t[stay] for t in (index, theta, phi, information, factor)
             )
             direction, decrement, previous, z = direction[stay], decrement[stay], previous[stay], z[:, stay]
-            problem = problem.only(stay)
+            problem, done = problem.only(stay), done[stay]
+        finished = done
         if not len(index):
             break
         z_step = problem.drive(direction)
-        size = problem.backtrack(z, z_step, theta, direction, phi, decrement)
+        size = problem.backtrack(z, z_step, theta, direction, phi, decrement) * ~finished
         theta = theta + size[:, None] * direction
         z = z + size.float() * z_step
         if step < COMMON_STEPS - 1:
@@ -156,7 +161,9 @@ def fit_glm(
         if step <= COMMON_STEPS and estimate_dispersion:
             phi = problem.dispersion(z, information, factor, phi)
             factor = problem.factor(information, phi)
-        stale = (decrement > REUSE_BELOW * previous) & (decrement > 1e-4) | (step == COMMON_STEPS - 1)
+        stale = (decrement > REUSE_BELOW * previous) & (decrement > 1e-4) & ~finished | (
+            step == COMMON_STEPS - 1
+        )
         previous = decrement
         if bool(stale.any()):
             late = stale.nonzero()[:, 0]

@@ -182,7 +182,7 @@ class _Interpolated:
     """
 
     def __init__(self, grid: Grid, scores: Tensor, spacing: float) -> None:
-        self.grid, self.scores, self.spacing = grid, scores, spacing
+        self.grid, self.scores = grid, scores
         self.x, self.y = (_axis(knots, spacing) for knots in (grid.columns, grid.rows))
         self.to_x = _interpolation(grid.columns, self.x)
         self.to_y = _interpolation(grid.rows, self.y)
@@ -212,8 +212,12 @@ class _Interpolated:
             moments.append((torch.softmax(log.flatten(1), dim=1) @ self.moments).double())
         x, y, xx, xy, yy = torch.cat(moments).unbind(dim=1)
         covariance = torch.stack([xx - x * x, xy - x * y, xy - x * y, yy - y * y], dim=1).view(-1, 2, 2)
-        # A place is not known better than the fine grid resolves.
-        resolution = self.spacing**2 / 12 * torch.eye(2, dtype=torch.float64)
+        # A place is not known better than the places that were scored resolve.
+        gaps = [
+            knots.diff().double().mean() if len(knots) > 1 else 0.0
+            for knots in (self.grid.columns, self.grid.rows)
+        ]
+        resolution = torch.diag(torch.tensor(gaps, dtype=torch.float64).square() / 12)
         return Places(torch.stack([x, y], dim=1) + self.centre, covariance + resolution)
 
 

@@ -30,6 +30,7 @@ from mousev1.fit.features import FeatureStore
 FOLDS = 4
 # Penalty per image; features and responses have unit variance.
 PILOT_PLACES = 24
+ALIKE = 0.7
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
@@ -50,7 +51,7 @@ class Grid:
     width: int
 
     @classmethod
-    def spaced(cls, height: int, width: int, spacing: float) -> Grid:
+    def spaced(cls, height: int, width: int, spacing: int) -> Grid:
         """Rows and columns about ``spacing`` pixels apart, the borders included."""
 
         def along(size: int) -> Tensor:
@@ -82,6 +83,48 @@ class Grid:
         """(Y * X, 2) pixels (x, y), in the order of ``positions``."""
         y, x = torch.meshgrid(self.rows.double(), self.columns.double(), indexing="ij")
         return torch.stack([x.flatten(), y.flatten()], dim=1)
+
+
+def sufficient_spacing(store: FeatureStore, most: int) -> int:
+    """Largest spacing, from 1 to ``most`` pixels, at which neighbouring features are still alike.
+
+    Alike means a correlation over images, averaged over channels, of ``ALIKE`` in both directions;
+    scores between the places of a grid can then be interpolated.
+    """
+    row, column = store.height // 2, store.width // 2
+    here = _normalised(store, row * store.width + column)
+    for spacing in range(most, 1, -1):
+        if row < spacing or column < spacing:
+            continue
+        steps = (spacing, spacing * store.width)
+        there = [_normalised(store, row * store.width + column - step) for step in steps]
+        if all(float((here * block).mean()) >= ALIKE for block in there):
+            return spacing
+    return 1
+
+
+def roughness(store: FeatureStore) -> Tensor:
+    """How fast features change along x and y, (2,): 1 - correlation of pixels next to each other.
+
+    What a place is off by (dx, dy) pixels changes a drive by about 2 (k_x dx^2 + k_y dy^2) of its
+    variance.
+    """
+    row, column = store.height // 2, store.width // 2
+    here = _normalised(store, row * store.width + column)
+    out = []
+    for step, there in ((1, column), (store.width, row)):
+        if there < 1:
+            out.append(0.0)
+            continue
+        beside = _normalised(store, row * store.width + column - step)
+        out.append(1.0 - float((here * beside).mean()))
+    return torch.tensor(out, dtype=torch.float64)
+
+
+def _normalised(store: FeatureStore, position: int) -> Tensor:
+    block = store.block(position).float()
+    block = block - block.mean(dim=0)
+    return block / block.square().mean(dim=0).sqrt().clamp_min(1e-6)
 
 
 @dataclass(frozen=True)

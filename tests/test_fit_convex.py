@@ -1,0 +1,257 @@
+"""The convex fit finds the neurons that a simulation put there."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mousev1.core import Core, CoreConfig
+from mousev1.fit import population
+from mousev1.fit.convex import ConvexFit, ConvexSettings, fit_convex
+from mousev1.fit.memory import plan_memory
+from mousev1.posterior import rate_std
+from mousev1.readout import normalise_cortex, rate_from_drive, sample_at
+
+CORE = CoreConfig(hidden_channels=8, layers=2, input_kernel=5, hidden_kernel=5)
+SETTINGS = ConvexSettings(map_units=150, prior_units=100)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A simulated scan: what a fit gets, and the truth."""
+
+    core: Core
+    images: Tensor
+    responses: Tensor
+    cortex: Tensor
+    pixels: Tensor
+    test_images: Tensor
+    test_rates: Tensor
+
+
+def smooth_pictures(n: int, generator: torch.Generator) -> Tensor:
+    noise = torch.randn(n, 1, 24, 36, generator=generator)
+    kernel = torch.ones(1, 1, 5, 5) / 5.0
+    noise = F.conv2d(F.conv2d(noise, kernel, padding=2), kernel, padding=2)
+    return (noise / noise.std() * 50 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def places(kind: str, cortex: Tensor, generator: torch.Generator) -> Tensor:
+    """True pixels (x, y) on the 32 x 20 feature map."""
+    x, y = cortex.unbind(dim=1)
+    pixels = torch.stack([15.5 + 9 * x - 3 * y, 9.5 + 2 * x + 5 * y], dim=1)
+    if kind == "nonlinear":
+        pixels = pixels + torch.stack([-6 * (x.square() - 0.3), 4 * torch.sin(3 * x) * y], dim=1)
+    if kind == "scattered":
+        pixels = pixels + 3.0 * torch.randn(pixels.shape, generator=generator)
+    return torch.minimum(pixels.clamp_min(0.0), torch.tensor([31.0, 19.0]))
+
+
+def simulate(kind: str = "affine", *, units: int = 150, n: int = 500, seed: int = 0) -> Scene:
+    generator = torch.Generator().manual_seed(seed)
+    core = Core.random(CORE, seed=seed)
+    cortex = normalise_cortex(torch.rand(units, 2, generator=generator))
+    pixels = places(kind, cortex, generator)
+    images = smooth_pictures(n + 100, generator)
+    features = core(images.float())
+    mu = pixels / torch.tensor([31.0, 19.0]) * 2 - 1
+    sampled = sample_at(features, mu)
+    sampled = (sampled - features.mean(dim=(0, 2, 3))) / features.std(dim=(0, 2, 3))
+    weights = torch.randn(units, 8, generator=generator) * 0.4
+    rates = rate_from_drive(torch.einsum("unc,uc->nu", sampled, weights) - 0.3)
+    torch.manual_seed(seed)
+    phi = 0.6
+    responses = torch.distributions.Gamma(rates[:n] / phi, torch.tensor(1.0 / phi)).sample()
+    scale = responses.std(dim=0)
+    return Scene(core, images[:n], responses / scale, cortex, pixels, images[n:], rates[n:] / scale)
+
+
+def fit(scene: Scene, **options) -> ConvexFit:
+    cortex = options.pop("cortex", scene.cortex)
+    return fit_convex(scene.core, scene.images, scene.responses, cortex, **({"settings": SETTINGS} | options))
+
+
+def predict(scene: Scene, fitted: ConvexFit) -> tuple[Tensor, Tensor]:
+    """Rates (N, U) and their standard deviations for the test images."""
+    sampled = sample_at(scene.core(scene.test_images.float()), fitted.mu)
+    drive = torch.einsum("unc,uc->nu", sampled, fitted.weights) + fitted.bias
+    return rate_from_drive(drive), rate_std(drive, fitted.posterior.drive_variance(sampled))
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    a, b = a - a.mean(dim=0), b - b.mean(dim=0)
+    return float(((a * b).sum(dim=0) / (a.square().sum(dim=0) * b.square().sum(dim=0)).sqrt()).mean())
+
+
+def error(scene: Scene, fitted: ConvexFit) -> float:
+    """Median distance from the true places, pixels."""
+    pixels = (fitted.mu + 1) / 2 * torch.tensor([31.0, 19.0])
+    return float((pixels - scene.pixels).norm(dim=1).median())
+
+
+@pytest.fixture(scope="module")
+def affine() -> tuple[Scene, ConvexFit]:
+    scene = simulate("affine")
+    return scene, fit(scene)
+
+
+def test_an_affine_retinotopy_is_found(affine: tuple[Scene, ConvexFit]) -> None:
+    scene, fitted = affine
+    expected = fitted.retinotopy.map.expected(scene.cortex, len(scene.cortex))
+    assert (expected - scene.pixels).norm(dim=1).median() < 0.5
+    assert fitted.retinotopy.map.scatter < 0.6
+    assert error(scene, fitted) < 0.5
+
+
+def test_rates_are_predicted(affine: tuple[Scene, ConvexFit]) -> None:
+    scene, fitted = affine
+    rates, _ = predict(scene, fitted)
+    assert correlation(rates, scene.test_rates) > 0.9
+
+
+def test_intervals_cover_the_true_rates(affine: tuple[Scene, ConvexFit]) -> None:
+    scene, fitted = affine
+    rates, std = predict(scene, fitted)
+    covered = ((rates - scene.test_rates).abs() < 1.96 * std).float().mean()
+    assert 0.90 <= covered <= 0.98
+
+
+def test_a_nonlinear_retinotopy_is_found() -> None:
+    scene = simulate("nonlinear")
+    fitted = fit(scene)
+    scores = fitted.retinotopy.held_out
+    assert max(scores["smooth(2)"], scores["smooth(8)"]) > 1.2 * scores["affine"]
+    assert fitted.retinotopy.map.design.kind == "smooth"
+    assert error(scene, fitted) < 0.5
+
+
+def test_scattered_neurons_are_found_one_by_one() -> None:
+    scene = simulate("scattered")
+    fitted = fit(scene)
+    assert fitted.retinotopy.map.scattered
+    assert error(scene, fitted) < 0.5
+    assert 2.0 < fitted.retinotopy.map.scatter < 4.0
+    assert correlation(predict(scene, fitted)[0], scene.test_rates) > 0.85
+
+
+def test_without_cortex_neurons_are_found_from_responses_alone() -> None:
+    scene = simulate("affine")
+    fitted = fit(scene, cortex=None)
+    assert fitted.retinotopy.map.name == "constant+offsets"
+    assert error(scene, fitted) < 1.0
+
+
+def test_position_covariance_says_how_far_off_positions_are() -> None:
+    scene = simulate("scattered")
+    fitted = fit(scene)
+    pixel = torch.tensor([31.0, 19.0]) / 2
+    off = (fitted.mu + 1) * pixel - scene.pixels
+    expected = fitted.position_covariance.diagonal(dim1=1, dim2=2) * pixel.square()
+    ratio = float(off.square().sum(dim=1).median() / expected.sum(dim=1).median())
+    assert 0.2 < ratio < 5.0
+
+
+def same(a: ConvexFit, b: ConvexFit, scene: Scene) -> float:
+    """Largest difference between the rates and deviations of two fits."""
+    return max(float((x - y).abs().max()) for x, y in zip(predict(scene, a), predict(scene, b), strict=True))
+
+
+def test_a_seed_gives_the_same_fit(affine: tuple[Scene, ConvexFit]) -> None:
+    scene, fitted = affine
+    again = fit(scene)
+    assert torch.equal(fitted.weights, again.weights)
+    assert torch.equal(fitted.mu, again.mu)
+
+
+def test_streaming_from_disk_gives_the_same_fit(affine: tuple[Scene, ConvexFit], tmp_path: Path) -> None:
+    scene, fitted = affine
+    plan = plan_memory(scene.core, scene.images, 150, memory=None, directory=None)
+    streamed = fit(scene, memory=plan.peak - plan.features // 2, directory=tmp_path)
+    assert streamed.memory.directory == tmp_path
+    assert same(fitted, streamed, scene) < 1e-4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_chunks_do_not_change_the_fit(
+    affine: tuple[Scene, ConvexFit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, fitted = affine
+    monkeypatch.setattr(population, "CELL_VALUES", 1)
+    monkeypatch.setattr(population, "LEAST_NEURONS_AT_ONCE", 1)
+    monkeypatch.setattr("mousev1.fit.glm.SCRATCH", 1)
+    monkeypatch.setattr("mousev1.fit.features.IMAGES_PER_WRITE", 7)
+    monkeypatch.setattr("mousev1.fit.retinotopy.CHUNK", 11)
+    monkeypatch.setattr("mousev1.fit.convex.UNITS_PER_PASS", 13)
+    assert same(fitted, fit(scene), scene) < 1e-4
+
+
+def test_threads_do_not_change_the_fit(affine: tuple[Scene, ConvexFit]) -> None:
+    scene, fitted = affine
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if before > 1 else 2)
+        assert same(fitted, fit(scene), scene) < 1e-4
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_constant_neurons_predict_their_constant_and_spare_the_others(
+    affine: tuple[Scene, ConvexFit],
+) -> None:
+    scene, _ = affine
+    responses = scene.responses.clone()
+    responses[:, 3], responses[:, 5] = 0.4, 2.5
+    fitted = fit(dataclasses.replace(scene, responses=responses))
+    rates, _ = predict(scene, fitted)
+    assert fitted.constant.nonzero()[:, 0].tolist() == [3, 5]
+    assert (rates[:, 3] - 0.4).abs().max() < 1e-6
+    assert (rates[:, 5] - 2.5).abs().max() < 1e-6
+    assert any("2 of 150 neurons never change" in note for note in fitted.notes)
+    live = ~fitted.constant
+    assert correlation(rates[:, live], scene.test_rates[:, live]) > 0.9
+
+
+def test_a_prior_from_elsewhere_helps_a_small_scan_and_is_told() -> None:
+    large = simulate("affine", seed=0)
+    small = simulate("affine", units=12, n=60, seed=0)
+    prior = fit(large).prior
+    alone, helped = fit(small), fit(small, prior=prior)
+    assert any("starts from one learned on" in note for note in helped.notes)
+    assert correlation(predict(small, helped)[0], small.test_rates) > correlation(
+        predict(small, alone)[0], small.test_rates
+    )
+
+
+def test_too_little_memory_is_told_before_work_starts() -> None:
+    scene = simulate(units=4, n=20)
+    with pytest.raises(ValueError, match="memory: expected at least"):
+        fit(scene, memory=1000)
+
+
+def test_twenty_thousand_neurons_and_thirty_thousand_images_fit_in_8_gigabytes() -> None:
+    images = torch.empty(1, dtype=torch.uint8).expand(30_000, 1, 36, 64)
+    plan = plan_memory(Core.random(seed=0), images, 20_000, memory=None, directory=None)
+    # The responses themselves, 2.4 GB, are the caller's and held already in a real run.
+    responses = 30_000 * 20_000 * 4
+    assert plan.features == 30_000 * 1100 * 64 * 2
+    assert plan.work + responses < 8e9
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [({"map_units": 0}, "map_units"), ({"map_spacing": 0}, "map_spacing")]
+)
+def test_bad_settings_are_refused(change: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ConvexSettings(**change)
+
+
+def test_a_population_without_any_change_is_refused() -> None:
+    scene = simulate(units=4, n=20)
+    with pytest.raises(ValueError, match="every neuron is constant"):
+        fit(dataclasses.replace(scene, responses=torch.ones_like(scene.responses)))
