@@ -46,6 +46,7 @@ def _add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
         "model folder.",
     )
     parser.add_argument("scan", type=Path, help="scan: a file-tree folder or zip as published, or HDF5 (.h5)")
+    _add_skip_tier(parser)
     parser.add_argument(
         "--core",
         default="11-S",
@@ -76,6 +77,16 @@ def _add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--include-core", action="store_true", help="put the core's weights into the model")
     parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _add_skip_tier(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--skip-tier",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="leave out the trials of a tier of the file, such as final_test (may be repeated)",
+    )
 
 
 def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -110,6 +121,7 @@ def _add_score(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("model", help="a model folder, or owner/repo on the Hub")
     parser.add_argument("scan", type=Path, help="the scan, as for fit")
+    _add_skip_tier(parser)
     parser.add_argument(
         "--tier",
         choices=["train", "validation", "test"],

@@ -27,6 +27,7 @@ from mousev1.stimulus import picture_files
 def fit(
     *,
     scan: Path,
+    skip_tier: Sequence[str],
     core: str,
     out: Path,
     method: str,
@@ -43,7 +44,7 @@ def fit(
     """``mousev1 fit``: read, fit, score on the test trials, save."""
     _check_free(out, overwrite)
     loaded = load_core(core)
-    recording = read_scan(scan, progress=not quiet)
+    recording = _read(scan, skip_tier, progress=not quiet)
     if units is not None:
         if not 1 <= units <= recording.n_units:
             raise ValueError(f"--units: expected 1 to {recording.n_units}, the scan's neurons, got {units}")
@@ -105,12 +106,21 @@ def predict(
     return f"wrote {out}: responses of {fitted.n_units} neurons to {len(names)} images"
 
 
-def score(*, model: str, scan: Path, tier: str, out: Path | None, overwrite: bool, quiet: bool) -> str:
+def score(
+    *,
+    model: str,
+    scan: Path,
+    skip_tier: Sequence[str],
+    tier: str,
+    out: Path | None,
+    overwrite: bool,
+    quiet: bool,
+) -> str:
     """``mousev1 score``: recorded against predicted responses."""
     if out is not None:
         _check_free(out, overwrite)
     fitted = load_model(model)
-    recording = _same_units(read_scan(scan, progress=not quiet), fitted)
+    recording = _same_units(_read(scan, skip_tier, progress=not quiet), fitted)
     table = _score(fitted, recording, tier, progress=not quiet)
     print(table)
     if out is None:
@@ -186,6 +196,10 @@ def describe_model(model: ResponseModel) -> str:
         *(f"note: {note}" for note in record.notes),
     ]
     return "\n".join(lines)
+
+
+def _read(path: Path, skip_tiers: Sequence[str], *, progress: bool) -> Scan:
+    return read_scan(path, tiers=dict.fromkeys(skip_tiers), progress=progress)
 
 
 def _check_free(out: Path, overwrite: bool) -> None:

@@ -9,13 +9,17 @@ import copy
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mousev1.errors import reject_unknown_keys
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
 
 MAX_LAYERS = 64
 MAX_CHANNELS = 4096
@@ -208,6 +212,19 @@ class Core(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return cls(config, name=f"random-{seed}").freeze()
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> Core:
+        """A frozen core by name, from a folder or the Hub: the same as ``mousev1.load_core``."""
+        from mousev1.hub import load_core
+
+        return load_core(source, revision=revision)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> CommitInfo:
+        """Share the core on the Hub with its card; see ``mousev1.share.push_core`` for the options."""
+        from mousev1.share import push_core
+
+        return push_core(self, repo_id, **options)
 
     def freeze(self) -> Core:
         """Fix every weight and statistic for good; returns the core itself."""

@@ -20,6 +20,8 @@ from mousev1.readout import GaussianReadout, rate_from_drive, sample_at
 from mousev1.stimulus import Images, image_identities, prepare_images
 
 if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
     from mousev1.metrics import ScoreTable
 
 Array = npt.NDArray[Any]
@@ -249,11 +251,39 @@ class ResponseModel(nn.Module):
         rates = self.predict(stack[torch.from_numpy(first)], progress=progress)[trial_image]
         return score_table(rates, responses, identities, self.unit_ids.cpu().numpy())
 
-    def save(self, folder: str | Path, *, include_core: bool | None = None, overwrite: bool = False) -> Path:
-        """Write the model as a folder that ``mousev1.load_model`` reads; see ``mousev1.model_io``."""
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        include_core: bool | None = None,
+        include_posterior: bool = True,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the model as a folder that ``mousev1.load_model`` reads; see ``model_io.save_model``."""
         from mousev1.model_io import save_model
 
-        return save_model(self, folder, include_core=include_core, overwrite=overwrite)
+        return save_model(
+            self,
+            folder,
+            include_core=include_core,
+            include_posterior=include_posterior,
+            overwrite=overwrite,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, core: Core | None = None, revision: str | None = None
+    ) -> ResponseModel:
+        """The model in a folder or a Hub repository: the same as ``mousev1.load_model``."""
+        from mousev1.model_io import load_model
+
+        return load_model(source, core=core, revision=revision)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> CommitInfo:
+        """Share the model on the Hub with its card; see ``mousev1.share.push_model`` for the options."""
+        from mousev1.share import push_model
+
+        return push_model(self, repo_id, **options)
 
     def extra_repr(self) -> str:
         """Units and origin, for ``print(model)``."""
