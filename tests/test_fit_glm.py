@@ -55,7 +55,9 @@ def test_the_optimum_is_scipys(scale: float) -> None:
     found = fit(data)
     assert found.converged.all()
     for unit in range(B):
-        oracle = minimize(objective, np.zeros(C + 1), args=(data, unit), method="BFGS", options={"gtol": 1e-6})
+        oracle = minimize(
+            objective, np.zeros(C + 1), args=(data, unit), method="BFGS", options={"gtol": 1e-6}
+        )
         assert np.abs(found.theta[unit].numpy() - oracle.x).max() < 2e-4
 
 

@@ -49,6 +49,7 @@ class PopulationFit:
         converged: (U,).
         basis: (C + 1, C + 1) float64; see ``posterior``.
         variances: (U, C + 1) float64, of theta's coordinates in the basis.
+        information: (U, C + 1, C + 1) float64 of the likelihood, if it was to be kept.
     """
 
     theta: Tensor
@@ -56,6 +57,7 @@ class PopulationFit:
     converged: Tensor
     basis: Tensor
     variances: Tensor
+    information: Tensor | None
 
 
 class PopulationGlm:
@@ -89,27 +91,29 @@ class PopulationGlm:
             total += (x.T @ x).double()
         return total / (n * len(pixels))
 
-    def learn_prior(self, units: Tensor, *, other: WeightPrior | None, progress: bool) -> None:
+    def learn_prior(self, units: Tensor, *, images: int, other: WeightPrior | None, progress: bool) -> None:
         """Fit some neurons under the present prior, then move the prior to what they point to.
 
         Args:
             units: which neurons.
+            images: use the first this many images only.
             other: a prior from elsewhere that stays part of the evidence.
             progress: show a progress bar.
         """
         amount = torch.zeros(len(units), dtype=torch.float64)
         total = torch.zeros_like(self.common)
-        for place, fit in self._cells(units, "prior" if progress else None, ROUGH):
+        for place, fit in self._cells(units, images, "prior" if progress else None, ROUGH):
             amount[place] = fit.curvature / fit.dispersion
             total += (fit.information / fit.curvature[:, None, None]).sum(dim=0)
         self.common = total / len(units)
         self.prior = self.prior.learn(self.theta[units], amount, self.common, other=other)
 
-    def fit(self, units: Tensor, *, desc: str | None = None) -> PopulationFit:
+    def fit(self, units: Tensor, *, keep_information: bool = False, desc: str | None = None) -> PopulationFit:
         """Fit neurons for good.
 
         Args:
             units: which neurons.
+            keep_information: give ``PopulationFit.information``.
             desc: title of a progress bar, or ``None`` for none.
         """
         size = len(self.common)
@@ -120,12 +124,18 @@ class PopulationGlm:
             converged=torch.zeros(len(units), dtype=torch.bool),
             basis=basis,
             variances=torch.zeros(len(units), size, dtype=torch.float64),
+            information=torch.zeros(len(units), size, size, dtype=torch.float64)
+            if keep_information
+            else None,
         )
         precision = self.prior.precision
-        for place, fit in self._cells(units, desc, TOLERANCE):
+        for place, fit in self._cells(units, self.data.store.images, desc, TOLERANCE):
             out.theta[place], out.dispersion[place] = fit.theta, fit.dispersion
             out.converged[place] = fit.converged
-            factor = torch.linalg.cholesky(fit.information / fit.dispersion[:, None, None] + precision)
+            information = fit.information / fit.dispersion[:, None, None]
+            if out.information is not None:
+                out.information[place] = information
+            factor = torch.linalg.cholesky(information + precision)
             covariance = torch.cholesky_inverse(factor)
             out.variances[place] = torch.einsum("ij,ujk,ik->ui", inverse, covariance, inverse)
         return out
@@ -160,18 +170,20 @@ class PopulationGlm:
         sizes = torch.unique_consecutive(keys[by_cell], return_counts=True)[1].tolist()
         return list(by_cell.split(sizes))
 
-    def _cells(self, units: Tensor, desc: str | None, tolerance: float) -> Iterator[tuple[Tensor, GlmFit]]:
+    def _cells(
+        self, units: Tensor, images: int, desc: str | None, tolerance: float
+    ) -> Iterator[tuple[Tensor, GlmFit]]:
         """Fit cell by cell; yields (places within ``units``, their fit)."""
         store = self.data.store
-        n = store.images
+        n = min(images, store.images)
         most = max(LEAST_NEURONS_AT_ONCE, CELL_VALUES // n)
         precision = self.prior.precision
         with tqdm(total=len(units), desc=desc, disable=desc is None) as bar:
             for cell in self._by_cell(units):
-                features = store.blocks(self.corners[units[cell[0]]].tolist())
+                features = store.blocks(self.corners[units[cell[0]]].tolist())[:, :n].contiguous()
                 for place in cell.split(most):
                     index = units[place]
-                    y = self.data.responses(index)
+                    y = self.data.responses(index, n)
                     fit = fit_glm(
                         CellData(features, self.mixing[index], y),
                         mean=self.prior.mean,
