@@ -46,8 +46,6 @@ def folder(tmp_path_factory) -> Path:
         folder / "core",
         "--out",
         folder / "model",
-        "--method",
-        "sgd",
         "--units",
         5,
         "--quiet",

@@ -50,6 +50,11 @@ def with_value(array, place, value):
             "validation: 10 of its images are also among the training",
         ),
         ({"method": "magic"}, "method: expected one of .*'sgd'.*got 'magic'"),
+        (
+            {"settings": SGDSettings()},
+            "settings: expected ConvexSettings for method 'convex', got SGDSettings",
+        ),
+        ({"memory": 1}, "memory: expected at least"),
         ({"constant_units": "drop"}, "constant_units: expected one of"),
         ({"core": Core(CONFIG)}, r"expected a frozen core.*core.freeze\(\)"),
     ],
@@ -62,18 +67,19 @@ def test_bad_input_is_refused_with_its_name_and_a_remedy(changes, says):
         "core": Core.random(CONFIG, seed=0),
     }
     with pytest.raises((ValueError, TypeError), match=f"(?s){says}"):
-        mousev1.fit_readout(**(arguments | {"method": "sgd", "progress": False} | changes))
+        mousev1.fit_readout(**(arguments | {"progress": False} | changes))
 
 
-def test_constant_neurons_predict_their_constant_when_asked():
+@pytest.mark.parametrize(("method", "settings"), [("sgd", SGDSettings(max_epochs=1)), ("convex", None)])
+def test_constant_neurons_predict_their_constant_when_asked(method, settings):
     responses = with_value(RESPONSES, (slice(None), 1), 2.0)
     responses[:, 2] = 0.0
     model = mousev1.fit_readout(
         IMAGES,
         responses,
         core=Core.random(CONFIG, seed=0),
-        method="sgd",
-        settings=SGDSettings(max_epochs=1),
+        method=method,
+        settings=settings,
         constant_units="mean",
         progress=False,
     )

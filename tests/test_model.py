@@ -10,7 +10,8 @@ from small import CONFIG, simulate
 import mousev1
 from mousev1.core import Core
 from mousev1.model import FitRecord, ResponseModel
-from mousev1.readout import FeatureWeights, FreePositions, GaussianReadout
+from mousev1.posterior import WeightPosterior
+from mousev1.readout import FeatureWeights, FreePositions, GaussianReadout, rate_from_drive, sample_at
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,22 @@ def test_saving_and_loading_predicts_the_same_bits(model, tmp_path):
     assert again.record == model.record
 
 
+def test_a_fitted_model_keeps_its_posterior_unless_told_otherwise(tmp_path):
+    simulated = simulate(train=80, validation=10, test=5)
+    model = mousev1.fit_scan(simulated.scan, core=simulated.core, progress=False)
+    images = simulated.scan.images[-5:]
+    model.save(tmp_path / "whole")
+    again = mousev1.load_model(tmp_path / "whole")
+    for a, b in zip(
+        model.predict(images, return_std=True), again.predict(images, return_std=True), strict=True
+    ):
+        assert np.array_equal(a, b)
+    model.save(tmp_path / "lean", include_posterior=False)
+    lean = mousev1.load_model(tmp_path / "lean")
+    assert lean.posterior is None
+    assert np.array_equal(lean.predict(images), model.predict(images))
+
+
 def test_scores_of_the_true_model_approach_the_oracle_from_above():
     simulated = simulate(units=6)
     truth = ResponseModel(
@@ -100,6 +117,39 @@ def test_a_readout_of_other_sizes_is_refused(model):
         ResponseModel(
             model.core, model.readout, unit_ids=[1, 2, 3, 4], response_scale=np.ones(2), record=FitRecord("x")
         )
+
+
+def test_a_model_without_posterior_says_so(model):
+    with pytest.raises(ValueError, match=r"return_std: .*'by hand', has no posterior; .*method='convex'"):
+        model.predict(IMAGES, return_std=True)
+
+
+def test_the_standard_deviation_is_what_draws_from_the_posterior_show(model):
+    generator = torch.Generator().manual_seed(5)
+    posterior = WeightPosterior(
+        torch.randn(7, 7, generator=generator) * 0.02, torch.rand(4, 7, generator=generator)
+    )
+    known = ResponseModel(
+        model.core,
+        model.readout,
+        unit_ids=[3, 5, 8, 2],
+        response_scale=model.response_scale,
+        record=FitRecord("by hand"),
+        posterior=posterior,
+    )
+    rates, std = known.predict(IMAGES[:6], return_std=True)
+    assert np.array_equal(rates, model.predict(IMAGES[:6]))
+
+    features = model.core(torch.from_numpy(IMAGES[:6])[:, None].float())
+    sampled = sample_at(features, model.readout.mu())
+    drawn = []
+    for unit in range(4):
+        root = posterior.basis * posterior.variances[unit].sqrt()
+        theta = torch.randn(20_000, 7, generator=generator) @ root.T
+        offset = theta[:, :-1] @ sampled[unit].detach().T + theta[:, -1:]
+        drawn.append(rate_from_drive(model.readout.drive(features)[:, unit].detach() + offset).std(dim=0))
+    expected = torch.stack(drawn, dim=1).numpy() * model.response_scale.numpy()
+    np.testing.assert_allclose(std, expected, rtol=0.1)
 
 
 def test_a_batch_size_below_one_is_refused(model):

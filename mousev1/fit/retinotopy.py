@@ -20,6 +20,7 @@ positions phi is constant and the population's centre is what neurons share.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -156,7 +157,8 @@ def fit_retinotopy(maps: ScoreMaps, cortex: Tensor | None) -> Retinotopy:
     for name in sorted(scores, key=lambda name: -float(scores[name].mean())):
         gain = scores[name] - scores[simplest]
         least = LEAST_GAIN * abs(float(scores[simplest].mean()))
-        if float(gain.mean()) > max(float(gain.std() / units**0.5), least):
+        error = float(gain.std() / units**0.5) if units > 1 else math.inf
+        if float(gain.mean()) > max(error, least):
             chosen = name
             break
     design, scattered = found[chosen].design, found[chosen].scattered
