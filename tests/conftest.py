@@ -16,7 +16,9 @@ def shared() -> Callable[[str], Path]:
 
     def locate(name: str) -> Path:
         if not SHARED.is_dir():
-            pytest.skip("no ../shared beside the checkout: published weights and goldens are not redistributed")
+            pytest.skip(
+                "no ../shared beside the checkout: published weights and goldens are not redistributed"
+            )
         path = SHARED / name
         if not path.exists():
             pytest.fail(f"../shared is there, but {name} is missing from it")
