@@ -63,16 +63,17 @@ def draw_result(model: ResponseModel, scan: Scan, table: ScoreTable) -> Image.Im
 
     oracle, score = table["oracle_correlation"], table["single_trial_correlation"]
     defined = np.isfinite(oracle) & np.isfinite(score)
-    top = float(np.ceil(10 * max(oracle[defined].max(), score[defined].max())) / 10)
-    left = _Axes(draw, MARGIN, MARGIN, (0.0, top), (0.0, top))
+    both = np.concatenate([oracle[defined], score[defined]])
+    low, top = (float(bound) for bound in (np.floor(10 * both.min()) / 10, np.ceil(10 * both.max()) / 10))
+    left = _Axes(draw, MARGIN, MARGIN, (low, top), (low, top))
     left.frame("oracle correlation (what repeats allow)", "model correlation, single trials", 0.1)
-    left.line([0, top], [0, top], GREY)
+    left.line([low, top], [low, top], GREY)
     slope = table.fraction_oracle
     left.line([0, min(top, top / slope)], [0, min(top, top * slope)], BLUE)
     left.dots(oracle[defined], score[defined], BLUE)
     left.note(f"slope (fraction oracle) {slope:.2f}, {int(defined.sum())} neurons", BLUE)
 
-    best = int(np.nanargmax(table["correlation_to_average"]))
+    best = int(np.nanargmax(score))
     test = scan.trials("test")
     ids, first = np.unique(test.image_ids, return_index=True)
     recorded = np.array([test.responses[test.image_ids == image, best].mean() for image in ids])
