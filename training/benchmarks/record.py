@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,50 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = None
     return found
+
+
+def commit() -> str | None:
+    """The version of the code, with ``+changes`` if tracked files differ from it; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=here, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/mousev1", ":/training/*.py")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def circumstances() -> dict[str, Any]:
+    """When, where and with what a number was measured."""
+    return {"date": now(), "machine": machine(), "versions": versions(), "commit": commit()}
+
+
+def resume(path: Path, header: dict[str, Any], empty: dict[str, Any]) -> dict[str, Any]:
+    """The results so far, or ``header`` and ``empty`` ones; ``SystemExit`` if the file is of another task.
+
+    Args:
+        path: result file.
+        header: what must be the same for results to belong together.
+        empty: where results will go, by name.
+    """
+    if not path.exists():
+        return {**header, **empty}
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    other = [
+        f"{key} is {results.get(key)!r}, now {value!r}"
+        for key, value in header.items()
+        if results.get(key) != value
+    ]
+    if other:
+        raise SystemExit(
+            f"--out: {path} holds results of another task ({'; '.join(other)}); choose another file"
+        )
+    return results
 
 
 def data_sha256(path: Path) -> str:

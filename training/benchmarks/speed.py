@@ -1,0 +1,534 @@
+"""How fast everything is that a user waits for: neuralpredictors 0.3.0 and mousev1 in turns, in one process.
+
+    python -m training.benchmarks.speed SCAN --core CHECKPOINT --truth TRUTH --records RECORD.json ... --out FILE.json
+
+Measured are feature extraction (also as a share of the processor's own multiply rate, measured in the same turns),
+prediction, loading a core, importing, ``mousev1 --help``, and fits of several sizes. A whole fit with the authors'
+library takes up to an hour, so that a few of its epochs are timed and multiplied by the number of epochs that a
+recorded run took: of the authors' library (``transfer``) where a record is given, otherwise of the same
+recipe in mousev1 (``curve``). Fits are timed from arrays to a fitted model, the core's features included.
+Peak memory comes from processes that do nothing but one fit.
+
+Other work on the machine slows both sides; ratios are within one run. Parts that the result file has are not
+measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import mousev1
+from mousev1.checkpoint import save_core
+from mousev1.core import Core, CoreConfig
+from mousev1.fused import fuse
+from mousev1.model import FitRecord, ResponseModel
+from mousev1.readout import FeatureWeights, FreePositions, GaussianReadout
+from training.benchmarks import record
+from training.benchmarks.peer import (
+    PeerFit,
+    PeerSettings,
+    build_core,
+    build_model,
+    fit_peer,
+    import_peer,
+    peer_core_state,
+)
+from training.benchmarks.transfer import Task, make_task, read_core, score
+
+Array = npt.NDArray[Any]
+
+PEER, OURS, MACHINE = "neuralpredictors", "mousev1", "machine"
+SIZES = ("1000x1000", "1000x4472", "5335x4472")
+PARTS = ("features", "predict", "load", "import", "help", "fit", "memory")
+BATCH = 64
+IMAGES = 512
+MATRIX = 2048
+IMPORT_OURS = "import mousev1; mousev1.Core, mousev1.fit_readout, mousev1.load_core, mousev1.read_scan"
+IMPORT_PEER = "from training.benchmarks.peer import import_peer; import_peer()"
+
+
+def multiply_adds(config: CoreConfig, height: int, width: int) -> int:
+    """Multiplications (each with an addition) that the core's convolutions take for one image."""
+    channels, rows, columns = config.feature_shape(height, width)
+    first = config.input_channels * config.input_kernel**2 * channels
+    # 1x1, depthwise, 1x1; taps on the zero padding count, as the multiplications are carried out
+    hidden = 2 * channels**2 + config.hidden_kernel**2 * channels
+    return rows * columns * (first + (config.layers - 1) * hidden)
+
+
+def take_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What each side returns, turn by turn, after one turn that does not count."""
+    measured: dict[str, list[float]] = {side: [] for side in sides}
+    for turn in range(rounds + 1):
+        for side, run in sides.items():
+            value = run()
+            if turn > 0:
+                measured[side].append(value)
+    return measured
+
+
+def time_features(core: Core, rounds: int) -> dict[str, Any]:
+    """Images per second through the core, and multiplications per second that this and a matrix product take."""
+    contract = core.config.input
+    images = _random_images(core, IMAGES)
+    standardised = (images - contract.mean) / contract.std
+    theirs = build_core(core.config, peer_core_state(core))
+    ours = fuse(core)
+    a, b = torch.rand(MATRIX, MATRIX), torch.rand(MATRIX, MATRIX)
+
+    def rate(run: Callable[[torch.Tensor], torch.Tensor], stack: torch.Tensor) -> float:
+        started = time.perf_counter()
+        with torch.no_grad():
+            for batch in stack.split(BATCH):
+                run(batch)
+        return len(stack) / (time.perf_counter() - started)
+
+    def multiply() -> float:
+        started = time.perf_counter()
+        for _ in range(4):
+            a @ b
+        return 4 * MATRIX**3 / (time.perf_counter() - started)
+
+    with torch.no_grad():
+        difference = float((theirs(standardised[:8]) - ours(images[:8])).abs().max())
+    sides = {
+        MACHINE: multiply,
+        PEER: lambda: rate(theirs, standardised),
+        OURS: lambda: rate(ours, images),
+    }
+    rounds_measured = take_turns(sides, rounds)
+    needed = multiply_adds(core.config, contract.height, contract.width)
+    # the peak is the best product: a slower one was disturbed
+    peak = max(rounds_measured[MACHINE])
+    shares = [
+        ours_rate * needed / matrix_rate
+        for ours_rate, matrix_rate in zip(rounds_measured[OURS], rounds_measured[MACHINE], strict=True)
+    ]
+    return {
+        **_compare("images per second", rounds_measured, higher_is_better=True),
+        "multiply_adds_per_image": needed,
+        "peak_multiply_adds_per_second": peak,
+        "share_of_peak": {
+            side: statistics.median(rounds_measured[side]) * needed / peak for side in (PEER, OURS)
+        },
+        "best_share_of_peak": max(rounds_measured[OURS]) * needed / peak,
+        "median_share_within_a_turn": statistics.median(shares),
+        "largest_difference": difference,
+    }
+
+
+def time_predict(core: Core, units: int, rounds: int) -> dict[str, Any]:
+    """Images per second from gray values to rates, the same model on both sides."""
+    images = _random_images(core, IMAGES).numpy().astype(np.uint8)
+    theirs, ours = same_model(core, units)
+    sides = {
+        PEER: lambda: _images_per_second(theirs.predict, images),
+        OURS: lambda: _images_per_second(ours.predict, images),
+    }
+    with torch.no_grad():
+        difference = float(np.abs(theirs.predict(images[:8]) - ours.predict(images[:8])).max())
+    return {
+        **_compare("images per second", take_turns(sides, rounds), higher_is_better=True),
+        "units": units,
+        "largest_difference": difference,
+    }
+
+
+def same_model(core: Core, units: int) -> tuple[PeerFit, ResponseModel]:
+    """One model with random readout, in the authors' library and in mousev1."""
+    contract = core.config.input
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        images = torch.zeros(1, core.config.input_channels, contract.height, contract.width)
+        cortex = torch.rand(units, 2).numpy()
+        model = build_model(core, images, torch.ones(units), cortex, settings=PeerSettings()).eval()
+        positions, weights = FreePositions(units), FeatureWeights(units, core.config.hidden_channels)
+        readout = GaussianReadout(positions, weights)
+    with torch.no_grad():
+        positions.mu.copy_(model.readout.mu.reshape(units, 2))
+        weights.weight.copy_(model.readout.features[0, :, 0].T)
+        readout.bias.copy_(model.readout.bias)
+    scale = torch.ones(units)
+    theirs = PeerFit(model, contract.mean, contract.std, scale, epochs=(), seconds=0.0)
+    ours = ResponseModel(
+        core,
+        readout.eval().requires_grad_(False),
+        unit_ids=np.arange(units),
+        response_scale=scale,
+        record=FitRecord("random"),
+    )
+    return theirs, ours
+
+
+def time_load(core: Core, rounds: int) -> dict[str, Any]:
+    """Milliseconds from files in a local folder to a core."""
+    state = peer_core_state(core)
+    with tempfile.TemporaryDirectory() as folder:
+        saved, checkpoint = Path(folder) / "core", Path(folder) / "core.pt"
+        save_core(core, saved)
+        torch.save(state, checkpoint)
+        sides = {
+            PEER: lambda: (
+                1e3 * _seconds(lambda: build_core(core.config, torch.load(checkpoint, weights_only=True)))
+            ),
+            OURS: lambda: 1e3 * _seconds(lambda: mousev1.load_core(saved)),
+        }
+        return _compare("milliseconds", take_turns(sides, rounds))
+
+
+def time_import(rounds: int) -> dict[str, Any]:
+    """Milliseconds of an import in a new process that has imported torch already."""
+
+    def imported(statement: str) -> float:
+        program = f"import time, torch; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
+        return 1e3 * float(_output([sys.executable, "-W", "ignore", "-c", program]).split()[-1])
+
+    sides = {
+        PEER: lambda: imported(IMPORT_PEER),
+        OURS: lambda: imported(IMPORT_OURS),
+        "import mousev1 alone": lambda: imported("import mousev1"),
+    }
+    return {**_compare("milliseconds", take_turns(sides, rounds)), "statement": IMPORT_OURS}
+
+
+def time_help(rounds: int) -> dict[str, Any]:
+    """Seconds of ``mousev1 --help``, the start of Python included."""
+    command = [sys.executable, "-c", "import sys; from mousev1.cli import main; sys.exit(main(['--help']))"]
+    measured = take_turns({OURS: lambda: _seconds(lambda: _output(command))}, rounds)
+    return {"unit": "seconds", "rounds": measured, "median": {OURS: statistics.median(measured[OURS])}}
+
+
+def time_fit(task: Task, recorded: dict[str, Any], rounds: int, epochs: int) -> dict[str, Any]:
+    """Seconds of our fit, and of the authors' recipe from the time of an epoch and the epochs recorded."""
+    measured: dict[str, list[float]] = {PEER: [], OURS: []}
+    setup, test = [], {}
+    for _ in range(rounds):
+        started = time.perf_counter()
+        model = fit_ours(task)
+        measured[OURS].append(time.perf_counter() - started)
+        test = score(task, model.predict, "test")
+        fit = fit_theirs(task, epochs)
+        seconds = [epoch.seconds for epoch in fit.epochs]
+        measured[PEER] += seconds
+        setup.append(fit.seconds - sum(seconds))
+    per_epoch = statistics.median(measured[PEER])
+    theirs = per_epoch * recorded["epochs"] + statistics.median(setup)
+    ours = statistics.median(measured[OURS])
+    return {
+        "units": task.scan.n_units,
+        "images": len(task.train_rows),
+        "responses": "simulated" if task.true_rates is not None else "recorded",
+        "mousev1_seconds": measured[OURS],
+        "peer_seconds_per_epoch": measured[PEER],
+        "peer_epochs": recorded,
+        "median": {PEER: theirs, OURS: ours},
+        "ratio": theirs / ours,
+        "mousev1_test": test,
+        "reaches_peer_score": reaches(test, recorded.get("test")),
+        "steps": _steps(task),
+    }
+
+
+def reaches(test: Mapping[str, Any], peer_test: Mapping[str, Any] | None) -> bool | None:
+    """Whether the convex fit, which has one result at its end, is at least as good; None without a record."""
+    if peer_test is None:
+        return None
+    name = "true_rate_correlation" if "true_rate_correlation" in test else "single_trial_correlation"
+    return bool(test[name] >= peer_test[name])
+
+
+def fit_ours(task: Task) -> ResponseModel:
+    """The convex fit, from arrays to a model."""
+    train = task.scan.trials("train")
+    return mousev1.fit_readout(
+        train.images[task.train_rows],
+        train.responses[task.train_rows],
+        task.scan.positions,
+        core=task.core,
+        image_ids=train.image_ids[task.train_rows],
+        unit_ids=task.scan.unit_ids,
+        constant_units="mean",
+        seed=task.seed,
+        progress=False,
+    )
+
+
+def fit_theirs(task: Task, epochs: int) -> PeerFit:
+    """A few epochs of the published recipe with the authors' library."""
+    train, validation = task.scan.trials("train"), task.scan.trials("validation")
+    return fit_peer(
+        task.core,
+        (train.images[task.train_rows], train.responses[task.train_rows]),
+        (validation.images, validation.responses),
+        task.scan.positions,
+        settings=PeerSettings(max_epochs=epochs),
+        seed=task.seed,
+    )
+
+
+def recorded_epochs(paths: Sequence[Path], units: int, images: int) -> dict[str, Any]:
+    """How many epochs early stopping took: at this size if recorded, else at the most similar one.
+
+    A record of the authors' library comes before one of the same recipe in mousev1.
+    """
+    found: list[tuple[tuple[bool, bool, bool], dict[str, Any]]] = []
+    for path in paths:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        runs = []
+        if "peer" in values.get("fits", {}):
+            fit = values["fits"]["peer"]
+            runs.append((values["images"] or images, True, len(fit["epochs"]), fit["test"], fit["seconds"]))
+        for key, cell in values.get("cells", {}).items():
+            method, _, count = key.partition("/")
+            if method == "sgd" and "epochs" in cell["fit"]:
+                runs.append((int(count), False, int(cell["fit"]["epochs"]), cell["test"], cell["seconds"]))
+        for count, peers, epochs, test, seconds in runs:
+            same_size = count == images
+            # None is all units of the scan
+            same = same_size and (values["units"] or units) == units
+            entry = {
+                "epochs": epochs,
+                "recorded_units": values["units"],
+                "recorded_images": count,
+                "recorded_by": PEER if peers else "mousev1 method='sgd', the same recipe",
+                "recorded_seconds": seconds,
+                "record": path.name,
+            }
+            if same:
+                entry["test"] = test
+            found.append(((same_size, same, peers), entry))
+    if not found:
+        raise SystemExit("--records: expected a result file of transfer or curve with the recipe's epochs")
+    return max(found, key=lambda item: item[0])[1]
+
+
+def measure_memory(task: Task, side: str) -> dict[str, float]:
+    """Most memory of this process in MB before and after one fit (of one epoch, for the authors' library)."""
+    before = _peak_megabytes()
+    if side == OURS:
+        fit_ours(task)
+    else:
+        fit_theirs(task, 1)
+    return {"before": before, "peak": _peak_megabytes()}
+
+
+def table(results: dict[str, Any]) -> str:
+    """All ratios as Markdown."""
+    parts = results["parts"]
+    lines = ["| what | neuralpredictors 0.3.0 | mousev1 | ratio |", "|---|---|---|---|"]
+    for name, part in parts.items():
+        if "median" not in part or name.startswith("fit"):
+            continue
+        theirs, ours = part["median"].get(PEER), part["median"][OURS]
+        unit = part["unit"]
+        left = "-" if theirs is None else f"{theirs:,.4g} {unit}"
+        ratio = f"{part['ratio']:.1f}x" if "ratio" in part else "-"
+        lines.append(f"| {name} | {left} | {ours:,.4g} {unit} | {ratio} |")
+    for name, part in parts.items():
+        if name.startswith("fit"):
+            memory = parts.get(name.replace("fit", "memory"), {})
+            peaks = [f", {memory[side]['peak']:,.0f} MB" if side in memory else "" for side in (PEER, OURS)]
+            epoch = statistics.median(part["peer_seconds_per_epoch"])
+            score_text = f"true rate {part['mousev1_test'].get('true_rate_correlation', float('nan')):.4f}"
+            test = part["peer_epochs"].get("test")
+            their_score = f", true rate {test['true_rate_correlation']:.4f}" if test else ""
+            lines.append(
+                f"| {name}, {part['responses']} responses | {part['median'][PEER]:,.0f} s "
+                f"({part['peer_epochs']['epochs']} epochs of {epoch:.2f} s){their_score}{peaks[0]} "
+                f"| {part['median'][OURS]:,.1f} s, {score_text}{peaks[1]} | {part['ratio']:.0f}x |"
+            )
+    if "features" in parts:
+        share = parts["features"]["share_of_peak"]
+        lines.append(
+            f"\nFeature extraction takes {parts['features']['multiply_adds_per_image'] / 1e6:.1f} million "
+            f"multiply-adds per image; of the {parts['features']['peak_multiply_adds_per_second'] / 1e9:.0f} "
+            f"billion per second of a {MATRIX} x {MATRIX} float32 matrix product, neuralpredictors reaches "
+            f"{share[PEER]:.0%} and mousev1 {share[OURS]:.0%} "
+            f"(median of the turns; best {parts['features']['best_share_of_peak']:.0%})."
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what the result file lacks, and print all of it as a table."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(given)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.memory_side:
+        units, images = _size(options.sizes[0])
+        print(json.dumps(measure_memory(_task(options, units, images), options.memory_side)))
+        return
+    import_peer()  # its import time is not part of its fit
+    core = read_core(options.core)
+    header = {
+        "what": "speed of neuralpredictors 0.3.0 and mousev1, in turns",
+        "scan": options.scan.name,
+        "data_sha256": record.data_sha256(options.scan),
+        "core": core.name,
+        "core_hash": core.content_hash(),
+        "seed": options.seed,
+    }
+    results = record.resume(options.out, header, {"parts": {}})
+    results["command"] = shlex.join(["python", "-m", "training.benchmarks.speed", *given])
+
+    def measure(name: str, run: Callable[[], dict[str, Any]]) -> None:
+        if name in results["parts"] and not options.rerun:
+            return
+        print(name, file=sys.stderr, flush=True)
+        before = record.circumstances()
+        results["parts"][name] = {**before, **run(), "load_at_end": record.machine()["load_1_minute"]}
+        record.write_json(options.out, results)
+
+    rounds = options.rounds
+    if "load" in options.parts:
+        measure("load", lambda: time_load(core, rounds))
+    if "import" in options.parts:
+        measure("import on top of torch", lambda: time_import(rounds))
+    if "help" in options.parts:
+        measure("mousev1 --help", lambda: time_help(rounds))
+    if "features" in options.parts:
+        measure("features", lambda: time_features(core, rounds))
+    if "predict" in options.parts:
+        for units in (1000, 5335):
+            measure(f"predict {units:,} units", lambda units=units: time_predict(core, units, rounds))  # type: ignore[misc]
+    for size in options.sizes:
+        units, images = _size(size)
+        if "fit" in options.parts:
+            recorded = recorded_epochs(options.records, units, images)
+            measure(
+                f"fit {units:,} neurons, {images:,} images",
+                lambda units=units, images=images, recorded=recorded: time_fit(  # type: ignore[misc]
+                    _task(options, units, images), recorded, options.fit_rounds, options.epochs
+                ),
+            )
+        if "memory" in options.parts:
+            measure(
+                f"memory {units:,} neurons, {images:,} images",
+                lambda size=size: {side: _memory_of(side, size, given) for side in (OURS, PEER)},  # type: ignore[misc]
+            )
+    text = table(results)
+    print(text)
+    machine = record.machine()
+    heading = (
+        f"{record.now()}, {machine['cpu']}, {machine['cpus']} cores, {machine['torch_threads']} threads, "
+        f"torch {record.versions()['torch']}. Fits: {results['scan']}, whose responses are simulated. "
+        f"Loads at the time are in `{options.out.name}`. `{results['command']}`"
+    )
+    options.out.with_suffix(".md").write_text(f"{heading}\n\n{text}\n", encoding="utf-8")
+
+
+def _memory_of(side: str, size: str, given: Sequence[str]) -> dict[str, float]:
+    command = [sys.executable, "-W", "ignore", "-m", "training.benchmarks.speed", *given]
+    output = _output([*command, "--sizes", size, "--memory-side", side])
+    found: dict[str, float] = json.loads(output.splitlines()[-1])
+    return found
+
+
+def _steps(task: Task) -> dict[str, float]:
+    """Seconds of each step of one more fit, from the solver itself."""
+    from mousev1.fit.convex import fit_convex
+    from mousev1.fit.inputs import check_inputs, response_scale
+    from mousev1.readout import normalise_cortex
+
+    train = task.scan.trials("train")
+    data = check_inputs(
+        task.core,
+        train.images[task.train_rows],
+        train.responses[task.train_rows],
+        task.scan.positions,
+        image_ids=train.image_ids[task.train_rows],
+        validation=None,
+        pixels_per_degree=None,
+    )
+    scale, _ = response_scale(data.responses)
+    cortex = None if data.cortex is None else normalise_cortex(data.cortex)
+    fit = fit_convex(task.core, data.images, data.responses / scale, cortex, seed=task.seed)
+    return {name: round(seconds, 3) for name, seconds in fit.seconds.items()}
+
+
+def _task(options: argparse.Namespace, units: int, images: int) -> Task:
+    task = make_task(argparse.Namespace(**{**vars(options), "units": units, "images": images}))
+    return replace(task, max_epochs=options.epochs)
+
+
+def _size(text: str) -> tuple[int, int]:
+    units, _, images = text.partition("x")
+    return int(units), int(images)
+
+
+def _compare(unit: str, rounds: dict[str, list[float]], *, higher_is_better: bool = False) -> dict[str, Any]:
+    medians = {side: statistics.median(values) for side, values in rounds.items()}
+    ratio = medians[OURS] / medians[PEER] if higher_is_better else medians[PEER] / medians[OURS]
+    return {"unit": unit, "rounds": rounds, "median": medians, "ratio": ratio}
+
+
+def _random_images(core: Core, count: int) -> torch.Tensor:
+    contract = core.config.input
+    size = (count, core.config.input_channels, contract.height, contract.width)
+    return torch.randint(0, 256, size, generator=torch.Generator().manual_seed(0)).float()
+
+
+def _images_per_second(predict: Callable[[Array], Array], images: Array) -> float:
+    return len(images) / _seconds(lambda: predict(images))
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def _peak_megabytes() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.benchmarks.speed",
+        description="Time the authors' library and mousev1 in turns.",
+    )
+    parser.add_argument("scan", type=Path, help="a scan with tiers train, validation and test")
+    parser.add_argument("--core", type=Path, required=True, help="a published checkpoint, or a core's folder")
+    parser.add_argument("--truth", type=Path, help="true rates of a simulated scan (.npz)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), help="neurons x images of the fits")
+    parser.add_argument(
+        "--records", type=Path, nargs="+", default=[], help="results of transfer or curve, for epochs"
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="turns that count (default: 7)")
+    parser.add_argument("--fit-rounds", type=int, default=3, help="turns of fits (default: 3)")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs of the recipe per turn (default: 2)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    parser.add_argument("--core-mode", choices=("eval",), default="eval", help=argparse.SUPPRESS)
+    parser.add_argument("--max-epochs", type=int, default=200, help=argparse.SUPPRESS)
+    parser.add_argument("--memory-side", choices=(OURS, PEER), help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, help="of torch (default: torch's own)")
+    parser.add_argument("--rerun", action="store_true", help="measure again what the result file has")
+    parser.add_argument("--out", type=Path, required=True, help="result file (.json); a table goes beside it")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
