@@ -41,7 +41,7 @@ def test_turns_alternate_and_the_first_does_not_count():
 
     measured = speed.take_turns({"a": side("a"), "b": side("b")}, rounds=2)
     assert calls == ["a", "b"] * 3
-    assert measured == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
+    assert measured.values == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
 
 
 def test_epochs_come_from_the_authors_library_at_the_same_size_before_anything_else(tmp_path):

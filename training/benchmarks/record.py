@@ -8,7 +8,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,21 @@ def commit() -> str | None:
 def circumstances() -> dict[str, Any]:
     """When, where and with what a number was measured."""
     return {"date": now(), "machine": machine(), "versions": versions(), "commit": commit()}
+
+
+def peak_megabytes() -> float:
+    """Most memory that this process has held.
+
+    Not ``ru_maxrss`` where there is another way: on Linux a new process starts with its parent's.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
+    except OSError:
+        pass  # not Linux
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def resume(path: Path, header: dict[str, Any], empty: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shlex
 import subprocess
 import sys
@@ -53,18 +52,18 @@ def measure(data: Path, core: Path, seed: int) -> dict[str, Any]:
     with np.load(data) as arrays:
         images, responses, positions = (arrays[name] for name in ("images", "responses", "positions"))
     frozen = read_core(core)
-    before = _peak_megabytes()
-    started = time.perf_counter()
+    before = record.peak_megabytes()
+    started, busy = time.perf_counter(), time.process_time()
     mousev1.fit_readout(
         images, responses, positions, core=frozen, constant_units="mean", seed=seed, progress=False
     )
-    seconds = time.perf_counter() - started
-    peak = _peak_megabytes()
+    seconds, busy = time.perf_counter() - started, time.process_time() - busy
+    peak = record.peak_megabytes()
     return {
         "seconds": round(seconds, 3),
         "peak_memory_mb": round(peak, 1),
         "memory_before_mb": round(before, 1),
-        "processor_seconds": round(time.process_time(), 3),
+        "processor_seconds": round(busy, 3),
     }
 
 
@@ -101,6 +100,7 @@ def exponents(points: dict[str, Any]) -> dict[str, Any]:
         along = axis_points(points, axis)
         for name, values in (
             ("seconds", [p["seconds"] for p in along]),
+            ("processor seconds", [p["processor_seconds"] for p in along]),
             ("memory", [p["peak_memory_mb"] - p["memory_before_mb"] for p in along]),
         ):
             at = [p[axis] for p in along]
@@ -161,14 +161,20 @@ def draw(results: dict[str, Any]) -> Figure:
 def table(results: dict[str, Any]) -> str:
     """Every size as Markdown, and the exponents."""
     lines = [
-        "| neurons | images | seconds | peak memory, MB | held before the fit, MB | load |",
-        "|" + "---|" * 6,
+        "| neurons | images | seconds | processor seconds | peak memory, MB | held before the fit, MB | load |",
+        "|" + "---|" * 7,
     ]
     for p in sorted(results["points"].values(), key=lambda p: (p["units"], p["images"])):
-        lines.append(
-            f"| {p['units']:,} | {p['images']:,} | {p['seconds']:,.1f} | {p['peak_memory_mb']:,.0f} | "
-            f"{p['memory_before_mb']:,.0f} | {p['machine']['load_1_minute']} |"
-        )
+        cells = [
+            f"{p['units']:,}",
+            f"{p['images']:,}",
+            f"{p['seconds']:,.1f}",
+            f"{p['processor_seconds']:,.1f}",
+            f"{p['peak_memory_mb']:,.0f}",
+            f"{p['memory_before_mb']:,.0f}",
+            f"{p['machine']['load_1_minute']}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     for name, value in results["exponents"].items():
         lines.append(
             f"\nExponent of {name}: {value['all']:.2f} (upper three sizes {value['upper_three']:.2f})."
@@ -216,11 +222,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.out.with_suffix(".md").write_text(f"{heading}\n\n{text}\n", encoding="utf-8")
     if options.figure is not None:
         draw(results).savefig(options.figure, dpi=150)
-
-
-def _peak_megabytes() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,8 @@ recorded run took: of the authors' library (``transfer``) where a record is give
 recipe in mousev1 (``curve``). Fits are timed from arrays to a fitted model, the core's features included.
 Peak memory comes from processes that do nothing but one fit.
 
-Other work on the machine slows both sides; ratios are within one run. Parts that the result file has are not
+Other work on the machine slows both sides; ratios are within one run, of the time on the clock and of the
+processor time of all threads, which depends less on that work. Parts that the result file has are not
 measured again.
 """
 
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shlex
 import statistics
 import subprocess
@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -72,15 +72,24 @@ def multiply_adds(config: CoreConfig, height: int, width: int) -> int:
     return rows * columns * (first + (config.layers - 1) * hidden)
 
 
-def take_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+class Turns(NamedTuple):
+    """What each side measured, turn by turn, and the processor time of all threads that it took."""
+
+    values: dict[str, list[float]]
+    processor_seconds: dict[str, list[float]]
+
+
+def take_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> Turns:
     """What each side returns, turn by turn, after one turn that does not count."""
-    measured: dict[str, list[float]] = {side: [] for side in sides}
+    turns = Turns({side: [] for side in sides}, {side: [] for side in sides})
     for turn in range(rounds + 1):
         for side, run in sides.items():
+            busy = time.process_time()
             value = run()
             if turn > 0:
-                measured[side].append(value)
-    return measured
+                turns.values[side].append(value)
+                turns.processor_seconds[side].append(time.process_time() - busy)
+    return turns
 
 
 def time_features(core: Core, rounds: int) -> dict[str, Any]:
@@ -112,22 +121,21 @@ def time_features(core: Core, rounds: int) -> dict[str, Any]:
         PEER: lambda: rate(theirs, standardised),
         OURS: lambda: rate(ours, images),
     }
-    rounds_measured = take_turns(sides, rounds)
+    turns = take_turns(sides, rounds)
+    rates = turns.values
     needed = multiply_adds(core.config, contract.height, contract.width)
     # the peak is the best product: a slower one was disturbed
-    peak = max(rounds_measured[MACHINE])
+    peak = max(rates[MACHINE])
     shares = [
         ours_rate * needed / matrix_rate
-        for ours_rate, matrix_rate in zip(rounds_measured[OURS], rounds_measured[MACHINE], strict=True)
+        for ours_rate, matrix_rate in zip(rates[OURS], rates[MACHINE], strict=True)
     ]
     return {
-        **_compare("images per second", rounds_measured, higher_is_better=True),
+        **_compare("images per second", turns, higher_is_better=True),
         "multiply_adds_per_image": needed,
         "peak_multiply_adds_per_second": peak,
-        "share_of_peak": {
-            side: statistics.median(rounds_measured[side]) * needed / peak for side in (PEER, OURS)
-        },
-        "best_share_of_peak": max(rounds_measured[OURS]) * needed / peak,
+        "share_of_peak": {side: statistics.median(rates[side]) * needed / peak for side in (PEER, OURS)},
+        "best_share_of_peak": max(rates[OURS]) * needed / peak,
         "median_share_within_a_turn": statistics.median(shares),
         "largest_difference": difference,
     }
@@ -204,26 +212,35 @@ def time_import(rounds: int) -> dict[str, Any]:
         OURS: lambda: imported(IMPORT_OURS),
         "import mousev1 alone": lambda: imported("import mousev1"),
     }
-    return {**_compare("milliseconds", take_turns(sides, rounds)), "statement": IMPORT_OURS}
+    found = _compare("milliseconds", take_turns(sides, rounds))
+    # the work is done in other processes
+    del found["processor_seconds"], found["processor_ratio"]
+    return {**found, "statement": IMPORT_OURS}
 
 
 def time_help(rounds: int) -> dict[str, Any]:
     """Seconds of ``mousev1 --help``, the start of Python included."""
     command = [sys.executable, "-c", "import sys; from mousev1.cli import main; sys.exit(main(['--help']))"]
     measured = take_turns({OURS: lambda: _seconds(lambda: _output(command))}, rounds)
-    return {"unit": "seconds", "rounds": measured, "median": {OURS: statistics.median(measured[OURS])}}
+    seconds = measured.values[OURS]
+    return {"unit": "seconds", "rounds": measured.values, "median": {OURS: statistics.median(seconds)}}
 
 
 def time_fit(task: Task, recorded: dict[str, Any], rounds: int, epochs: int) -> dict[str, Any]:
     """Seconds of our fit, and of the authors' recipe from the time of an epoch and the epochs recorded."""
     measured: dict[str, list[float]] = {PEER: [], OURS: []}
+    busy: dict[str, list[float]] = {PEER: [], OURS: []}
     setup, test = [], {}
     for _ in range(rounds):
-        started = time.perf_counter()
+        started, processor = time.perf_counter(), time.process_time()
         model = fit_ours(task)
         measured[OURS].append(time.perf_counter() - started)
+        busy[OURS].append(time.process_time() - processor)
         test = score(task, model.predict, "test")
+        processor = time.process_time()
         fit = fit_theirs(task, epochs)
+        # nearly all of it is epochs
+        busy[PEER].append((time.process_time() - processor) / len(fit.epochs))
         seconds = [epoch.seconds for epoch in fit.epochs]
         measured[PEER] += seconds
         setup.append(fit.seconds - sum(seconds))
@@ -239,6 +256,8 @@ def time_fit(task: Task, recorded: dict[str, Any], rounds: int, epochs: int) -> 
         "peer_epochs": recorded,
         "median": {PEER: theirs, OURS: ours},
         "ratio": theirs / ours,
+        "processor_seconds": {"mousev1": busy[OURS], "peer_per_epoch": busy[PEER]},
+        "processor_ratio": statistics.median(busy[PEER]) * recorded["epochs"] / statistics.median(busy[OURS]),
         "mousev1_test": test,
         "reaches_peer_score": reaches(test, recorded.get("test")),
         "steps": _steps(task),
@@ -320,18 +339,21 @@ def recorded_epochs(paths: Sequence[Path], units: int, images: int) -> dict[str,
 
 def measure_memory(task: Task, side: str) -> dict[str, float]:
     """Most memory of this process in MB before and after one fit (of one epoch, for the authors' library)."""
-    before = _peak_megabytes()
+    before = record.peak_megabytes()
     if side == OURS:
         fit_ours(task)
     else:
         fit_theirs(task, 1)
-    return {"before": before, "peak": _peak_megabytes()}
+    return {"before": before, "peak": record.peak_megabytes()}
 
 
 def table(results: dict[str, Any]) -> str:
     """All ratios as Markdown."""
     parts = results["parts"]
-    lines = ["| what | neuralpredictors 0.3.0 | mousev1 | ratio |", "|---|---|---|---|"]
+    lines = [
+        "| what | neuralpredictors 0.3.0 | mousev1 | ratio | ratio of processor time |",
+        "|---|---|---|---|---|",
+    ]
     for name, part in parts.items():
         if "median" not in part or name.startswith("fit"):
             continue
@@ -339,7 +361,7 @@ def table(results: dict[str, Any]) -> str:
         unit = part["unit"]
         left = "-" if theirs is None else f"{theirs:,.4g} {unit}"
         ratio = f"{part['ratio']:.1f}x" if "ratio" in part else "-"
-        lines.append(f"| {name} | {left} | {ours:,.4g} {unit} | {ratio} |")
+        lines.append(f"| {name} | {left} | {ours:,.4g} {unit} | {ratio} | {_processor_ratio(part)} |")
     for name, part in parts.items():
         if name.startswith("fit"):
             memory = parts.get(name.replace("fit", "memory"), {})
@@ -351,7 +373,8 @@ def table(results: dict[str, Any]) -> str:
             lines.append(
                 f"| {name}, {part['responses']} responses | {part['median'][PEER]:,.0f} s "
                 f"({part['peer_epochs']['epochs']} epochs of {epoch:.2f} s){their_score}{peaks[0]} "
-                f"| {part['median'][OURS]:,.1f} s, {score_text}{peaks[1]} | {part['ratio']:.0f}x |"
+                f"| {part['median'][OURS]:,.1f} s, {score_text}{peaks[1]} | {part['ratio']:.0f}x "
+                f"| {_processor_ratio(part)} |"
             )
     if "features" in parts:
         share = parts["features"]["share_of_peak"]
@@ -473,10 +496,16 @@ def _size(text: str) -> tuple[int, int]:
     return int(units), int(images)
 
 
-def _compare(unit: str, rounds: dict[str, list[float]], *, higher_is_better: bool = False) -> dict[str, Any]:
-    medians = {side: statistics.median(values) for side, values in rounds.items()}
+def _compare(unit: str, turns: Turns, *, higher_is_better: bool = False) -> dict[str, Any]:
+    medians = {side: statistics.median(values) for side, values in turns.values.items()}
+    busy = {side: statistics.median(values) for side, values in turns.processor_seconds.items()}
     ratio = medians[OURS] / medians[PEER] if higher_is_better else medians[PEER] / medians[OURS]
-    return {"unit": unit, "rounds": rounds, "median": medians, "ratio": ratio}
+    found = {"unit": unit, "rounds": turns.values, "median": medians, "ratio": ratio}
+    return {**found, "processor_seconds": busy, "processor_ratio": busy[PEER] / max(busy[OURS], 1e-9)}
+
+
+def _processor_ratio(part: Mapping[str, Any]) -> str:
+    return f"{part['processor_ratio']:.1f}x" if "processor_ratio" in part else "-"
 
 
 def _random_images(core: Core, count: int) -> torch.Tensor:
@@ -497,11 +526,6 @@ def _seconds(run: Callable[[], object]) -> float:
 
 def _output(command: list[str]) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def _peak_megabytes() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def _parser() -> argparse.ArgumentParser:
