@@ -66,6 +66,19 @@ def test_epochs_come_from_the_authors_library_at_the_same_size_before_anything_e
     assert speed.recorded_epochs(paths, 1000, 1000)["epochs"] == 20
 
 
+def test_a_whole_fit_of_the_authors_library_is_its_epochs_and_what_comes_before_them():
+    part = {
+        "seconds": {"mousev1": [2.0, 4.0, 3.0], "peer_per_epoch": [10.0, 12.0, 11.0], "peer_setup": [1.0]},
+        "processor_seconds": {"mousev1": [5.0], "peer_per_epoch": [20.0]},
+        "mousev1_test": {"single_trial_correlation": 0.31},
+    }
+    found = speed.whole_fit(part, {"epochs": 40, "test": {"single_trial_correlation": 0.3}})
+    assert found["median"] == {"neuralpredictors": 441.0, "mousev1": 3.0}
+    assert found["ratio"] == pytest.approx(147.0)
+    assert found["processor_ratio"] == pytest.approx(160.0)
+    assert found["reaches_recorded_score"] is True
+
+
 @pytest.mark.parametrize(
     ("target", "expected"),
     [(0.1, 10.0), (0.3, 10.0**1.5), (0.4, 100.0), (0.5, 10.0**2.5), (0.7, None)],

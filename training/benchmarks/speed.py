@@ -226,11 +226,11 @@ def time_help(rounds: int) -> dict[str, Any]:
     return {"unit": "seconds", "rounds": measured.values, "median": {OURS: statistics.median(seconds)}}
 
 
-def time_fit(task: Task, recorded: dict[str, Any], rounds: int, epochs: int) -> dict[str, Any]:
-    """Seconds of our fit, and of the authors' recipe from the time of an epoch and the epochs recorded."""
-    measured: dict[str, list[float]] = {PEER: [], OURS: []}
-    busy: dict[str, list[float]] = {PEER: [], OURS: []}
-    setup, test = [], {}
+def time_fit(task: Task, rounds: int, epochs: int) -> dict[str, Any]:
+    """Seconds of our fit and of an epoch of the authors' recipe, in turns."""
+    measured: dict[str, list[float]] = {OURS: [], "peer_per_epoch": [], "peer_setup": []}
+    busy: dict[str, list[float]] = {OURS: [], "peer_per_epoch": []}
+    test = {}
     for _ in range(rounds):
         started, processor = time.perf_counter(), time.process_time()
         model = fit_ours(task)
@@ -240,27 +240,32 @@ def time_fit(task: Task, recorded: dict[str, Any], rounds: int, epochs: int) -> 
         processor = time.process_time()
         fit = fit_theirs(task, epochs)
         # nearly all of it is epochs
-        busy[PEER].append((time.process_time() - processor) / len(fit.epochs))
+        busy["peer_per_epoch"].append((time.process_time() - processor) / len(fit.epochs))
         seconds = [epoch.seconds for epoch in fit.epochs]
-        measured[PEER] += seconds
-        setup.append(fit.seconds - sum(seconds))
-    per_epoch = statistics.median(measured[PEER])
-    theirs = per_epoch * recorded["epochs"] + statistics.median(setup)
-    ours = statistics.median(measured[OURS])
+        measured["peer_per_epoch"] += seconds
+        measured["peer_setup"].append(fit.seconds - sum(seconds))
     return {
         "units": task.scan.n_units,
         "images": len(task.train_rows),
         "responses": "simulated" if task.true_rates is not None else "recorded",
-        "mousev1_seconds": measured[OURS],
-        "peer_seconds_per_epoch": measured[PEER],
-        "peer_epochs": recorded,
-        "median": {PEER: theirs, OURS: ours},
-        "ratio": theirs / ours,
-        "processor_seconds": {"mousev1": busy[OURS], "peer_per_epoch": busy[PEER]},
-        "processor_ratio": statistics.median(busy[PEER]) * recorded["epochs"] / statistics.median(busy[OURS]),
+        "seconds": measured,
+        "processor_seconds": busy,
         "mousev1_test": test,
-        "reaches_peer_score": reaches(test, recorded.get("test")),
-        "steps": _steps(task),
+    }
+
+
+def whole_fit(part: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What follows for the whole fit from the epochs that a recorded one took."""
+    seconds, busy = (
+        {k: statistics.median(v) for k, v in part[name].items()} for name in ("seconds", "processor_seconds")
+    )
+    theirs = seconds["peer_per_epoch"] * recorded["epochs"] + seconds["peer_setup"]
+    return {
+        "peer_epochs": dict(recorded),
+        "median": {PEER: theirs, OURS: seconds[OURS]},
+        "ratio": theirs / seconds[OURS],
+        "processor_ratio": busy["peer_per_epoch"] * recorded["epochs"] / busy[OURS],
+        "reaches_recorded_score": reaches(part["mousev1_test"], recorded.get("test")),
     }
 
 
@@ -366,7 +371,7 @@ def table(results: dict[str, Any]) -> str:
         if name.startswith("fit"):
             memory = parts.get(name.replace("fit", "memory"), {})
             peaks = [f", {memory[side]['peak']:,.0f} MB" if side in memory else "" for side in (PEER, OURS)]
-            epoch = statistics.median(part["peer_seconds_per_epoch"])
+            epoch = statistics.median(part["seconds"]["peer_per_epoch"])
             score_text = f"true rate {part['mousev1_test'].get('true_rate_correlation', float('nan')):.4f}"
             test = part["peer_epochs"].get("test")
             their_score = f", true rate {test['true_rate_correlation']:.4f}" if test else ""
@@ -434,13 +439,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for size in options.sizes:
         units, images = _size(size)
         if "fit" in options.parts:
-            recorded = recorded_epochs(options.records, units, images)
+            name = f"fit {units:,} neurons, {images:,} images"
             measure(
-                f"fit {units:,} neurons, {images:,} images",
-                lambda units=units, images=images, recorded=recorded: time_fit(  # type: ignore[misc]
-                    _task(options, units, images), recorded, options.fit_rounds, options.epochs
+                name,
+                lambda units=units, images=images: time_fit(  # type: ignore[misc]
+                    _task(options, units, images), options.fit_rounds, options.epochs
                 ),
             )
+            # again at every run: a record may have come since
+            recorded = recorded_epochs(options.records, units, images)
+            results["parts"][name] |= whole_fit(results["parts"][name], recorded)
+            record.write_json(options.out, results)
         if "memory" in options.parts:
             measure(
                 f"memory {units:,} neurons, {images:,} images",
@@ -462,28 +471,6 @@ def _memory_of(side: str, size: str, given: Sequence[str]) -> dict[str, float]:
     output = _output([*command, "--sizes", size, "--memory-side", side])
     found: dict[str, float] = json.loads(output.splitlines()[-1])
     return found
-
-
-def _steps(task: Task) -> dict[str, float]:
-    """Seconds of each step of one more fit, from the solver itself."""
-    from mousev1.fit.convex import fit_convex
-    from mousev1.fit.inputs import check_inputs, response_scale
-    from mousev1.readout import normalise_cortex
-
-    train = task.scan.trials("train")
-    data = check_inputs(
-        task.core,
-        train.images[task.train_rows],
-        train.responses[task.train_rows],
-        task.scan.positions,
-        image_ids=train.image_ids[task.train_rows],
-        validation=None,
-        pixels_per_degree=None,
-    )
-    scale, _ = response_scale(data.responses)
-    cortex = None if data.cortex is None else normalise_cortex(data.cortex)
-    fit = fit_convex(task.core, data.images, data.responses / scale, cortex, seed=task.seed)
-    return {name: round(seconds, 3) for name, seconds in fit.seconds.items()}
 
 
 def _task(options: argparse.Namespace, units: int, images: int) -> Task:
