@@ -97,7 +97,13 @@ def test_a_curve_that_was_stopped_continues_and_repeats_nothing(tmp_path, monkey
             raise KeyboardInterrupt
         done.append((method, task.images))
         scores = dict.fromkeys(curve.SCORES, task.images / 1000)
-        return {"date": "today", "seconds": 1.0, "test": scores, "fit": None}
+        return {
+            "date": "today",
+            "machine": {"load_1_minute": 0.1},
+            "seconds": 1.0,
+            "test": scores,
+            "fit": None,
+        }
 
     monkeypatch.setattr(curve, "run_cell", run_cell)
     monkeypatch.setattr(curve, "_task", lambda options, images: argparse.Namespace(core=core, images=images))

@@ -179,8 +179,8 @@ def table(results: dict[str, Any]) -> str:
     cells = results["cells"]
     lines = [
         "| images | true rate: convex / recipe | single trial: convex / recipe | fraction oracle: convex / "
-        "recipe | seconds: convex / recipe |",
-        "|---|---|---|---|---|",
+        "recipe | seconds: convex / recipe | load of the machine |",
+        "|---|---|---|---|---|---|",
     ]
     for images in sorted({int(key.partition("/")[2]) for key in cells}):
         both = [cells.get(f"{method}/{images}") for method in ("convex", "sgd")]
@@ -189,11 +189,14 @@ def table(results: dict[str, Any]) -> str:
             for name in SCORES
         ]
         seconds = " / ".join("-" if cell is None else f"{cell['seconds']:,.1f}" for cell in both)
-        lines.append(f"| {images:,} | {' | '.join(columns)} | {seconds} |")
+        loads = " / ".join("-" if cell is None else f"{cell['machine']['load_1_minute']}" for cell in both)
+        lines.append(f"| {images:,} | {' | '.join(columns)} | {seconds} | {loads} |")
     for saved in savings(cells):
         if saved["score"] == "true_rate_correlation":
             needed = saved["convex_images"]
             told = "more images than were tried" if needed is None else f"{needed:,.0f} images"
+            if needed == min(curve(cells, "convex", saved["score"])[0]):
+                told += " or fewer"
             lines.append(
                 f"\nThe recipe's true-rate correlation with {saved['recipe_images']:,} images "
                 f"({saved['recipe_score']:.4f}) takes the convex fit {told}."

@@ -30,8 +30,8 @@ from training.benchmarks.transfer import make_task, read_core
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-UNITS = (100, 250, 650, 1600, 5335)
-IMAGES = (100, 250, 700, 1800, 4472)
+UNITS = (100, 300, 2500, 5335)
+IMAGES = (100, 300, 2000, 4472)
 FIXED_UNITS, FIXED_IMAGES = 1000, 1000
 LARGEST = (5335, 4472)
 
@@ -120,6 +120,7 @@ def draw(results: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(9, 6.4), layout="constrained")
     grid = figure.subplots(2, 2)
     labels = {"units": f"neurons ({FIXED_IMAGES:,} images)", "images": f"images ({FIXED_UNITS:,} neurons)"}
+    names = {"all": "exponent", "upper_three": "upper three sizes"}
     for column, (axis, label) in enumerate(labels.items()):
         along = axis_points(points, axis)
         at = np.array([p[axis] for p in along], dtype=float)
@@ -139,7 +140,7 @@ def draw(results: dict[str, Any]) -> Figure:
                     part = slice(None) if key == "all" else slice(-3, None)
                     slope, offset = np.polyfit(np.log(at[part]), np.log(values[part]), 1)
                     line = np.exp(offset) * at[part] ** slope
-                    axes.loglog(at[part], line, style, color="gray", label=f"size^{slope:.2f}")
+                    axes.loglog(at[part], line, style, color="gray", label=f"{names[key]}: {slope:.2f}")
                 axes.legend(frameon=False)
             axes.set(xlabel=label, ylabel=title)
             axes.set_xticks(at, [f"{int(size):,}" for size in at])
