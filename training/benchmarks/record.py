@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -69,8 +70,9 @@ def commit() -> str | None:
 
 
 def circumstances() -> dict[str, Any]:
-    """When, where and with what a number was measured."""
-    return {"date": now(), "machine": machine(), "versions": versions(), "commit": commit()}
+    """When, where, with what and by which command a number was measured."""
+    command = shlex.join(["python", *sys.orig_argv[1:]])
+    return {"command": command, "date": now(), "machine": machine(), "versions": versions(), "commit": commit()}
 
 
 def peak_megabytes() -> float:
