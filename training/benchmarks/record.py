@@ -72,7 +72,13 @@ def commit() -> str | None:
 def circumstances() -> dict[str, Any]:
     """When, where, with what and by which command a number was measured."""
     command = shlex.join(["python", *sys.orig_argv[1:]])
-    return {"command": command, "date": now(), "machine": machine(), "versions": versions(), "commit": commit()}
+    return {
+        "command": command,
+        "date": now(),
+        "machine": machine(),
+        "versions": versions(),
+        "commit": commit(),
+    }
 
 
 def peak_megabytes() -> float:
