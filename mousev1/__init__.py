@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mousev1.core import InputContract as InputContract
     from mousev1.fit import ConvexSettings as ConvexSettings
     from mousev1.fit import SGDSettings as SGDSettings
+    from mousev1.fit import fit_matched_scans as fit_matched_scans
     from mousev1.fit import fit_readout as fit_readout
     from mousev1.fit import fit_scan as fit_scan
     from mousev1.formats import read_scan as read_scan
@@ -35,6 +36,7 @@ _HOME = {
     "ResponseModel": "model",
     "SGDSettings": "fit",
     "Scan": "scan",
+    "fit_matched_scans": "fit",
     "fit_readout": "fit",
     "fit_scan": "fit",
     "import_checkpoint": "legacy",

@@ -10,9 +10,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from artifacts import tiny_core, tiny_model
 from huggingface_hub import ModelCard
 
+from artifacts import tiny_core, tiny_model
 from mousev1.cards import (
     SIMULATED,
     TAGS,

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 import torch
-from artifacts import CONFIG, files_of, same_tensors, tiny_core
 from safetensors.torch import save_file
 
+from artifacts import CONFIG, files_of, same_tensors, tiny_core
 from mousev1 import checkpoint
 from mousev1.checkpoint import (
     file_sha256,

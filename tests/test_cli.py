@@ -12,10 +12,10 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
-from small import simulate
 
 import mousev1
 from mousev1.checkpoint import save_core
+from small import simulate
 
 
 def run(*arguments: object, code: int = 0) -> str:

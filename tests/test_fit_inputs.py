@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from small import CONFIG
 
 import mousev1
 from mousev1.core import Core
 from mousev1.fit.inputs import response_scale, split_by_identity
 from mousev1.fit.sgd import SGDSettings
+from small import CONFIG
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, size=(40, 16, 24), dtype=np.uint8)

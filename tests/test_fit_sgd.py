@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from small import simulate
 
 import mousev1
 from mousev1.fit.sgd import SGDSettings
 from mousev1.metrics import correlation
 from mousev1.readout import PositionNetworkConfig
+from small import simulate
 
 QUICK = SGDSettings(max_epochs=3)
 

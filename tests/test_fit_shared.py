@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 import torch
-from test_fit_convex import Scene, correlation, fit, predict, simulate
 
 from mousev1.fit.shared import SharedScan, fit_convex_shared
+from test_fit_convex import Scene, correlation, fit, predict, simulate
 
 
 def halves(scene: Scene, n: int) -> list[Scene]:

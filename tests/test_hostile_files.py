@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 import torch
-from artifacts import tiny_core, tiny_model
 
+from artifacts import tiny_core, tiny_model
 from mousev1.checkpoint import file_sha256, save_core
 from mousev1.model_io import save_model
 

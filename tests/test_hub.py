@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard, constants
+
 from artifacts import core_files, files_of, same_tensors, tiny_core, tiny_model
 from hub_server import Fault, HubServer
 from hub_server.client import assert_sound, point_client, shorten_timeouts
 from hub_server.eight import load_in_eight_processes
 from hub_server.server import OTHER_TOKEN, TOKEN
-from huggingface_hub import ModelCard, constants
-
 from mousev1 import download
 from mousev1.checkpoint import load_core_folder, save_core
 from mousev1.hub import load_core

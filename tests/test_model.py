@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from small import CONFIG, simulate
 
 import mousev1
 from mousev1.core import Core
 from mousev1.model import FitRecord, ResponseModel
 from mousev1.posterior import WeightPosterior
 from mousev1.readout import FeatureWeights, FreePositions, GaussianReadout, rate_from_drive, sample_at
+from small import CONFIG, simulate
 
 
 @pytest.fixture(scope="module")

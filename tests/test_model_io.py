@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from artifacts import CONFIG, files_of, same_tensors, tiny_core, tiny_model
 from safetensors.torch import save_file
 
+from artifacts import CONFIG, files_of, same_tensors, tiny_core, tiny_model
 from mousev1.checkpoint import file_sha256, open_safetensors, save_core
 from mousev1.core import Core
 from mousev1.hub import load_core

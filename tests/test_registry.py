@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
+
 from artifacts import core_files, same_tensors, tiny_core
 from hub_server import Fault, HubServer
 from hub_server.client import assert_sound, point_client
 from hub_server.eight import load_in_eight_processes
-from huggingface_hub import constants
-
 from mousev1 import checkpoint, download
 from mousev1 import hub as hub_module
 from mousev1.checkpoint import file_sha256, load_core_folder, read_config, save_core

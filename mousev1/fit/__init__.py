@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -17,13 +18,14 @@ from mousev1.fit import methods
 from mousev1.fit.convex import ConvexSettings
 from mousev1.fit.inputs import FitInputs, check_inputs, response_scale, split_by_identity
 from mousev1.fit.sgd import SGDSettings
+from mousev1.fit.shared import SharedScan, fit_convex_shared
 from mousev1.model import FitRecord, ResponseModel
 from mousev1.scan import Scan
 from mousev1.stimulus import Images
 
 Array = npt.NDArray[Any]
 
-__all__ = ["ConvexSettings", "SGDSettings", "fit_readout", "fit_scan"]
+__all__ = ["ConvexSettings", "SGDSettings", "fit_matched_scans", "fit_readout", "fit_scan"]
 
 
 def fit_readout(
@@ -90,9 +92,7 @@ def fit_readout(
     check_choice("method", method, ("convex", "sgd"))
     check_choice("constant_units", constant_units, ("error", "mean"))
     settings = _settings_of(method, settings)
-    core = _default_core() if core is None else core
-    if not core.frozen:
-        raise ValueError("core: expected a frozen core, got a trainable one; call core.freeze()")
+    core = _frozen(core)
     data = check_inputs(
         core,
         images,
@@ -105,40 +105,13 @@ def fit_readout(
     ids = _check_unit_ids(unit_ids, data.responses.shape[1])
     if method == "sgd" and data.validation is None:
         data = _hold_out(data, seed)
-    scale, constant = response_scale(data.responses)
-    notes = _check_constant(constant, ids, constant_units)
-    job = methods.Job(
-        core=core,
-        data=data,
-        scale=scale,
-        constant=constant,
-        seed=seed,
-        device=torch.device(device),
-        memory=memory,
-        progress=progress,
-        report=(lambda line: tqdm.write(line, file=sys.stderr)) if progress else (lambda _: None),
-    )
+    job = _job(core, data, seed, device, memory, progress)
+    notes = _check_constant(job.constant, ids, constant_units)
     if isinstance(settings, ConvexSettings):  # noqa: SIM108 - two calls, one line each
         fitted = methods.convex(job, settings)
     else:
         fitted = methods.sgd(job, settings)
-    record = FitRecord(
-        method=method,
-        settings=asdict(settings),
-        n_images=len(np.unique(data.identities)),
-        pixels_per_degree=pixels_per_degree,
-        scores=fitted.scores,
-        notes=(*notes, *fitted.notes),
-    )
-    model = ResponseModel(
-        fitted.core,
-        fitted.readout,
-        unit_ids=ids,
-        response_scale=scale,
-        record=record,
-        posterior=fitted.posterior,
-    )
-    return model.to(device)
+    return _model(job, fitted, method, settings, ids, notes, pixels_per_degree)
 
 
 def fit_scan(scan: Scan, **options: Any) -> ResponseModel:
@@ -159,6 +132,135 @@ def fit_scan(scan: Scan, **options: Any) -> ResponseModel:
         validation=validation,
         **options,
     )
+
+
+def fit_matched_scans(
+    scans: Sequence[Scan],
+    *,
+    core: Core | None = None,
+    settings: ConvexSettings | None = None,
+    constant_units: str = "error",
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    memory: int | None = None,
+    progress: bool = True,
+) -> list[ResponseModel]:
+    """Fit several scans of one animal together: neurons seen in several share their feature weights.
+
+    A matched neuron has one vector of weights, and per scan a place, a scale and a bias of its own, as in
+    Lurz et al. 2021, section 2.3.
+
+    Args:
+        scans: at least two, with ``match_ids``; neurons with the same number (not -1) are the same.
+        core: as for ``fit_readout``, like all further arguments.
+        settings: of the convex solver.
+        constant_units: as for ``fit_readout``.
+        seed: as for ``fit_readout``.
+        device: as for ``fit_readout``.
+        memory: as for ``fit_readout``.
+        progress: as for ``fit_readout``.
+
+    Returns:
+        One model per scan, in order.
+    """
+    if len(scans) < 2:
+        raise ValueError(f"scans: expected at least two, got {len(scans)}; fit_scan fits a single one")
+    if missing := [scan.name for scan in scans if scan.match_ids is None]:
+        raise ValueError(
+            f"scans: no match_ids in {listing(missing)}, so nothing says which neurons are the same"
+        )
+    settings = settings or ConvexSettings()
+    core = _frozen(core)
+    jobs, parts, notes = [], [], []
+    for scan in scans:
+        train, held = scan.trials("train"), scan.trials("validation")
+        data = check_inputs(
+            core,
+            train.images,
+            train.responses,
+            scan.positions,
+            image_ids=train.image_ids,
+            validation=(held.images, held.responses) if len(held) else None,
+            pixels_per_degree=None,
+        )
+        job = _job(core, data, seed, device, memory, progress)
+        notes.append(_check_constant(job.constant, scan.unit_ids, constant_units))
+        assert scan.match_ids is not None
+        # Unmatched neurons get numbers that no other neuron has.
+        unmatched = -1 - np.arange(scan.n_units)
+        match_ids = torch.from_numpy(np.where(scan.match_ids < 0, unmatched, scan.match_ids))
+        scaled = data.responses / job.scale
+        parts.append(SharedScan(data.images, scaled, methods.cortex_of(data), match_ids))
+        jobs.append(job)
+    fits = fit_convex_shared(
+        core.to(jobs[0].device), _separate(parts), **methods.options_of(jobs[0], settings)
+    )
+    return [
+        _model(job, methods.finished(job, fit), "convex", settings, scan.unit_ids, note, None)
+        for scan, job, fit, note in zip(scans, jobs, fits, notes, strict=True)
+    ]
+
+
+def _separate(parts: list[SharedScan]) -> list[SharedScan]:
+    """Numbers of unmatched neurons (negative) that differ between scans as well."""
+    start, separated = 0, []
+    for part in parts:
+        match_ids = torch.where(part.match_ids < 0, part.match_ids - start, part.match_ids)
+        separated.append(replace(part, match_ids=match_ids))
+        start += len(part.match_ids)
+    return separated
+
+
+def _frozen(core: Core | None) -> Core:
+    core = _default_core() if core is None else core
+    if not core.frozen:
+        raise ValueError("core: expected a frozen core, got a trainable one; call core.freeze()")
+    return core
+
+
+def _job(
+    core: Core, data: FitInputs, seed: int, device: str | torch.device, memory: int | None, progress: bool
+) -> methods.Job:
+    scale, constant = response_scale(data.responses)
+    return methods.Job(
+        core=core,
+        data=data,
+        scale=scale,
+        constant=constant,
+        seed=seed,
+        device=torch.device(device),
+        memory=memory,
+        progress=progress,
+        report=(lambda line: tqdm.write(line, file=sys.stderr)) if progress else (lambda _: None),
+    )
+
+
+def _model(
+    job: methods.Job,
+    fitted: methods.Fitted,
+    method: str,
+    settings: methods.FitSettings,
+    unit_ids: Array,
+    notes: tuple[str, ...],
+    pixels_per_degree: float | None,
+) -> ResponseModel:
+    record = FitRecord(
+        method=method,
+        settings=asdict(settings),
+        n_images=len(np.unique(job.data.identities)),
+        pixels_per_degree=pixels_per_degree,
+        scores=fitted.scores,
+        notes=(*notes, *fitted.notes),
+    )
+    model = ResponseModel(
+        fitted.core,
+        fitted.readout,
+        unit_ids=unit_ids,
+        response_scale=job.scale,
+        record=record,
+        posterior=fitted.posterior,
+    )
+    return model.to(job.device)
 
 
 def _default_core() -> Core:

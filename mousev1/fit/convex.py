@@ -119,6 +119,7 @@ def fit_convex(
     responses: Tensor,
     cortex: Tensor | None,
     *,
+    scale: Tensor | None = None,
     settings: ConvexSettings | None = None,
     prior: WeightPrior | None = None,
     seed: int = 0,
@@ -134,7 +135,9 @@ def fit_convex(
     Args:
         core: frozen core.
         images: (N, C_in, H, W) gray values in the core's ``value_range``, one per trial.
-        responses: (N, U) float32, non-negative, each neuron divided by its standard deviation.
+        responses: (N, U) float32, non-negative.
+        scale: (U,) that each neuron's responses are divided by, its standard deviation; 1 by default. What
+            is returned is in units of it. Dividing here spares a copy of all responses.
         cortex: (U, 2) normalised cortical positions (``mousev1.readout.normalise_cortex``) or ``None``.
         settings: see ``ConvexSettings``.
         prior: where the prior over weights starts, from another population of neurons on this core.
@@ -149,6 +152,7 @@ def fit_convex(
     settings = settings or ConvexSettings()
     clock = _Clock()
     n, units = responses.shape
+    scale = torch.ones(units) if scale is None else scale
     if len(images) != n:
         raise ValueError(f"responses: expected {len(images)} rows as there are images, got {n}")
     if n < 8:
@@ -169,15 +173,15 @@ def fit_convex(
         core, images, device=device, order=order, directory=plan.directory, progress=progress
     ) as store:
         clock.lap("features")
-        data = FitData(store, responses, order)
+        data = FitData(store, responses, scale, order)
         shuffled = live[torch.randperm(len(live), generator=generator)]
         found = _find_places(data, cortex, live, shuffled, settings, progress, clock)
         pixels = found.places.mean
-        scale = torch.tensor([max(store.width - 1, 1), max(store.height - 1, 1)], dtype=torch.float64) / 2
+        half = torch.tensor([max(store.width - 1, 1), max(store.height - 1, 1)], dtype=torch.float64) / 2
         mu = torch.zeros(units, 2, dtype=torch.float64)
-        mu[live] = pixels / scale - 1.0
+        mu[live] = pixels / half - 1.0
         mu_covariance = torch.zeros(units, 2, 2, dtype=torch.float64)
-        mu_covariance[live] = found.places.covariance / (scale * scale[:, None])
+        mu_covariance[live] = found.places.covariance / (half * half[:, None])
         mu_covariance[constant] = torch.eye(2, dtype=torch.float64)
         start = WeightPrior.broad(store.standardisation, 0.9 / (found.ridge * n))
         if prior is not None:
@@ -209,7 +213,8 @@ def fit_convex(
     if not bool(fits.converged.all()):
         notes.append(f"{int((~fits.converged).sum())} neurons stopped before the solver's tolerance")
     weights = torch.zeros(units, store.channels, dtype=torch.float64)
-    bias = torch.where(responses[0] < 1.0, responses[0].clamp_min(1e-12).log(), responses[0] - 1.0).double()
+    first = responses[0] / scale
+    bias = torch.where(first < 1.0, first.clamp_min(1e-12).log(), first - 1.0).double()
     weights[live], bias[live] = store.standardisation.to_raw(fits.theta[:, :-1], fits.theta[:, -1])
     information = None
     if fits.information is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -93,13 +92,17 @@ def len_grid(rows: int, columns: int) -> int:
 def current_memory() -> int:
     """Bytes that the process holds now, as far as the system tells; else its peak."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        status = Path("/proc/self/status").read_text()
     except OSError:
         return peak_memory()
-    return pages * resource.getpagesize()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
 def peak_memory() -> int:
-    """Most bytes that the process has held so far."""
+    """Most bytes that the process has held so far; 0 where the system does not tell."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

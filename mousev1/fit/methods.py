@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mousev1.core import Core
-from mousev1.fit.convex import ConvexSettings, fit_convex
+from mousev1.fit.convex import ConvexFit, ConvexSettings, fit_convex
 from mousev1.fit.inputs import FitInputs
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.sgd import SGDSettings, core_features, fit_sgd, mean_correlation
@@ -65,20 +65,33 @@ class Fitted:
 def convex(job: Job, settings: ConvexSettings) -> Fitted:
     """The fast solver; validation images, if given, are only scored."""
     data, core = job.data, job.core.to(job.device)
-    known = core.readout_prior
     fit = fit_convex(
-        core,
-        data.images,
-        data.responses / job.scale,
-        None if data.cortex is None else normalise_cortex(data.cortex),
-        settings=settings,
-        prior=None if known is None else WeightPrior.from_tensors(known),
-        seed=job.seed,
-        device=job.device,
-        memory=job.memory,
-        progress=job.progress,
-        report=job.report,
+        core, data.images, data.responses, cortex_of(data), scale=job.scale, **options_of(job, settings)
     )
+    return finished(job, fit)
+
+
+def cortex_of(data: FitInputs) -> Tensor | None:
+    """(U, 2) normalised cortical positions, or None."""
+    return None if data.cortex is None else normalise_cortex(data.cortex)
+
+
+def options_of(job: Job, settings: ConvexSettings) -> dict[str, Any]:
+    """Keyword arguments of ``fit_convex`` that do not differ between scans."""
+    known = job.core.readout_prior
+    return {
+        "settings": settings,
+        "prior": None if known is None else WeightPrior.from_tensors(known),
+        "seed": job.seed,
+        "device": job.device,
+        "memory": job.memory,
+        "progress": job.progress,
+        "report": job.report,
+    }
+
+
+def finished(job: Job, fit: ConvexFit) -> Fitted:
+    """The readout of a convex fit, and how it does on the validation images if there are any."""
     units, channels = fit.weights.shape
     readout = GaussianReadout(FreePositions(units), FeatureWeights(units, channels))
     values = {
@@ -90,10 +103,10 @@ def convex(job: Job, settings: ConvexSettings) -> Fitted:
     }
     readout.load_state_dict(values)
     readout = readout.eval().requires_grad_(False).to(job.device)
-    scores = {} if data.validation is None else _validate(job, readout)
+    scores = {} if job.data.validation is None else _validate(job, readout)
     scores |= {f"retinotopy/{name}": score for name, score in fit.retinotopy.held_out.items()}
     retinotopy = f"positions on the monitor: {fit.retinotopy.map.name} map"
-    return Fitted(readout, core, scores, (retinotopy, *fit.notes), fit.posterior)
+    return Fitted(readout, job.core, scores, (retinotopy, *fit.notes), fit.posterior)
 
 
 def sgd(job: Job, settings: SGDSettings) -> Fitted:

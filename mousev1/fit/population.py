@@ -27,16 +27,18 @@ class FitData:
     Attributes:
         store: features of N images.
         all_responses: (N, U), rows as the caller had them.
+        scale: (U,) that each neuron's responses are divided by.
         order: (N,), row i of the store is row order[i] of ``all_responses``.
     """
 
     store: FeatureStore
     all_responses: Tensor
+    scale: Tensor
     order: Tensor
 
     def responses(self, units: Tensor, images: int | None = None) -> Tensor:
-        """Responses (n, len(units)) float32 of some neurons to the first ``images`` of the store."""
-        return self.all_responses[:, units][self.order[:images]].float()
+        """Scaled responses (n, len(units)) float32 of some neurons to the first ``images`` of the store."""
+        return self.all_responses[:, units][self.order[:images]].float() / self.scale[units]
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pretraining import environment
-from small import CONFIG, simulate
 
 import mousev1
 from mousev1.checkpoint import save_core
 from mousev1.core import Core
 from mousev1.metrics import correlation
+from small import CONFIG, simulate
 from training import transfer
 from training.transfer import make_task, training_subset
 from training.transfer_config import TransferConfig, read_transfer_config
