@@ -332,7 +332,7 @@ def run(config_path: Path, out: Path, work: Path | None, only: Sequence[str]) ->
         raise ValueError(f"--only: expected some of {listing(known)}, got {listing(unknown)}")
     task = make_task(config, config_path.parent, work or Path("runs") / config.name)
     path = out / f"{config.name}.json"
-    done = {row["key"] for row in open_results(path, task)["rows"]}
+    open_results(path, task)  # refuses those of another scan before any work
     # What gives these rows again, whichever part of them a process was asked for.
     command = shlex.join(
         ["python", "-m", "training.transfer", config_path.as_posix(), "--out", out.as_posix()]
@@ -346,7 +346,7 @@ def run(config_path: Path, out: Path, work: Path | None, only: Sequence[str]) ->
 
     for cell in cells(task, only, complain):
         name = f"{cell.row['label']}, {cell.row['images']:,} images, seed {cell.row['seed']}"
-        if cell.key in done:
+        if cell.key in {row["key"] for row in open_results(path, task)["rows"]}:
             print(f"{name}: done already", flush=True)
             continue
         try:

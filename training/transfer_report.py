@@ -56,8 +56,8 @@ def markdown(results: dict[str, Any], groups: Sequence[str]) -> str:
             lines.append(f"| {label} | " + " | ".join(_number(value) for value in values) + " |")
     lines += [
         "\n## Cores\n",
-        "| core | content hash | undefined neurons | seconds at most images |",
-        "|---|---|---|---|",
+        "| core | content hash | prior over readout weights | undefined neurons | seconds at most images |",
+        "|---|---|---|---|---|",
     ]
     for label in labels:
         own = [row for row in rows if row["cell"]["label"] == label]
@@ -65,7 +65,12 @@ def markdown(results: dict[str, Any], groups: Sequence[str]) -> str:
         hashes = sorted({f"`{row['content_hash'][:12]}`" for row in own})
         undefined = [row["scores"]["undefined_units"] for row in own]
         span = str(min(undefined)) + (f" to {max(undefined)}" if max(undefined) > min(undefined) else "")
-        lines.append(f"| {label} | {', '.join(hashes)} | {span} | {last['seconds']:.0f} |")
+        lines.append(f"| {label} | {', '.join(hashes)} | {_prior(own[0])} | {span} | {last['seconds']:.0f} |")
+    busiest = max(row["machine"]["load_1_minute"] or 0.0 for row in rows)
+    lines.append(
+        f"\nSeconds were taken while other work shared the machine (load up to {busiest:.0f} on "
+        f"{rows[0]['machine']['cpus']} processors), so they are upper bounds."
+    )
     commands = sorted({row["command"] for row in rows})
     lines.append("\nMade by " + ", ".join(f"`{command}`" for command in commands) + ".")
     return "\n".join(lines) + "\n"
@@ -131,6 +136,13 @@ def _labels(rows: list[dict[str, Any]], groups: Sequence[str]) -> list[str]:
     order = {group: place for place, group in enumerate(groups)}
     found = {row["cell"]["label"]: row["cell"]["group"] for row in rows}
     return sorted(found, key=lambda label: (order.get(found[label], len(order)), label))
+
+
+def _prior(row: dict[str, Any]) -> str:
+    identity = row["cell"]["identity"]
+    if row["cell"]["group"] == "direct":
+        return "none, trained with the core"
+    return "learned, starting from the core's" if identity.get("prior_sha256") else "learned"
 
 
 def _value(rows: list[dict[str, Any]], label: str, images: int, score: str) -> float | None:
