@@ -36,7 +36,7 @@ def markdown(results: dict[str, Any], groups: Sequence[str]) -> str:
         f"# {results['title']}\n",
         f"Scan {scan['name']}: {scan['units']:,} neurons, {scan['test_images']:,} test images in "
         f"{scan['test_trials']:,} trials, mean oracle correlation {_number(scan['oracle_correlation'])}. "
-        "Scores on the test tier, averaged over neurons.",
+        "Scores on the test tier, averaged over neurons; a dash is a cell that was not computed.",
     ]
     if any(row["cell"]["group"].startswith("direct") for row in rows):
         lines.append(
