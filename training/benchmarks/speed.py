@@ -383,6 +383,14 @@ def table(results: dict[str, Any]) -> str:
                 f"| {part['median'][OURS]:,.1f} s, {score_text}{peaks[1]} | {part['ratio']:.0f}x "
                 f"| {_processor_ratio(part)} |"
             )
+    for name, part in parts.items():
+        if "peer_epochs" in part:
+            source = part["peer_epochs"]
+            lines.append(
+                f"\nEpochs for the {name}: {source['epochs']}, of {source['recorded_by']} with "
+                f"{source['recorded_units']:,} neurons and {source['recorded_images']:,} images "
+                f"(`{source['record']}`); loads {part['machine']['load_1_minute']} to {part['load_at_end']}."
+            )
     if "features" in parts:
         lines.append(f"\n{_shares(parts['features'])}")
     return "\n".join(lines)
