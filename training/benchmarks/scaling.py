@@ -136,7 +136,8 @@ def draw(results: dict[str, Any]) -> Figure:
             axes.loglog(at, values, "o", color="tab:blue")
             fitted = results["exponents"].get(f"{name} against {axis}")
             if fitted:
-                for key, style in (("all", "-"), ("upper_three", ":")):
+                styles = (("all", "-"), ("upper_three", ":")) if len(along) > 3 else (("all", "-"),)
+                for key, style in styles:
                     part = slice(None) if key == "all" else slice(-3, None)
                     slope, offset = np.polyfit(np.log(at[part]), np.log(values[part]), 1)
                     line = np.exp(offset) * at[part] ** slope
