@@ -199,7 +199,7 @@ def describe_model(model: ResponseModel) -> str:
 
 
 def _read(path: Path, skip_tiers: Sequence[str], *, progress: bool) -> Scan:
-    return read_scan(path, tiers=dict.fromkeys(skip_tiers), progress=progress)
+    return read_scan(path, tiers=dict.fromkeys(skip_tiers) or None, progress=progress)
 
 
 def _check_free(out: Path, overwrite: bool) -> None:

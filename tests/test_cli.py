@@ -162,6 +162,11 @@ def test_help_is_instant_because_torch_stays_out():
     assert min(times) < 0.5
 
 
+def test_a_tier_of_the_file_can_be_left_out(folder):
+    output = run("score", folder / "model", folder / "scan.zip", "--skip-tier", "test", "--quiet", code=1)
+    assert "the scan has no test trials" in output
+
+
 @pytest.mark.parametrize("command", ["fit", "predict", "score", "import", "info"])
 def test_every_command_explains_itself(command):
     assert len(run(command, "--help").splitlines()) > 8
