@@ -91,18 +91,26 @@ def len_grid(rows: int, columns: int) -> int:
 
 def current_memory() -> int:
     """Bytes that the process holds now, as far as the system tells; else its peak."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return peak_memory()
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+    return _status("VmRSS") or peak_memory()
 
 
 def peak_memory() -> int:
     """Most bytes that the process has held so far; 0 where the system does not tell."""
     if sys.platform == "win32":
         return 0
+    # On Linux the resource module also counts what the parent process held.
+    if found := _status("VmHWM"):
+        return found
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _status(field: str) -> int:
+    """A size from Linux's status of this process, in bytes; 0 elsewhere."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return int(status.split(f"{field}:")[1].split()[0]) * 1024
