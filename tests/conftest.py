@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 # Before torch is imported, and for the processes that tests start: see mousev1.cli.main.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
