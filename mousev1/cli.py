@@ -190,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # brings a fit to a crawl once another process wants a processor; no spinning at all makes it 1.6
     # times slower on an idle machine (41 against 25 s for 1,000 neurons and 4,472 images on two cores).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from mousev1 import commands
 
     functions: dict[str, Callable[..., str]] = {
