@@ -8,7 +8,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import resource
 import shlex
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from mousev1.checkpoint import file_sha256, replacing
+from mousev1.fit.memory import peak_memory
 
 PACKAGES = ("mousev1", "torch", "numpy", "neuralpredictors")
 
@@ -82,18 +82,8 @@ def circumstances() -> dict[str, Any]:
 
 
 def peak_megabytes() -> float:
-    """Most memory that this process has held.
-
-    Not ``ru_maxrss`` where there is another way: on Linux a new process starts with its parent's.
-    """
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 2**10
-    except OSError:
-        pass  # not Linux
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    """Most memory that this process has held, in MiB."""
+    return peak_memory() / 2**20
 
 
 def resume(path: Path, header: dict[str, Any], empty: dict[str, Any]) -> dict[str, Any]:

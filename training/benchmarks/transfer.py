@@ -9,7 +9,6 @@ FILE.json as they come and are not repeated, so an interrupted benchmark continu
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -133,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     task = make_task(options)
     header |= {"core": task.core.name, "core_hash": task.core.content_hash()}
-    results = _resume(options.out, header)
+    results = record.resume(options.out, header, {"fits": {}})
 
     for method in options.methods:
         if method in results["fits"] and not options.rerun:
@@ -235,23 +234,6 @@ def table(results: dict[str, Any]) -> str:
         speed = f"{peer / fit['seconds']:.1f}x" if peer else "-"
         lines.append(f"{method:8}{cells}{epochs:>8}{fit['seconds']:>10.1f}{speed:>9}")
     return "\n".join(lines)
-
-
-def _resume(path: Path, header: dict[str, Any]) -> dict[str, Any]:
-    """The results so far; ``SystemExit`` if the file is of another task."""
-    if not path.exists():
-        return {**header, "fits": {}}
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    other = [
-        f"{key} is {results.get(key)!r}, now {value!r}"
-        for key, value in header.items()
-        if results.get(key) != value
-    ]
-    if other:
-        raise SystemExit(
-            f"--out: {path} holds results of another task ({'; '.join(other)}); choose another file"
-        )
-    return results
 
 
 def _choose(available: int, wanted: int | None, what: str, seed: int) -> Array:
