@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mousev1.allocator import keep_freed_memory
 from mousev1.core import Core, InputLayer, SeparableLayer
 
 # Measured on 2 cores of a Zen 4 server with the 11-S core, images/s at 4, 8, 16, 32 images at a
@@ -140,6 +141,7 @@ def fuse(core: Core, *, dtype: torch.dtype = torch.float32) -> FusedCore:
     """
     if core.training:
         raise ValueError("core: expected evaluation mode, whose batch norm is fixed; call core.eval() first")
+    keep_freed_memory()  # a batch's feature maps are tens of megabytes
     fused = FusedCore(core, dtype)
     return fused.eval().requires_grad_(False)
 

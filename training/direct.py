@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
+from mousev1.allocator import GIBI, keep_freed_memory
 from mousev1.core import Core
 from mousev1.model import FitRecord, ResponseModel
 from mousev1.scan import Scan
 from training.config import PretrainConfig
 from training.data import load_scan
 from training.distributed import start_processes
-from training.fast import keep_freed_memory
 from training.pretrain import build_model, train
 from training.run_folder import BEST_FILE, RESULT_FILE, RunFolder
 
@@ -47,7 +47,7 @@ def train_direct(scan: Scan, recipe: PretrainConfig, folder: Path) -> Direct:
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         scan.write(file)
-    keep_freed_memory()
+    keep_freed_memory(largest=GIBI, kept=2 * GIBI - 1)
     scans = [load_scan(file, recipe.core)]
     run = RunFolder(folder / "run")
     run.begin(recipe, scans, [file])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any, cast
 
 import torch
@@ -90,18 +89,3 @@ def _as_class(conv: nn.Conv2d, kind: type[nn.Conv2d]) -> nn.Conv2d:
         )
     twin.weight = conv.weight
     return twin
-
-
-def keep_freed_memory() -> bool:
-    """Let the process keep the memory that tensors free, for the next tensors.
-
-    By default glibc returns every large block to the system and asks for it again, and clearing the
-    new pages takes longer than many of the operations on them. For Linux with glibc; elsewhere nothing
-    happens. Returns whether it took effect.
-    """
-    m_trim_threshold, m_mmap_threshold = -1, -3  # from malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(m_mmap_threshold, 1 << 30) and mallopt(m_trim_threshold, 2**31 - 1))

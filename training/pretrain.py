@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mousev1.allocator import GIBI, keep_freed_memory
 from mousev1.core import Core
 from mousev1.fused import fuse
 from mousev1.metrics import correlation
@@ -35,7 +36,7 @@ from training.data import (
 )
 from training.distributed import BatchNormOrder, GradientSum, Processes, start_processes, stop_processes
 from training.early_stopping import EarlyStopping, Verdict
-from training.fast import keep_freed_memory, speed_up_training
+from training.fast import speed_up_training
 from training.readouts import build_readouts
 from training.report import export
 from training.run_folder import RunFolder
@@ -248,7 +249,7 @@ def run(config_path: Path, out: Path | None) -> None:
     config = read_config(config_path)
     if config.compute.threads:
         torch.set_num_threads(config.compute.threads)
-    keep_freed_memory()
+    keep_freed_memory(largest=GIBI, kept=2 * GIBI - 1)
     processes = start_processes(config.compute.device)
     try:
         files = find_scans(config.scans, config_path.parent)

@@ -26,8 +26,11 @@ from tqdm import tqdm
 from mousev1.core import Core
 from mousev1.fused import FusedCore, fuse
 
-IMAGES_FOR_STANDARDISATION = 256
-IMAGES_PER_WRITE = 256
+IMAGES_FOR_STANDARDISATION = 96
+# In memory few at a time, so that they are still in the cache; on disk many, because each write seeks
+# once per place.
+IMAGES_PER_WRITE = 32
+IMAGES_PER_DISK_WRITE = 256
 BYTES = 2  # of a float16
 
 
@@ -110,13 +113,13 @@ class FeatureStore:
         mean = self.standardisation.mean.to(features)[:, None, None]
         std = self.standardisation.std.to(features)[:, None, None]
         # Half precision ends at 65504; a standardised feature beyond that is an outlier anyway.
-        half = features.sub(mean).div_(std).clamp_(-65504.0, 65504.0).half()
-        by_position = half.flatten(2).permute(2, 0, 1)
+        standardised = (features - mean).mul_(1.0 / std).clamp_(-65504.0, 65504.0)
+        by_position = standardised.flatten(2).permute(2, 0, 1)
         if self._memory is not None:
             self._memory[:, start : start + n] = by_position
             return
         assert self._file is not None
-        rows = by_position.contiguous().cpu().numpy()
+        rows = by_position.half().contiguous().cpu().numpy()
         for position in range(self.positions):
             self._file.seek((position * self.images + start) * self.channels * BYTES)
             _write_all(self._file, memoryview(rows[position]).cast("B"))
@@ -196,10 +199,10 @@ def compute_features(
     shape = core.config.feature_shape(images.shape[2], images.shape[3])
     store = FeatureStore(shape, n, standardisation, directory=directory)
     try:
-        steps = range(0, n, IMAGES_PER_WRITE)
-        for start in tqdm(steps, desc="features", unit_scale=IMAGES_PER_WRITE, disable=not progress):
-            features = run(order[start : start + IMAGES_PER_WRITE])
-            if not torch.isfinite(features).all():
+        step = IMAGES_PER_WRITE if directory is None else IMAGES_PER_DISK_WRITE
+        for start in tqdm(range(0, n, step), desc="features", unit_scale=step, disable=not progress):
+            features = run(order[start : start + step])
+            if not torch.isfinite(features.sum()):
                 raise ValueError(
                     "images: the core's features are not finite; check the images for NaN or values far "
                     f"outside {core.config.input.value_range}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mousev1.core import Core
-from mousev1.fit.features import IMAGES_PER_WRITE, store_bytes
+from mousev1.fit.features import IMAGES_PER_DISK_WRITE, store_bytes
 from mousev1.fused import CPU_IMAGES_AT_A_TIME
 
 MEBI = 2**20
@@ -66,7 +66,7 @@ def plan_memory(
     channels, rows, columns = core.config.feature_shape(height, width)
     features = store_bytes(core, n, height, width)
     per_image = channels * rows * columns
-    running = per_image * (IMAGES_PER_WRITE * 10 + CPU_IMAGES_AT_A_TIME * 16)
+    running = per_image * (IMAGES_PER_DISK_WRITE * 10 + CPU_IMAGES_AT_A_TIME * 16)
     maps = min(n, 6000) * min(units, 6000) * 4 * 3 + units * len_grid(rows, columns) * 4 * 4
     glm = n * channels * 4 * 5 + max(1_000_000, 16 * n) * 4 * 10 + 8_000_000 * 3
     results = units * (channels + 1) * 8 * 6

@@ -34,7 +34,7 @@ from training.benchmarks.peer import build_core, import_peer, peer_core_state
 from training.benchmarks.record import machine, now, versions, write_json
 from training.config import OptimisationConfig, PretrainConfig
 from training.data import PretrainScan, Tier, generator_for
-from training.fast import keep_freed_memory, speed_up_training
+from training.fast import speed_up_training
 from training.pretrain import build_model, scan_loss
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
@@ -119,7 +119,7 @@ def _random_scan(number: int, work: Workload) -> PretrainScan:
 
 
 def _our_step(scans: list[PretrainScan], work: Workload) -> Callable[[], None]:
-    keep_freed_memory()
+    keep_freed_memory(largest=GIBI, kept=2 * GIBI - 1)
     config = PretrainConfig(
         name="benchmark",
         scans=("random",),
