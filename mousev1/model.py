@@ -17,6 +17,7 @@ from mousev1.core import Core
 from mousev1.fused import fuse
 from mousev1.posterior import WeightPosterior, rate_std
 from mousev1.readout import GaussianReadout, rate_from_drive, sample_at
+from mousev1.representation import FrozenCore
 from mousev1.stimulus import Images, image_identities, prepare_images
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class ResponseModel(nn.Module):
 
     def __init__(
         self,
-        core: Core,
+        core: FrozenCore,
         readout: GaussianReadout,
         *,
         unit_ids: Sequence[int] | Array | Tensor,

@@ -38,6 +38,7 @@ from mousev1.readout import (
     PositionNetwork,
     PositionNetworkConfig,
 )
+from mousev1.representation import as_core
 
 CORE_FILE = "core.safetensors"
 POSTERIOR_FILE = "posterior.safetensors"
@@ -63,8 +64,11 @@ def save_model(
         include_posterior: keep what ``predict(return_std=True)`` needs, as much again as the readout.
         card: text of ``README.md``; none is written by default.
         overwrite: replace a model that is there.
+
+    Raises:
+        TypeError: the model was fitted on a ``Representation``, which a folder could not build again.
     """
-    core = model.core
+    core = as_core(model.core, "save")
     if include_core is None:
         include_core = core.source is None
     if not include_core and core.source is None:
