@@ -16,7 +16,7 @@ from tqdm import tqdm
 from mousev1.core import Core
 from mousev1.fused import fuse
 from mousev1.posterior import WeightPosterior, rate_std
-from mousev1.readout import GaussianReadout, rate_from_drive, sample_at
+from mousev1.readout import Readout, rate_from_drive, sample_at
 from mousev1.representation import FrozenCore
 from mousev1.stimulus import Images, image_identities, prepare_images
 
@@ -75,7 +75,7 @@ class ResponseModel(nn.Module):
     def __init__(
         self,
         core: FrozenCore,
-        readout: GaussianReadout,
+        readout: Readout,
         *,
         unit_ids: Sequence[int] | Array | Tensor,
         response_scale: Array | Tensor,
