@@ -131,7 +131,8 @@ class Preprocessing(nn.Module):
         """(N, C_in, H, W) of any real type to (N, C_in, u H, u W) float32."""
         x = images.to(self.mean.dtype)
         if self.upsampling > 1:
-            x = F.interpolate(x, scale_factor=self.upsampling, mode="bicubic")
+            # Without antialiasing torch takes another bicubic kernel, which turns ramps into steps.
+            x = F.interpolate(x, scale_factor=self.upsampling, mode="bicubic", antialias=True)
             # Bicubic overshoots at edges, which no screen could show.
             x = x.clamp(*self.contract.value_range)
         x = (x - self.contract.mean) / self.contract.std

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mousev1.core import Core, CoreConfig, InputContract
+from mousev1.errors import listing
 from mousev1.hub import load_core
 from mousev1.legacy import import_checkpoint
 from mousev1.representation import Representation, as_core
@@ -52,4 +53,7 @@ def load_representation(source: str, *, seed: int = 0) -> Core | Representation:
     if Path(source).is_file():
         found = import_checkpoint(source)
         return found if isinstance(found, Core) else as_core(found.core, source)
-    return load_core(source)
+    try:
+        return load_core(source)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; or, for a comparison, one of {listing(REPRESENTATIONS)}") from None

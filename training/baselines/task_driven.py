@@ -169,7 +169,7 @@ def efficientnet_lite0() -> Representation:
         ImportError: its packages are not installed.
         ValueError: the installed weights are other ones.
     """
-    network = _lite0_network()
+    network = lite0_network()
     return Representation(
         EfficientNetStart(network, LITE0_BLOCKS),
         name="efficientnet-lite0",
@@ -192,7 +192,7 @@ def nearest_layer(
     return layer, upsampling
 
 
-def _lite0_network() -> Any:
+def lite0_network() -> Any:
     """The whole network, with padding that adapts to the size of images, in evaluation mode."""
     missing = [name for name in LITE0_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
