@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mousev1.legacy import import_checkpoint as import_checkpoint
     from mousev1.model import ResponseModel as ResponseModel
     from mousev1.model_io import load_model as load_model
+    from mousev1.representation import Representation as Representation
     from mousev1.scan import Scan as Scan
 
 __version__ = version("mousev1")
@@ -33,6 +34,7 @@ _HOME = {
     "Core": "core",
     "CoreConfig": "core",
     "InputContract": "core",
+    "Representation": "representation",
     "ResponseModel": "model",
     "SGDSettings": "fit",
     "Scan": "scan",

@@ -14,6 +14,7 @@ import numpy as np
 
 from mousev1.core import Core, CoreConfig
 from mousev1.registry import ReleasedCore, find_released
+from mousev1.representation import FeatureConfig
 
 if TYPE_CHECKING:
     from mousev1.metrics import ScoreTable
@@ -155,7 +156,7 @@ def results_table(results: Mapping[str, Any] | None) -> str:
     return "Not measured yet." if results is None else _table("what", "value", _flatten(results))
 
 
-def input_contract(config: CoreConfig) -> str:
+def input_contract(config: FeatureConfig) -> str:
     """The section of a card that says what images must be."""
     contract = config.input
     low, high = contract.value_range

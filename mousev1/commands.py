@@ -20,6 +20,7 @@ from mousev1.legacy import import_checkpoint
 from mousev1.metrics import ScoreTable
 from mousev1.model import FloatArray, ResponseModel
 from mousev1.model_io import load_model
+from mousev1.representation import as_core
 from mousev1.scan import Scan
 from mousev1.stimulus import picture_files
 
@@ -150,7 +151,7 @@ def import_(
         save_core(found, out, overwrite=overwrite)
         return f"wrote {out}: core {describe_core(found)}; use it with --core {out}"
     found.save(out, include_core=True, overwrite=overwrite)
-    return f"wrote {out}: a model of {found.n_units} neurons with core {describe_core(found.core)}"
+    return f"wrote {out}: a model of {found.n_units} neurons with core {describe_core(as_core(found.core, 'import'))}"
 
 
 def info(*, what: str, verify: bool) -> str:
@@ -191,7 +192,7 @@ def describe_model(model: ResponseModel) -> str:
     record = model.record
     lines = [
         f"model of {model.n_units} neurons, fitted by {record.method!r} to {record.n_images} images",
-        f"core: {describe_core(model.core)}",
+        f"core: {describe_core(as_core(model.core, 'info'))}",
         *(f"{name}: {value:.4f}" for name, value in record.scores.items()),
         *(f"note: {note}" for note in record.notes),
     ]

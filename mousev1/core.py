@@ -226,6 +226,11 @@ class Core(nn.Module):
 
         return push_core(self, repo_id, **options)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the core computes; move it with ``to``."""
+        return next(self.parameters()).device
+
     def freeze(self) -> Core:
         """Fix every weight and statistic for good; returns the core itself."""
         self.frozen = True
@@ -280,13 +285,18 @@ class Core(nn.Module):
 
     def content_hash(self) -> str:
         """SHA-256 over config and weights, independent of the file format: a core's identity."""
-        digest = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
-        for key, tensor in sorted(self.state_dict().items()):
-            array = tensor.detach().cpu().contiguous().numpy()
-            digest.update(f"{key}{array.dtype.str}{array.shape}".encode())
-            digest.update(array.tobytes())
-        return digest.hexdigest()
+        return content_digest(self.config.to_dict(), self.state_dict())
 
     def extra_repr(self) -> str:
         """Name and state, for ``print(core)``."""
         return f"name={self.name!r}, {'frozen' if self.frozen else 'trainable'}"
+
+
+def content_digest(description: Any, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over plain values and tensors, the same whatever device or file the tensors are on."""
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for key, tensor in sorted(tensors.items()):
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{key}{array.dtype.str}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from mousev1.core import Core
 from mousev1.fused import fuse
 from mousev1.posterior import WeightPosterior, rate_std
-from mousev1.readout import GaussianReadout, rate_from_drive, sample_at
+from mousev1.readout import Readout, rate_from_drive, sample_at
+from mousev1.representation import FrozenCore
 from mousev1.stimulus import Images, image_identities, prepare_images
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ class ResponseModel(nn.Module):
 
     def __init__(
         self,
-        core: Core,
-        readout: GaussianReadout,
+        core: FrozenCore,
+        readout: Readout,
         *,
         unit_ids: Sequence[int] | Array | Tensor,
         response_scale: Array | Tensor,

@@ -37,7 +37,9 @@ from mousev1.readout import (
     GaussianReadout,
     PositionNetwork,
     PositionNetworkConfig,
+    as_gaussian,
 )
+from mousev1.representation import as_core
 
 CORE_FILE = "core.safetensors"
 POSTERIOR_FILE = "posterior.safetensors"
@@ -63,8 +65,12 @@ def save_model(
         include_posterior: keep what ``predict(return_std=True)`` needs, as much again as the readout.
         card: text of ``README.md``; none is written by default.
         overwrite: replace a model that is there.
+
+    Raises:
+        TypeError: the model is on a ``Representation``, which a folder could not build again, or its readout
+            is not Gaussian.
     """
-    core = model.core
+    core = as_core(model.core, "save")
     if include_core is None:
         include_core = core.source is None
     if not include_core and core.source is None:
@@ -72,7 +78,7 @@ def save_model(
             f"include_core: core {core.name!r} was not loaded from a name or folder, so the model could "
             "not find it again; pass include_core=True"
         )
-    readout = _plain_readout(model.readout)
+    readout = _plain_readout(as_gaussian(model.readout, "save"))
     tensors: dict[str, Tensor] = {f"readout.{key}": value for key, value in readout.state_dict().items()}
     tensors |= {name: getattr(model, name) for name in UNIT_TENSORS}
     files = {WEIGHTS_FILE: tensors}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -171,6 +172,25 @@ class SharedFeatureWeights(nn.Module):
         return self.scale[:, None] * shared[self.match_index]
 
 
+class Readout(Protocol):
+    """What prediction and scoring ask of a readout: (N, C, H, W) features in, rates (N, U) out.
+
+    ``GaussianReadout`` is the one that fits give and that can be saved; ``training.baselines`` has others.
+    """
+
+    units: int
+    channels: int
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Rates, (N, U)."""
+
+    def drive(self, features: Tensor) -> Tensor:
+        """What goes into the output nonlinearity, (N, U)."""
+
+    def mu(self) -> Tensor:
+        """(U, 2) places (x, y) of the map where neurons look, from -1 to 1."""
+
+
 class GaussianReadout(nn.Module):
     """Rates of U neurons from a feature map.
 
@@ -276,6 +296,21 @@ class GaussianReadout(nn.Module):
     def extra_repr(self) -> str:
         """Sizes, for ``print(readout)``."""
         return f"units={self.units}, channels={self.channels}"
+
+
+def as_gaussian(readout: Readout, purpose: str) -> GaussianReadout:
+    """``readout`` itself if it is Gaussian; ``TypeError`` for what needs one position and weights there.
+
+    Args:
+        readout: of a model.
+        purpose: what needs it, to begin the message with.
+    """
+    if isinstance(readout, GaussianReadout):
+        return readout
+    raise TypeError(
+        f"{purpose}: expected a model with a GaussianReadout, got one with a {type(readout).__name__}; fit one on "
+        "the model's core with mousev1.fit_readout"
+    )
 
 
 def rate_from_drive(drive: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from mousev1.download import explain_push
 from mousev1.hub import is_reachable, is_repo_id
 from mousev1.model_io import save_model
 from mousev1.registry import find_released
+from mousev1.representation import FrozenCore
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -119,7 +120,7 @@ def push_model(
     )
 
 
-def _warn_of_licence(core: Core) -> None:
+def _warn_of_licence(core: FrozenCore) -> None:
     released = find_released(core.content_hash())
     if released is not None and released.licence != "MIT":
         logger.warning(

@@ -13,16 +13,16 @@ from mousev1 import allocator
 
 
 def page_faults(largest: int, kept: int) -> int:
-    """Page faults of 50 allocations of 8 MB in a process of their own."""
+    """Page faults of 20 allocations of 40 MB in a process of their own."""
     code = (
         "import resource, sys, torch\n"
         "from mousev1.allocator import keep_freed_memory\n"
         f"assert not {kept} or keep_freed_memory(largest={largest}, kept={kept})\n"
-        "x = torch.zeros(2_000_000)\n"
+        "x = torch.zeros(10_000_000)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(50):\n"
-        "    y, z = x + 1, x + 2\n"
-        "    del y, z\n"
+        "for _ in range(20):\n"
+        "    y = x + 1\n"
+        "    del y\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -56,6 +56,7 @@ def train_direct(scan: Scan, recipe: PretrainConfig, folder: Path) -> Direct:
 
     trained = build_model(recipe, scans)
     trained.load_state_dict(torch.load(run.path / BEST_FILE, map_location="cpu", weights_only=True))
+    trained.requires_grad_(False)
     core = Core(recipe.core, name=recipe.name)
     core.load_state_dict(trained.core.state_dict())
     result = json.loads((run.path / RESULT_FILE).read_text(encoding="utf-8"))
@@ -66,7 +67,7 @@ def train_direct(scan: Scan, recipe: PretrainConfig, folder: Path) -> Direct:
     }
     model = ResponseModel(
         core.freeze(),
-        trained.readout(0).requires_grad_(False),
+        trained.readout(0),
         unit_ids=scan.unit_ids,
         response_scale=scans[0].response_scale,
         record=FitRecord(method="training.pretrain", n_images=len(scans[0].train)),

@@ -24,7 +24,6 @@ from mousev1.allocator import GIBI, keep_freed_memory
 from mousev1.core import Core
 from mousev1.fused import fuse
 from mousev1.metrics import correlation
-from mousev1.readout import GaussianReadout
 from training.config import PretrainConfig, find_scans, read_config
 from training.data import (
     PretrainScan,
@@ -37,7 +36,7 @@ from training.data import (
 from training.distributed import BatchNormOrder, GradientSum, Processes, start_processes, stop_processes
 from training.early_stopping import EarlyStopping, Verdict
 from training.fast import speed_up_training
-from training.readouts import build_readouts
+from training.readouts import TrainableReadout, build_readouts
 from training.report import export
 from training.run_folder import RunFolder
 
@@ -56,9 +55,9 @@ class PretrainModel(nn.Module):
         self.core = core
         self.readouts = readouts
 
-    def readout(self, scan: int) -> GaussianReadout:
+    def readout(self, scan: int) -> TrainableReadout:
         """The readout of a scan, by its number."""
-        return cast(GaussianReadout, self.readouts[scan])
+        return cast(TrainableReadout, self.readouts[scan])
 
 
 def build_model(config: PretrainConfig, scans: list[PretrainScan]) -> PretrainModel:
@@ -182,8 +181,8 @@ def train(config: PretrainConfig, scans: list[PretrainScan], folder: RunFolder, 
             gradients.reduce()
             norms.apply()
             optimizer.step()
-            for readout in model.readouts:
-                cast(GaussianReadout, readout).project_()
+            for scan in range(len(scans)):
+                model.readout(scan).project_()
         poisson_sum, terms, images = processes.sum(sums).tolist()
         trained = time.perf_counter() - started
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from mousev1.cards import core_card
 from mousev1.checkpoint import save_core
 from mousev1.core import Core, CoreConfig, InputLayer
-from mousev1.readout import GaussianReadout
+from mousev1.readout import GaussianReadout, Readout
 from training.config import PretrainConfig
 from training.data import PretrainScan
 from training.early_stopping import EarlyStopping
@@ -53,8 +53,12 @@ def export(
     core = Core(config.core, name=config.name)
     core.load_state_dict({key: value.cpu() for key, value in model.core.state_dict().items()})
     core.freeze()
-    readouts = [cast(GaussianReadout, readout).cpu() for readout in model.readouts]
-    core.readout_prior = readout_prior(core, readouts, list(scans))
+    model = model.cpu()
+    readouts = [model.readout(number) for number in range(len(scans))]
+    # A prior on weights at a place: readouts that weigh the whole map say nothing about it.
+    gaussian = [readout for readout in readouts if isinstance(readout, GaussianReadout)]
+    if gaussian:
+        core.readout_prior = readout_prior(core, gaussian, list(scans))
 
     figures = folder.path / "figures"
     figures.mkdir(exist_ok=True)
@@ -187,9 +191,7 @@ def correlation_figure(history: Sequence[Mapping[str, float]], names: Sequence[s
     return figure
 
 
-def position_figure(
-    scans: Sequence[PretrainScan], readouts: Sequence[GaussianReadout], core: CoreConfig
-) -> Figure:
+def position_figure(scans: Sequence[PretrainScan], readouts: Sequence[Readout], core: CoreConfig) -> Figure:
     """Where neurons look, in image pixels: coloured on cortex if cortex is known, else on the image."""
     from matplotlib.figure import Figure
 

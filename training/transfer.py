@@ -27,9 +27,11 @@ import mousev1
 from mousev1.core import Core
 from mousev1.errors import listing
 from mousev1.metrics import correlation, oracle_correlation
+from mousev1.representation import FrozenCore, Representation
 from training.benchmarks.record import data_sha256, machine, now, versions, write_json
 from training.config import find_scans
 from training.direct import train_direct
+from training.representations import load_representation
 from training.run_folder import git_commit
 from training.transfer_config import DIRECT, CoreEntry, TransferConfig, read_transfer_config
 from training.transfer_report import figure, markdown
@@ -151,7 +153,7 @@ def training_subset(scan: mousev1.Scan, images: int, seed: int) -> mousev1.Scan:
     )
 
 
-def fit_convex(task: Task, core: Core, images: int, seed: int) -> Fitted:
+def fit_convex(task: Task, core: FrozenCore, images: int, seed: int) -> Fitted:
     """A new readout on a frozen core; the validation tier is not looked at."""
     train = training_subset(task.scan, images, seed).trials("train")
     started = time.perf_counter()
@@ -206,19 +208,16 @@ def score(task: Task, model: mousev1.ResponseModel) -> dict[str, float | int | N
 # ---------------------------------------------------------------- cells
 
 
-def load_cores(entry: CoreEntry, shape: Any) -> Iterator[tuple[str, Core]]:
+def load_cores(entry: CoreEntry, shape: Any) -> Iterator[tuple[str, Core | Representation]]:
     """Label and core of everything that an entry stands for."""
     if entry.source is None:
         for seed in entry.random_seeds:
             yield f"{entry.label}-{seed}", Core.random(shape, seed=seed)
-    elif Path(entry.source).is_file():
-        found = mousev1.import_checkpoint(entry.source)
-        yield entry.label, found if isinstance(found, Core) else found.core
     else:
-        yield entry.label, mousev1.load_core(entry.source)
+        yield entry.label, load_representation(entry.source)
 
 
-def core_cells(task: Task, label: str, group: str, core: Core) -> Iterator[Cell]:
+def core_cells(task: Task, label: str, group: str, core: FrozenCore) -> Iterator[Cell]:
     """All cells of one core."""
     prior = None
     if core.readout_prior is not None:
@@ -268,7 +267,7 @@ def cells(task: Task, only: Sequence[str], complain: Callable[[str], None]) -> I
         try:
             for label, core in load_cores(entry, task.config.core):
                 yield from core_cells(task, label, entry.label, core)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:
             complain(f"core '{entry.label}': {error}")
     if not only or DIRECT in only:
         yield from direct_cells(task)

@@ -26,7 +26,8 @@ class CoreEntry:
 
     Attributes:
         label: what tables and figures call it.
-        source: a name, folder or repository for ``mousev1.load_core``, or a published checkpoint file.
+        source: what ``training.representations.load_representation`` takes: a name, folder, repository or
+            published checkpoint file.
         random_seeds: instead of a source: one core with random weights per seed.
     """
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from mousev1.core import Core
 from mousev1.errors import check_choice, listing
 from mousev1.fit import methods
 from mousev1.fit.convex import ConvexSettings
@@ -20,6 +19,7 @@ from mousev1.fit.inputs import FitInputs, check_inputs, response_scale, split_by
 from mousev1.fit.sgd import SGDSettings
 from mousev1.fit.shared import SharedScan, fit_convex_shared
 from mousev1.model import FitRecord, ResponseModel
+from mousev1.representation import FrozenCore
 from mousev1.scan import Scan
 from mousev1.stimulus import Images
 
@@ -33,7 +33,7 @@ def fit_readout(
     responses: Array,
     positions: Array | None = None,
     *,
-    core: Core | None = None,
+    core: FrozenCore | None = None,
     method: str = "convex",
     settings: methods.FitSettings | None = None,
     image_ids: Array | None = None,
@@ -137,7 +137,7 @@ def fit_scan(scan: Scan, **options: Any) -> ResponseModel:
 def fit_matched_scans(
     scans: Sequence[Scan],
     *,
-    core: Core | None = None,
+    core: FrozenCore | None = None,
     settings: ConvexSettings | None = None,
     constant_units: str = "error",
     seed: int = 0,
@@ -211,7 +211,7 @@ def _separate(parts: list[SharedScan]) -> list[SharedScan]:
     return separated
 
 
-def _frozen(core: Core | None) -> Core:
+def _frozen(core: FrozenCore | None) -> FrozenCore:
     core = _default_core() if core is None else core
     if not core.frozen:
         raise ValueError("core: expected a frozen core, got a trainable one; call core.freeze()")
@@ -219,7 +219,12 @@ def _frozen(core: Core | None) -> Core:
 
 
 def _job(
-    core: Core, data: FitInputs, seed: int, device: str | torch.device, memory: int | None, progress: bool
+    core: FrozenCore,
+    data: FitInputs,
+    seed: int,
+    device: str | torch.device,
+    memory: int | None,
+    progress: bool,
 ) -> methods.Job:
     scale, constant = response_scale(data.responses)
     return methods.Job(
@@ -263,7 +268,7 @@ def _model(
     return model.to(job.device)
 
 
-def _default_core() -> Core:
+def _default_core() -> FrozenCore:
     from mousev1.hub import load_core
 
     return load_core()

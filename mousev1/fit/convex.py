@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mousev1.core import Core
 from mousev1.fit.features import compute_features
 from mousev1.fit.memory import MemoryPlan, peak_memory, plan_memory
 from mousev1.fit.misfit import misfit_ratio
@@ -25,6 +24,7 @@ from mousev1.fit.retinotopy import Places, Retinotopy, fit_retinotopy, locate
 from mousev1.fit.score_maps import Grid, ScoreMaps, compute_score_maps, roughness, sufficient_spacing
 from mousev1.posterior import WeightPosterior
 from mousev1.readout import rate_from_drive
+from mousev1.representation import FrozenCore
 
 PRIOR_SAMPLES = 2_000_000  # responses that the prior is learned from at least, if there are as many
 REACH = 3.0  # standard deviations around the map in which neurons are looked for
@@ -114,7 +114,7 @@ class ConvexFit:
 
 
 def fit_convex(
-    core: Core,
+    core: FrozenCore,
     images: Tensor,
     responses: Tensor,
     cortex: Tensor | None,

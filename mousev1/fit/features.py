@@ -20,11 +20,11 @@ from pathlib import Path
 from types import TracebackType
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from mousev1.core import Core
-from mousev1.fused import FusedCore, fuse
+from mousev1.fused import fuse
+from mousev1.representation import FeatureExtractor, FrozenCore
 
 IMAGES_FOR_STANDARDISATION = 96
 # In memory few at a time, so that they are still in the cache; on disk many, because each write seeks
@@ -158,14 +158,14 @@ class FeatureStore:
         self.close()
 
 
-def store_bytes(core: Core | FusedCore, images: int, height: int, width: int) -> int:
+def store_bytes(core: FeatureExtractor, images: int, height: int, width: int) -> int:
     """Bytes that the features of ``images`` pictures of (height, width) will take in a store."""
     return math.prod(core.config.feature_shape(height, width)) * images * BYTES
 
 
 @torch.no_grad()
 def compute_features(
-    core: Core,
+    core: FrozenCore,
     images: Tensor,
     *,
     device: torch.device | str = "cpu",
@@ -188,11 +188,10 @@ def compute_features(
         raise ValueError("images: expected at least one, got none")
     if order is None:
         order = torch.arange(n)
-    module: nn.Module = fuse(core).to(device)
+    module = fuse(core).to(device)
 
     def run(index: Tensor) -> Tensor:
-        out: Tensor = module(images[index].to(device))
-        return out
+        return module(images[index].to(device))
 
     spread = torch.linspace(0, n - 1, min(n, IMAGES_FOR_STANDARDISATION)).round().long()
     standardisation = _measure(run, spread)

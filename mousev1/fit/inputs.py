@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mousev1.core import Core
 from mousev1.errors import listing
+from mousev1.representation import FrozenCore
 from mousev1.scan import checked_positions, checked_responses
 from mousev1.stimulus import Images, image_identities, prepare_images
 
@@ -41,7 +41,7 @@ class FitInputs:
 
 
 def check_inputs(
-    core: Core,
+    core: FrozenCore,
     images: Images,
     responses: Array,
     positions: Array | None,

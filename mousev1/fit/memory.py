@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mousev1.core import Core
 from mousev1.fit.features import IMAGES_PER_DISK_WRITE, store_bytes
 from mousev1.fused import CPU_IMAGES_AT_A_TIME
+from mousev1.representation import FrozenCore
 
 MEBI = 2**20
 # Allocator slack and torch's own buffers, measured.
@@ -48,7 +48,7 @@ class MemoryPlan:
 
 
 def plan_memory(
-    core: Core, images: Tensor, units: int, *, memory: int | None, directory: Path | None
+    core: FrozenCore, images: Tensor, units: int, *, memory: int | None, directory: Path | None
 ) -> MemoryPlan:
     """Predict the peak of a fit, and decide where its features go.
 

@@ -10,13 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mousev1.core import Core
 from mousev1.fit.convex import ConvexFit, ConvexSettings, fit_convex
 from mousev1.fit.inputs import FitInputs
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.sgd import SGDSettings, core_features, fit_sgd, mean_correlation
 from mousev1.posterior import WeightPosterior
 from mousev1.readout import FeatureWeights, FreePositions, GaussianReadout, normalise_cortex
+from mousev1.representation import FrozenCore
 
 Array = npt.NDArray[Any]
 FitSettings = ConvexSettings | SGDSettings
@@ -40,7 +40,7 @@ class Job:
         report: where to say things.
     """
 
-    core: Core
+    core: FrozenCore
     data: FitInputs
     scale: Tensor
     constant: Array
@@ -56,7 +56,7 @@ class Fitted:
     """What every method gives: a readout of scaled responses, the core it belongs to, and scores."""
 
     readout: GaussianReadout
-    core: Core
+    core: FrozenCore
     scores: dict[str, float]
     notes: tuple[str, ...] = ()
     posterior: WeightPosterior | None = field(default=None, repr=False)

@@ -13,10 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from mousev1.core import Core
 from mousev1.errors import check_choice
 from mousev1.fused import fuse
 from mousev1.readout import (
@@ -28,6 +27,7 @@ from mousev1.readout import (
     PositionNetworkConfig,
     normalise_cortex,
 )
+from mousev1.representation import FrozenCore, as_core
 
 LOG_OFFSET = 1e-12
 
@@ -84,13 +84,13 @@ class SGDFit:
     """
 
     readout: GaussianReadout
-    core: Core
+    core: FrozenCore
     validation_correlation: float
     epochs: int
 
 
 def fit_sgd(
-    core: Core,
+    core: FrozenCore,
     train: tuple[Tensor, Tensor],
     validation: tuple[Tensor, Tensor],
     cortex: Tensor | None,
@@ -117,8 +117,10 @@ def fit_sgd(
     """
     images, responses = train[0], train[1].to(device)
     follow_batch = settings.batchnorm == "batch"
-    core = core.thawed_copy().requires_grad_(False) if follow_batch else core
-    core = core.to(device)
+    follower = (
+        as_core(core, "batchnorm='batch'").thawed_copy().requires_grad_(False) if follow_batch else None
+    )
+    core = (core if follower is None else follower).to(device)
     if follow_batch:
         features_of, watched = _live_features(core, images), None
     else:
@@ -129,21 +131,22 @@ def fit_sgd(
         torch.manual_seed(seed)
         readout = _new_readout(core, responses, cortex, settings)
     readout = readout.to(device)
+    changing: list[nn.Module] = [readout] if follower is None else [readout, follower]
     generator = torch.Generator(device).manual_seed(seed)
     shuffler = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(readout.parameters(), lr=settings.learning_rate)
 
     def validation_correlation() -> float:
-        readout.eval()
-        core.eval()
+        for module in changing:
+            module.eval()
         features = core_features(core, validation[0], settings.batch_size) if watched is None else watched
         with torch.no_grad():
             rates = torch.cat([readout(chunk) for chunk in features.split(settings.batch_size)])
         return mean_correlation(rates, validation[1].to(device))
 
     def run_epoch() -> None:
-        readout.train()
-        core.train(follow_batch)
+        for module in changing:
+            module.train()
         for chosen in torch.randperm(len(images), generator=shuffler).split(settings.batch_size):
             with torch.no_grad():
                 features = features_of(chosen)
@@ -158,7 +161,7 @@ def fit_sgd(
             readout.project_()
 
     best, epochs = -math.inf, 0
-    best_state = copy.deepcopy((readout.state_dict(), core.state_dict()))
+    best_state = [copy.deepcopy(module.state_dict()) for module in changing]
     with tqdm(total=settings.max_epochs, desc="fit (sgd)", unit="epoch", disable=not progress) as bar:
         for decays in range(settings.rounds):
             rate = max(settings.learning_rate * settings.decay**decays, settings.min_learning_rate)
@@ -176,21 +179,20 @@ def fit_sgd(
                     )
                 if score > best + settings.tolerance:
                     best, stale = score, 0
-                    best_state = copy.deepcopy((readout.state_dict(), core.state_dict()))
+                    best_state = [copy.deepcopy(module.state_dict()) for module in changing]
                 else:
                     stale += 1
                 bar.update()
                 bar.set_postfix_str(f"validation correlation {score:.4f}, best {best:.4f}")
-            readout.load_state_dict(best_state[0])
-            if follow_batch:
-                core.load_state_dict(best_state[1])
-    if follow_batch:
-        core.name = f"{core.name} (batch norm of the fit)"
-    return SGDFit(readout.eval().requires_grad_(False), core.freeze(), best, epochs)
+            for module, state in zip(changing, best_state, strict=True):
+                module.load_state_dict(state)
+    if follower is not None:
+        follower.freeze().name = f"{core.name} (batch norm of the fit)"
+    return SGDFit(readout.eval().requires_grad_(False), core, best, epochs)
 
 
 def _new_readout(
-    core: Core, responses: Tensor, cortex: Tensor | None, settings: SGDSettings
+    core: FrozenCore, responses: Tensor, cortex: Tensor | None, settings: SGDSettings
 ) -> GaussianReadout:
     units = responses.shape[1]
     positions = (
@@ -205,22 +207,20 @@ def _new_readout(
     return readout
 
 
-def _cached_features(core: Core, images: Tensor, batch_size: int) -> Callable[[Tensor], Tensor]:
+def _cached_features(core: FrozenCore, images: Tensor, batch_size: int) -> Callable[[Tensor], Tensor]:
     cache = core_features(core, images, batch_size)
     return lambda chosen: cache[chosen.to(cache.device)]
 
 
-def _live_features(core: Core, images: Tensor) -> Callable[[Tensor], Tensor]:
-    device = next(core.parameters()).device
-    return lambda chosen: core(images[chosen].to(device, torch.float32))
+def _live_features(core: FrozenCore, images: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda chosen: core(images[chosen].to(core.device, torch.float32))
 
 
 @torch.no_grad()
-def core_features(core: Core, images: Tensor, batch_size: int) -> Tensor:
+def core_features(core: FrozenCore, images: Tensor, batch_size: int) -> Tensor:
     """Features (N, C, H', W') of all images at once, float32, on the core's device."""
-    device = next(core.parameters()).device
     run = fuse(core)
-    return torch.cat([run(chunk.to(device, torch.float32)) for chunk in images.split(batch_size)])
+    return torch.cat([run(chunk.to(core.device, torch.float32)) for chunk in images.split(batch_size)])
 
 
 def mean_correlation(a: Tensor, b: Tensor) -> float:

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mousev1.core import Core
 from mousev1.fit.convex import ConvexFit, fit_convex
 from mousev1.fit.prior import BIAS_SD
+from mousev1.representation import FrozenCore
 
 TURNS = 8
 SCALE_RANGE = (0.1, 10.0)
@@ -44,7 +44,7 @@ class SharedScan:
     match_ids: Tensor
 
 
-def fit_convex_shared(core: Core, scans: list[SharedScan], **options: Any) -> list[ConvexFit]:
+def fit_convex_shared(core: FrozenCore, scans: list[SharedScan], **options: Any) -> list[ConvexFit]:
     """Fit scans of one animal with shared feature weights for matched neurons.
 
     Args:

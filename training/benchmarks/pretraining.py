@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mousev1.allocator import GIBI, keep_freed_memory
 from training.benchmarks.peer import build_core, import_peer, peer_core_state
 from training.benchmarks.record import machine, now, versions, write_json
 from training.config import OptimisationConfig, PretrainConfig

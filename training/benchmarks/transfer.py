@@ -25,6 +25,7 @@ import mousev1
 from mousev1 import metrics
 from mousev1.core import Core
 from mousev1.fit import SGDSettings
+from mousev1.representation import as_core
 from training.benchmarks import record
 from training.benchmarks.peer import PeerSettings, fit_peer, import_peer
 
@@ -185,7 +186,7 @@ def read_core(path: Path) -> Core:
     if path.is_dir():
         return mousev1.load_core(path)
     found = mousev1.import_checkpoint(path)
-    return found if isinstance(found, Core) else found.core
+    return found if isinstance(found, Core) else as_core(found.core, str(path))
 
 
 def score(task: Task, predict: Callable[[Array], Array], tier: str) -> dict[str, float | int | None]:

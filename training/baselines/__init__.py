@@ -1,0 +1,1 @@
+"""What the core and its readout are compared with."""
