@@ -56,7 +56,8 @@ class OptimisationConfig:
         tolerance: what counts as better.
         max_epochs: upper limit over all rounds.
         batch_size: images of one scan per step; a step takes one batch of every scan.
-        feature_l1: weight of each scan's summed absolute feature weights.
+        feature_l1: weight of each scan's summed absolute feature weights; for readouts other than the
+            Gaussian, of their penalty (``feature_l1`` in ``training.baselines``), which is of another size.
         smoothness: weight of the first layer's Laplacian penalty, added once per scan and step.
     """
 

@@ -6,9 +6,11 @@ weights w, a neuron's rate is
 
     ELU(sum_c w_c sum_xy m_xy f_cxy + b) + 1.
 
-Normalisation and penalty are those of neuralpredictors' ``SpatialXFeatureLinear``, which is what Lurz et
-al. 2021 compare the Gaussian readout with. It lets masks become negative as long as they are trained;
-here they are projected after every step.
+Normalisation and initialisation are those of neuralpredictors' ``SpatialXFeatureLinear``, with which Lurz
+et al. 2021 compare the Gaussian readout. The penalty, too, is meant to be the same, but for more than one
+neuron version 0.3.0 multiplies the sums over all neurons instead of each neuron's own norms (a tensor of
+shape (U, 1) times one of shape (U,)); weights of the penalty cannot be carried over. It also lets masks
+become negative as long as they are trained; here they are projected after every step.
 """
 
 from __future__ import annotations
@@ -76,8 +78,13 @@ class FactorizedReadout(nn.Module):
 
         That is the L1 norm of the weights m_xy w_c of the whole map, hence of mask and features alike.
         """
+        mask, weights = self.l1_norms()
+        return (mask * weights).sum()
+
+    def l1_norms(self) -> tuple[Tensor, Tensor]:
+        """L1 norms of each neuron's normalised mask and of its feature weights, (U,) and (U,)."""
         weights: Tensor = self.weights()
-        return (self.normalised_mask().abs().sum(dim=(1, 2)) * weights.abs().sum(dim=1)).sum()
+        return self.normalised_mask().abs().sum(dim=(1, 2)), weights.abs().sum(dim=1)
 
     @torch.no_grad()
     def project_(self) -> None:

@@ -48,6 +48,7 @@ class PeerLibrary(NamedTuple):
 
     core: Any  # SE2dCore
     readout: Any  # FullGaussian2d
+    factorized: Any  # SpatialXFeatureLinear
     encoder: Any  # FiringRateEncoder
     loss: Any  # PoissonLoss
     early_stopping: Any
@@ -70,13 +71,20 @@ def import_peer() -> PeerLibrary:
         warnings.simplefilter("ignore")
         from neuralpredictors.layers.cores import SE2dCore
         from neuralpredictors.layers.encoders import FiringRateEncoder
-        from neuralpredictors.layers.readouts import FullGaussian2d
+        from neuralpredictors.layers.readouts import FullGaussian2d, SpatialXFeatureLinear
         from neuralpredictors.measures import np_functions
         from neuralpredictors.measures.modules import PoissonLoss
         from neuralpredictors.regularizers import LaplaceL2norm
         from neuralpredictors.training import early_stopping
     return PeerLibrary(
-        SE2dCore, FullGaussian2d, FiringRateEncoder, PoissonLoss, early_stopping, LaplaceL2norm, np_functions
+        SE2dCore,
+        FullGaussian2d,
+        SpatialXFeatureLinear,
+        FiringRateEncoder,
+        PoissonLoss,
+        early_stopping,
+        LaplaceL2norm,
+        np_functions,
     )
 
 
