@@ -10,7 +10,12 @@ from mousev1.errors import listing
 from mousev1.hub import load_core
 from mousev1.legacy import import_checkpoint
 from mousev1.representation import Representation, as_core
-from training.baselines.task_driven import efficientnet_lite0, vgg16_imagenet, vgg16_random
+from training.baselines.task_driven import (
+    efficientnet_lite0,
+    efficientnet_lite0_early,
+    vgg16_imagenet,
+    vgg16_random,
+)
 
 
 def random_core(channels: int, seed: int) -> Core:
@@ -29,6 +34,7 @@ REPRESENTATIONS: dict[str, Callable[[int], Core | Representation]] = {
     "vgg16-random": vgg16_random,
     "vgg16-imagenet": lambda seed: vgg16_imagenet(),
     "efficientnet-lite0": lambda seed: efficientnet_lite0(),
+    "efficientnet-lite0-early": lambda seed: efficientnet_lite0_early(),
 }
 """Names that config files can give, and what builds them from a seed.
 

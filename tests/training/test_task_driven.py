@@ -127,6 +127,19 @@ def test_efficientnet_gives_what_its_ninth_block_does_inside_the_whole_network(n
     assert torch.allclose(features, found[0], atol=1e-4)
 
 
+def test_the_early_efficientnet_ends_with_the_third_block_and_leaves_images_as_large_as_they_are(network):
+    images = torch.from_numpy(pictures(2))[:, None].expand(-1, 3, -1, -1)
+    found = []
+    hook = network._blocks[2].register_forward_hook(lambda module, given, out: found.append(out))
+    with torch.no_grad():
+        network((images.float() - 127.0) / 128.0)
+    hook.remove()
+    early = task_driven.efficientnet_lite0_early()
+    assert torch.allclose(early(images), found[0], atol=1e-4)
+    assert early.config.feature_shape(36, 64) == (24, 9, 16)
+    assert EfficientNetStart(network, 3).geometry()[-1] == (4, 19)
+
+
 def test_stride_and_field_of_efficientnet_are_those_of_its_gradients(network):
     start = EfficientNetStart(network, 5)
     stride, field = start.geometry()[-1]
