@@ -26,10 +26,11 @@ from mousev1.posterior import WeightPosterior
 from mousev1.readout import rate_from_drive
 from mousev1.representation import FrozenCore
 
-PRIOR_SAMPLES = 2_000_000  # responses that the prior is learned from at least, if there are as many
+PRIOR_SAMPLES = 1_000_000  # responses that the prior is learned from at least, if there are as many
+ROUGH_UNITS = 100  # least number of neurons in the rounds that lead to a prior
 REACH = 3.0  # standard deviations around the map in which neurons are looked for
 UNITS_PER_PASS = 6000
-IMAGES_FOR_PRECISION = 500
+IMAGES_FOR_PLACES, IMAGES_FOR_PRECISION = 6000, 500
 MISFIT_UNITS = 1500
 MISFIT_IMAGES = 1500
 # Misfit of the 11-S core where it could be measured, relative to the variance of the prediction.
@@ -42,18 +43,19 @@ class ConvexSettings:
 
     Attributes:
         map_units: neurons whose score maps decide the map from cortex.
-        map_images: most images that score maps are computed from.
+        map_images: most images that these score maps are computed from.
         map_spacing: most pixels of the feature map between places that are scored; fewer where
             neighbouring features differ.
         prior_units: least number of neurons that the prior is learned from (more for few images).
         prior_images: most images that it is learned from.
-        prior_rounds: times that these are fitted while it is learned; 0 keeps the starting prior.
+        prior_rounds: times that it is learned, from a third of these but for the last; 0 keeps the starting
+            prior.
     """
 
-    map_units: int = 1000
-    map_images: int = 6000
+    map_units: int = 500
+    map_images: int = 2000
     map_spacing: int = 2
-    prior_units: int = 800
+    prior_units: int = 1000
     prior_images: int = 2000
     prior_rounds: int = 2
 
@@ -189,9 +191,11 @@ def fit_convex(
             notes.append(f"the prior over weights starts from one learned on {prior.units} other neurons")
         glm = PopulationGlm(data, mu.float(), start)
         sample = shuffled[: max(settings.prior_units, PRIOR_SAMPLES // n)]
-        for _ in range(settings.prior_rounds):
+        for round_ in range(1, settings.prior_rounds + 1):
+            # All but the last round only lead there.
+            enough = len(sample) if round_ == settings.prior_rounds else max(ROUGH_UNITS, len(sample) // 3)
             glm.learn_prior(
-                sample,
+                sample[:enough],
                 images=settings.prior_images,
                 other=start if prior is not None else None,
                 progress=progress,
@@ -277,12 +281,13 @@ def _find_places(
     reach = REACH * retinotopy.map.scatter
     near = grid.within(expected.amin(dim=0) - reach, expected.amax(dim=0) + reach)
     # On a map that neurons do not leave, their own scores tell no more than the precision.
-    used = images if retinotopy.map.scattered else min(images, IMAGES_FOR_PRECISION)
+    scattered = retinotopy.map.scattered
+    used = min(store.images, IMAGES_FOR_PLACES if scattered else IMAGES_FOR_PRECISION)
     parts = [
         compute_score_maps(store, data.responses(part, used), near, ridge=maps.ridge, progress=progress)
         for part in live.split(UNITS_PER_PASS)
     ]
-    scores = ScoreMaps.joined(parts).for_images(images / used)
+    scores = ScoreMaps.joined(parts).for_images(1.0 if scattered else images / used)
     places = locate(retinotopy.map, scores, where)
     clock.lap("places")
     return _Found(retinotopy, places, maps.ridge)

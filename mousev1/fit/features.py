@@ -135,11 +135,12 @@ class FeatureStore:
         _read_all(self._file, memoryview(buffer))
         return torch.frombuffer(buffer, dtype=torch.float16).view(self.images, self.channels)
 
-    def blocks(self, positions: list[int]) -> Tensor:
-        """Features at several places, (len(positions), N, C) float32."""
-        out = torch.empty(len(positions), self.images, self.channels)
+    def blocks(self, positions: list[int], images: int | None = None) -> Tensor:
+        """Features of the first ``images`` (or all) at several places, (len(positions), n, C) float32."""
+        n = self.images if images is None else min(images, self.images)
+        out = torch.empty(len(positions), n, self.channels)
         for row, position in enumerate(positions):
-            out[row] = self.block(position)
+            out[row] = self.block(position)[:n]
         return out
 
     def close(self) -> None:

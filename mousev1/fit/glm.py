@@ -23,7 +23,7 @@ nothing but the output nonlinearity.
 Time goes into the matrices X'hX, one per neuron, so they are used sparingly. The first steps share
 the population's average matrix, scaled to the neuron; then the neuron's own is computed and serves
 all later steps, because the curvature changes little once steps are small. Everything else is
-shared: neurons between the same four pixels of the feature map have X_u = sum_k a_uk F_k with the
+shared: neurons between the same few pixels of the feature map have X_u = sum_k a_uk F_k with the
 pixels' features F_k, so that drives and gradients of all of them are products of F_k with matrices.
 """
 
@@ -39,20 +39,20 @@ MOST_STEPS = 40
 MOST_HALVINGS = 12
 TOLERANCE = 1e-7
 # A matrix is computed anew when a step shrinks the decrement less than this.
-REUSE_BELOW = 0.05
+REUSE_BELOW = 0.5
 # Neurons that are done wait, unchanged, until this share of a block is, and leave together.
 LEAVE_TOGETHER = 0.3
 DISPERSION_RANGE = (0.02, 50.0)
-SCRATCH = 8_000_000  # bytes of one neuron batch's scaled features; fits in the cache
+SCRATCH = 3_000_000  # bytes of one neuron batch's scaled features; fits in the cache
 
 
 @dataclass(frozen=True)
 class CellData:
-    """Neurons between the same four pixels.
+    """Neurons that a few pixels of the feature map lie around.
 
     Attributes:
-        features: (4, N, C) float32, at the four pixels.
-        mixing: (B, 4) float32, bilinear weights of each neuron.
+        features: (P, N, C) float32, at P pixels.
+        mixing: (B, P) float32, weights of the pixels for each neuron, of which four are not zero.
         responses: (N, B) float32.
     """
 
@@ -142,7 +142,10 @@ def fit_glm(
         done = done | finished
         if float(done.float().mean()) > LEAVE_TOGETHER or step == MOST_STEPS:
             leave = done if step < MOST_STEPS else torch.ones_like(done)
-            result.put(index[leave], theta[leave], information[leave], phi[leave], done[leave])
+            # Computed a few steps ago, the matrices keep their shape but take the curvature of the optimum.
+            curvature = _curvature(z[:, leave], problem.y[:, leave]).sum(dim=0, dtype=torch.float64)
+            settled = information[leave] * (curvature / information[leave, -1, -1])[:, None, None]
+            result.put(index[leave], theta[leave], settled, phi[leave], done[leave])
             stay = ~leave
             index, theta, phi, information, factor = (
                 t[stay] for t in (index, theta, phi, information, factor)
@@ -159,11 +162,10 @@ def fit_glm(
         if step < COMMON_STEPS - 1:
             continue
         if step <= COMMON_STEPS and estimate_dispersion:
-            phi = problem.dispersion(z, information, factor, phi)
+            phi = problem.dispersion(z, information[:, -1, -1], common_information, phi)
             factor = problem.factor(information, phi)
-        stale = (decrement > REUSE_BELOW * previous) & (decrement > 1e-4) & ~finished | (
-            step == COMMON_STEPS - 1
-        )
+        stale = (decrement > REUSE_BELOW * previous) & (decrement > 1e-4) & ~finished
+        stale = stale | (step == COMMON_STEPS - 1)
         previous = decrement
         if bool(stale.any()):
             late = stale.nonzero()[:, 0]
@@ -214,18 +216,22 @@ class _Problem:
 
     def information(self, z: Tensor, index: Tensor) -> Tensor:
         """X'hX of the neurons ``index``, (b, C + 1, C + 1) float64."""
-        _, n, channels = self.features.shape
+        pixels, n, channels = self.features.shape
         out = torch.empty(len(index), channels + 1, channels + 1, dtype=torch.float64)
-        batch = max(1, SCRATCH // (4 * n * channels))
-        flat = self.features.view(4, n * channels)
+        curvature = _curvature(z[:, index], self.y[:, index])
+        out[:, -1, -1] = curvature.sum(dim=0, dtype=torch.float64)
+        roots = curvature.sqrt_().T.contiguous()
+        flat, mixing = self.features.view(pixels, n * channels), self.mixing[index]
+        batch = min(len(index), max(1, SCRATCH // (4 * n * channels)))
+        scratch = torch.empty(
+            batch, n * channels
+        )  # made once: clearing new memory takes as long as a product
         for start in range(0, len(index), batch):
-            part = index[start : start + batch]
             rows = slice(start, start + batch)
-            root = _curvature(z[:, part], self.y[:, part]).sqrt_().T.contiguous()
-            scaled = (self.mixing[part] @ flat).view(len(part), n, channels).mul_(root[:, :, None])
+            mixed = torch.mm(mixing[rows], flat, out=scratch[: len(mixing[rows])])
+            scaled = mixed.view(-1, n, channels).mul_(roots[rows, :, None])
+            out[rows, -1, :-1] = torch.bmm(roots[rows, None], scaled)[:, 0].double()
             out[rows, :-1, :-1] = torch.bmm(scaled.transpose(1, 2), scaled).double()
-            out[rows, -1, :-1] = torch.bmm(root[:, None], scaled)[:, 0].double()
-            out[rows, -1, -1] = root.square().sum(dim=1, dtype=torch.float64)
         out[:, :-1, -1] = out[:, -1, :-1]
         return out
 
@@ -244,26 +250,43 @@ class _Problem:
         """Largest of 1, 1/2, 1/4, ... per neuron that lowers the objective as it should, (B,)."""
         size = torch.ones_like(decrement)
         # Near the optimum a full step is right, and its gain is lost in rounding.
-        tried = decrement > 1e-2
-        if not bool(tried.any()):
+        tried = (decrement > 1e-2).nonzero()[:, 0]
+        if not len(tried):
             return size
-        before = self.objective(z, theta, phi)
+        if 2 * len(tried) > len(size):  # then a copy of those tried costs more than it spares
+            tried = torch.arange(len(size))
+        else:
+            z, z_step = z[:, tried], z_step[:, tried]
+        problem = self if len(tried) == len(size) else self.only(tried)
+        theta, direction, phi, decrement = (t[tried] for t in (theta, direction, phi, decrement))
+        step = size[tried]
+        before = problem.objective(z, theta, phi)
         for _ in range(MOST_HALVINGS):
-            after = self.objective(z + size.float() * z_step, theta + size[:, None] * direction, phi)
-            tried &= after > before - 1e-4 * size * decrement + 1e-7 * before.abs()
-            if not bool(tried.any()):
+            after = problem.objective(z + step.float() * z_step, theta + step[:, None] * direction, phi)
+            worse = after > before - 1e-4 * step * decrement + 1e-7 * before.abs()
+            worse &= decrement > 1e-2
+            if not bool(worse.any()):
                 break
-            size = torch.where(tried, size / 2, size)
+            step = torch.where(worse, step / 2, step)
+        size[tried] = step
         return size
 
-    def dispersion(self, z: Tensor, information: Tensor, factor: Tensor, phi: Tensor) -> Tensor:
-        """Residual variance over mean rate, corrected for the parameters spent on the fit, (B,)."""
+    def dispersion(self, z: Tensor, curvature: Tensor, common: Tensor, phi: Tensor) -> Tensor:
+        """Residual variance over mean rate, corrected for the parameters spent on the fit, (B,).
+
+        Those are the trace of A (A + S^-1)^-1 for an information A, for which the population's average
+        ``common``, scaled to the neuron's ``curvature``, is good enough.
+        """
         rate, n = _rate(z), len(z)
         residual = (self.y - rate).square_().sum(dim=0, dtype=torch.float64)
-        solved = torch.cholesky_solve(information / phi[:, None, None], factor)
-        left = 1.0 - solved.diagonal(dim1=1, dim2=2).sum(dim=1) / n
+        root = torch.linalg.cholesky(self.precision)
+        whitened = torch.linalg.solve_triangular(root, common, upper=False)
+        whitened = torch.linalg.solve_triangular(root, whitened.T, upper=False)
+        known = (curvature / phi)[:, None] * torch.linalg.eigvalsh(whitened).clamp_min(0.0)
+        left = 1.0 - (known / (1.0 + known)).sum(dim=1) / n
         ratio = residual / rate.sum(dim=0, dtype=torch.float64) / left.clamp_min(0.1)
-        return ratio.clamp(*DISPERSION_RANGE)
+        clamped: Tensor = ratio.clamp(*DISPERSION_RANGE)
+        return clamped
 
 
 def _rate(z: Tensor) -> Tensor:

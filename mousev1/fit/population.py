@@ -17,6 +17,8 @@ from mousev1.readout import bilinear_corners
 # Values of one (N, B) array of a cell's neurons; a handful of them are alive at once.
 CELL_VALUES = 1_000_000
 LEAST_NEURONS_AT_ONCE = 16
+# Responses per cell below which calls cost more than their sums.
+SMALL_CELL = 100_000
 ROUGH = 1e-3  # tolerance while the prior is learned
 
 
@@ -145,13 +147,11 @@ class PopulationGlm:
     def drives(self, units: Tensor, images: int) -> Tensor:
         """Drives of fitted neurons for the first ``images`` of the store, (images, len(units))."""
         store, out = self.data.store, torch.zeros(images, len(units))
-        for cell in self._by_cell(units):
-            index = units[cell]
-            features = store.blocks(self.corners[index[0]].tolist())[:, :images]
-            theta = self.theta[index].float()
+        for cell, pixels, mixing in self._by_cell(units, images):
+            theta = self.theta[units[cell]].float()
             out[:, cell] = theta[:, -1]
-            for pixel in range(4):
-                out[:, cell] += features[pixel] @ (theta[:, :-1] * self.mixing[index, pixel, None]).T
+            for features, weights in zip(store.blocks(pixels, images), mixing.T, strict=True):
+                out[:, cell] += features @ (theta[:, :-1] * weights[:, None]).T
         return out
 
     def _basis(self, units: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,12 +165,25 @@ class PopulationGlm:
         basis = root @ vectors
         return basis, torch.linalg.inv(basis)
 
-    def _by_cell(self, units: Tensor) -> list[Tensor]:
-        """Places within ``units`` of the neurons between the same four pixels."""
-        keys = self.corners[units, 0]
+    def _by_cell(self, units: Tensor, images: int) -> Iterator[tuple[Tensor, list[int], Tensor]]:
+        """Groups of neighbours: places within ``units``, pixels around them, and weights of those (B, P).
+
+        A group lies between the same four pixels; where that makes for little work at a time, between
+        the nine pixels of two by two such cells.
+        """
+        store = self.data.store
+        first = self.corners[units, 0]
+        rows, columns = first // store.width, first % store.width
+        cells = len(first.unique())
+        side = 1 if len(units) * images > SMALL_CELL * cells else 2
+        rows, columns = rows // side * side, columns // side * side
+        keys = rows * store.width + columns
         by_cell = torch.argsort(keys, stable=True)
         sizes = torch.unique_consecutive(keys[by_cell], return_counts=True)[1].tolist()
-        return list(by_cell.split(sizes))
+        for places in by_cell.split(sizes):
+            pixels, at = self.corners[units[places]].unique(return_inverse=True)
+            weights = torch.zeros(len(places), len(pixels)).scatter_add_(1, at, self.mixing[units[places]])
+            yield places, pixels.tolist(), weights
 
     def _cells(
         self, units: Tensor, images: int, desc: str | None, tolerance: float
@@ -181,13 +194,13 @@ class PopulationGlm:
         most = max(LEAST_NEURONS_AT_ONCE, CELL_VALUES // n)
         precision = self.prior.precision
         with tqdm(total=len(units), desc=desc, disable=desc is None) as bar:
-            for cell in self._by_cell(units):
-                features = store.blocks(self.corners[units[cell[0]]].tolist())[:, :n].contiguous()
-                for place in cell.split(most):
+            for cell, pixels, mixing in self._by_cell(units, n):
+                features = store.blocks(pixels, n)
+                for place, weights in zip(cell.split(most), mixing.split(most), strict=True):
                     index = units[place]
                     y = self.data.responses(index, n)
                     fit = fit_glm(
-                        CellData(features, self.mixing[index], y),
+                        CellData(features, weights, y),
                         mean=self.prior.mean,
                         precision=precision,
                         common_information=self.common,

@@ -145,8 +145,11 @@ def fit_retinotopy(maps: ScoreMaps, cortex: Tensor | None) -> Retinotopy:
     outer = _Interpolated(maps.grid, maps.held_out, 1.0)
     scores: dict[str, Tensor] = {}
     found: dict[str, PositionMap] = {}
+    start: PositionMap | None = None
     for design in designs:
-        fitted = _fit(design, inner, cortex)
+        # The richer maps start from the simplest one, whose scatter tells how far it may be off.
+        fitted = _fit(design, inner, cortex, start)
+        start = start or fitted
         for scattered in (False, True):
             candidate = PositionMap(design, scattered, fitted.coefficients, fitted.scatter)
             places = _locate(candidate, inner, cortex, units)
@@ -162,7 +165,7 @@ def fit_retinotopy(maps: ScoreMaps, cortex: Tensor | None) -> Retinotopy:
             chosen = name
             break
     design, scattered = found[chosen].design, found[chosen].scattered
-    final = _fit(design, _Interpolated(maps.grid, maps.total, 1.0), cortex)
+    final = _fit(design, _Interpolated(maps.grid, maps.total, 1.0), cortex, found[chosen])
     return Retinotopy(
         map=PositionMap(design, scattered, final.coefficients, final.scatter),
         held_out={name: float(score.mean()) for name, score in scores.items()},
@@ -243,15 +246,21 @@ def _interpolation(knots: Tensor, at: Tensor) -> Tensor:
     return out.float()
 
 
-def _fit(design: Design, maps: _Interpolated, cortex: Tensor | None) -> PositionMap:
-    """Expectation maximisation with a scatter that narrows from the size of the map."""
+def _fit(
+    design: Design, maps: _Interpolated, cortex: Tensor | None, start: PositionMap | None
+) -> PositionMap:
+    """Expectation maximisation with a scatter that narrows: from the size of the map, or from ``start``."""
     units = len(maps.scores)
     functions, penalty = design.functions(cortex, units), torch.diag(design.penalty())
-    expected = maps.centre.expand(units, 2)
-    scatter = float(torch.stack([maps.x[-1] - maps.x[0], maps.y[-1] - maps.y[0]]).max()) / 4
+    if start is None:
+        expected, annealing = maps.centre.expand(units, 2), ANNEALING_STEPS
+        scatter = float(torch.stack([maps.x[-1] - maps.x[0], maps.y[-1] - maps.y[0]]).max()) / 4
+    else:
+        expected, annealing = start.expected(cortex, units), 0
+        scatter = start.scatter
     scatter = max(scatter, LEAST_SCATTER)
     coefficients = torch.zeros(functions.shape[1], 2, dtype=torch.float64)
-    for step in range(ANNEALING_STEPS + EM_STEPS):
+    for step in range(annealing + EM_STEPS):
         places = maps.posterior(expected, scatter)
         variance = (places.covariance.diagonal(dim1=1, dim2=2).sum(dim=1) / 2).clamp(max=scatter**2 * 0.999)
         # What the responses add: precision 1/v - 1/tau^2, at the place that moves prior to posterior.
@@ -265,7 +274,7 @@ def _fit(design: Design, maps: _Interpolated, cortex: Tensor | None) -> Position
         expected = functions @ coefficients
         spread = ((places.mean - expected).square().sum(dim=1) / 2 + variance).mean().sqrt()
         target = max(float(spread), LEAST_SCATTER)
-        scatter = max(target, scatter * 0.85) if step < ANNEALING_STEPS else target
+        scatter = max(target, scatter * 0.85) if step < annealing else target
     return PositionMap(design, True, coefficients, scatter)
 
 

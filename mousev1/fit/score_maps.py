@@ -219,56 +219,55 @@ def _correlations(
     """Held-out correlations, within all folds but the last and on the last, each (R, U, positions)."""
     n = len(y)
     edges = _edges(n)
-    parts = [slice(a, b) for a, b in pairwise(edges)]
-    sums = [(y[part].sum(dim=0), y[part].square().sum(dim=0)) for part in parts]
-    inner = torch.zeros(len(ridges), y.shape[1], len(positions))
+    folds = _Folds(y, [slice(a, b) for a, b in pairwise(edges)])
+    inner = torch.zeros(len(ridges), len(positions), y.shape[1])
     last = torch.zeros_like(inner)
-    for column, position in enumerate(tqdm(positions, desc=desc, disable=desc is None)):
+    for row, position in enumerate(tqdm(positions, desc=desc, disable=desc is None)):
         x = store.block(position)[:n].float()
-        x = x - x.mean(dim=0)
-        place = _Place(
-            grams=torch.stack([x[part].T @ x[part] for part in parts]),
-            crosses=torch.stack([x[part].T @ y[part] for part in parts]),
-            means=torch.stack([x[part].sum(dim=0) for part in parts]),
-            sizes=torch.tensor([b - a for a, b in pairwise(edges)]),
-            responses=sums,
-        )
-        folds = list(range(FOLDS - 1))
-        within = sum(place.test(fold, [k for k in folds if k != fold], ridges) for fold in folds)
-        assert isinstance(within, Tensor)
-        inner[:, :, column] = _correlation(within, edges[FOLDS - 1])
-        last[:, :, column] = _correlation(place.test(FOLDS - 1, folds, ridges), n - edges[FOLDS - 1])
-    return inner, last
+        sums = folds.test(x - x.mean(dim=0), ridges)  # (R, folds, 5, U)
+        inner[:, row] = _correlation(sums[:, :-1].sum(dim=1), edges[FOLDS - 1])
+        last[:, row] = _correlation(sums[:, -1], n - edges[FOLDS - 1])
+    return inner.transpose(1, 2), last.transpose(1, 2)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Sums per fold (first axis) over its images: X'X, X'y, X'1, their number, and (1'y, y'y)."""
+class _Folds:
+    """Ridge regressions of the same responses, each fold predicted from others.
 
-    grams: Tensor
-    crosses: Tensor
-    means: Tensor
-    sizes: Tensor
-    responses: list[tuple[Tensor, Tensor]]
+    Every fold but the last is predicted from the others but the last; the last from all others.
+    """
 
-    def test(self, fold: int, train: list[int], ridges: tuple[float, ...]) -> Tensor:
-        """Sums over ``fold`` of p, p^2, p y, y and y^2 for predictions p, (5, R, U)."""
-        values, vectors = torch.linalg.eigh(self.grams[train].sum(dim=0).double())
-        basis = vectors.float()
-        size = int(self.sizes[train].sum())
-        shrink = torch.stack([1.0 / (values.clamp_min(0.0) + ridge * size) for ridge in ridges]).float()
-        weights = shrink[:, :, None] * (basis.T @ self.crosses[train].sum(dim=0))  # (R, C, U)
-        gram = basis.T @ self.grams[fold] @ basis
-        predicted = torch.einsum("c,rcu->ru", self.means[fold] @ basis, weights)
-        squared = (weights * (gram @ weights)).sum(dim=1)
-        product = (weights * (basis.T @ self.crosses[fold])).sum(dim=1)
-        total, power = (value.expand_as(predicted) for value in self.responses[fold])
-        return torch.stack([predicted, squared, product, total, power])
+    def __init__(self, y: Tensor, parts: list[slice]) -> None:
+        self.y, self.parts = y, parts
+        self.totals = torch.stack([y[part].sum(dim=0) for part in parts])
+        self.powers = torch.stack([y[part].square().sum(dim=0) for part in parts])
+        used = torch.ones(len(parts), len(parts)) - torch.eye(len(parts))
+        used[:, -1] = 0.0
+        self.used = used  # row: predicted fold; column: whether another is learned from
+        self.sizes = used @ torch.tensor([float(part.stop - part.start) for part in parts])
+
+    def test(self, x: Tensor, ridges: tuple[float, ...]) -> Tensor:
+        """Sums over each fold of p, p^2, p y, y and y^2 for predictions p from x (N, C), (R, folds, 5, U)."""
+        grams = torch.stack([x[part].T @ x[part] for part in self.parts])
+        crosses = torch.stack([x[part].T @ self.y[part] for part in self.parts])
+        means = torch.stack([x[part].sum(dim=0) for part in self.parts])
+        learned = torch.einsum("tf,fij->tij", self.used, grams)
+        targets = torch.einsum("tf,fcu->tcu", self.used, crosses)
+        unit, out = torch.eye(x.shape[1]), []
+        for ridge in ridges:
+            penalised = learned + (ridge * self.sizes)[:, None, None] * unit
+            # For many neurons the inverse costs an eighth of solving with the factor.
+            inverse = torch.cholesky_inverse(torch.linalg.cholesky(penalised.double())).float()
+            weights = inverse @ targets  # (folds, C, U)
+            predicted = torch.einsum("fc,fcu->fu", means, weights)
+            squared = (weights * (grams @ weights)).sum(dim=1)
+            product = (weights * crosses).sum(dim=1)
+            out.append(torch.stack([predicted, squared, product, self.totals, self.powers], dim=1))
+        return torch.stack(out)
 
 
 def _correlation(sums: Tensor, n: int) -> Tensor:
-    """Correlation from the sums of ``tested``; 0 where either side is constant."""
-    p, pp, py, y, yy = sums.double()
+    """Correlation from the sums of ``_Folds.test``, (..., 5, U); 0 where either side is constant."""
+    p, pp, py, y, yy = sums.double().unbind(dim=-2)
     covariance = py - p * y / n
     variances = (pp - p * p / n) * (yy - y * y / n)
     return torch.where(variances > 1e-12, covariance / variances.clamp_min(1e-12).sqrt(), 0.0).float()
