@@ -25,7 +25,7 @@ from training.simulation import simulate_study
 def undisturbed(tmp_path_factory):
     """A config, and the folder of a run of it in this process."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    config = write_benchmark(folder, more=DIRECT, epochs=80)
+    config = write_benchmark(folder, more=DIRECT, epochs=30)
     assert main([str(config), "--out", str(folder / "out")]) == 0
     return config, folder / "out"
 
