@@ -170,11 +170,21 @@ def read_config(path: str | Path) -> PretrainConfig:
         FileNotFoundError: no such file.
         ValueError: not TOML, an unknown key, or a value of the wrong type or out of its range.
     """
+    return PretrainConfig.from_dict(read_toml(path))
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Content of a TOML file as plain values.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not TOML.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"config: no file {path}; training/configs/ has examples")
     try:
-        return PretrainConfig.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"config: {path} is not valid TOML: {error}") from None
 
@@ -209,6 +219,15 @@ def _matches(base: Path, pattern: str) -> list[Path]:
         return [whole] if whole.exists() else []
     anchor = Path(whole.anchor) if whole.is_absolute() else Path()
     return sorted(anchor.glob(str(whole.relative_to(anchor))))
+
+
+def whole_numbers(name: str, values: Any, least: int) -> tuple[int, ...]:
+    """A list of a config as a tuple; ``ValueError`` unless it is different whole numbers from ``least``."""
+    if not isinstance(values, list | tuple) or any(type(v) is not int or v < least for v in values):
+        raise ValueError(f"{name}: expected whole numbers from {least}, got {values!r}")
+    if len(set(values)) < len(values):
+        raise ValueError(f"{name}: expected every number once, got {values!r}")
+    return tuple(values)
 
 
 def _table(values: dict[str, Any], key: str) -> dict[str, Any]:

@@ -76,7 +76,12 @@ def load_scan(path: Path, core: CoreConfig) -> PretrainScan:
         ValueError: images of another size or gray range than the core's input contract, or no
             training or validation trials.
     """
-    scan = mousev1.read_scan(path)
+    return prepare_scan(mousev1.read_scan(path), core, origin=str(path))
+
+
+def prepare_scan(scan: Scan, core: CoreConfig, *, origin: str | None = None) -> PretrainScan:
+    """The same of a scan in memory; messages name its ``origin``, by default its name."""
+    path = origin or scan.name
     _check_fits(scan, path, core)
     tiers = {}
     for tier in ("train", "validation"):
@@ -139,7 +144,7 @@ def _neuron_keys(scan: Scan) -> tuple[tuple[str, int], ...]:
     )
 
 
-def _check_fits(scan: Scan, path: Path, core: CoreConfig) -> None:
+def _check_fits(scan: Scan, path: str, core: CoreConfig) -> None:
     contract = core.input
     expected = (core.input_channels, contract.height, contract.width)
     if scan.images.shape[1:] != expected:

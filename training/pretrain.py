@@ -125,8 +125,23 @@ def validation_correlations(
     return scores
 
 
-def train(config: PretrainConfig, scans: list[PretrainScan], folder: RunFolder, processes: Processes) -> None:
-    """Train until the patience has run out in every round, or the epochs have; see the module's text."""
+def train(
+    config: PretrainConfig,
+    scans: list[PretrainScan],
+    folder: RunFolder,
+    processes: Processes,
+    *,
+    figures: bool = True,
+) -> None:
+    """Train until the patience has run out in every round, or the epochs have; see the module's text.
+
+    Args:
+        config: of the run.
+        scans: to train on.
+        folder: of the run.
+        processes: that share the work.
+        figures: draw figures at the end.
+    """
     recipe, device = config.optimisation, processes.device
     model = build_model(config, scans).to(device)
     speed_up_training(model.core)
@@ -240,7 +255,7 @@ def train(config: PretrainConfig, scans: list[PretrainScan], folder: RunFolder, 
             )
     if processes.first:
         model.load_state_dict(best_model)
-        export(model.eval(), scans, folder, config, history, stopping)
+        export(model.eval(), scans, folder, config, history, stopping, figures=figures)
 
 
 def run(config_path: Path, out: Path | None) -> None:

@@ -12,6 +12,8 @@ from training.data import PretrainScan
 
 IMAGES_PER_SCAN = 256
 BATCH = 64
+LEAST_VARIANCE = 1e-5
+"""Of a weight in the prior, as a share of all weights' variance."""
 
 
 @torch.no_grad()
@@ -45,9 +47,12 @@ def readout_prior(
     mean = total / count
     std = (squares / count - mean.square()).clamp_min(torch.finfo(torch.float32).tiny).sqrt()
     weights = torch.cat([readout.weights().cpu() for readout in readouts]).double() * std
+    covariance = torch.cov(weights.T)
+    # Few neurons, or a feature that never varies, would leave a covariance that float32 cannot invert.
+    covariance.diagonal().add_(LEAST_VARIANCE * covariance.trace())
     return {
         "weight_mean": weights.mean(dim=0).float(),
-        "weight_covariance": torch.cov(weights.T).float(),
+        "weight_covariance": covariance.float(),
         "feature_mean": mean.float(),
         "feature_std": std.float(),
         "units": torch.tensor([float(len(weights))]),

@@ -39,6 +39,8 @@ def export(
     config: PretrainConfig,
     history: Sequence[Mapping[str, float]],
     stopping: EarlyStopping,
+    *,
+    figures: bool = True,
 ) -> None:
     """Write figures, the core in Hub format, cards and, last of all, ``result.json``.
 
@@ -49,6 +51,7 @@ def export(
         config: of the run.
         history: metrics per epoch.
         stopping: how training ended.
+        figures: draw them; many small trainings would spend most of their time on it.
     """
     core = Core(config.core, name=config.name)
     core.load_state_dict({key: value.cpu() for key, value in model.core.state_dict().items()})
@@ -60,16 +63,17 @@ def export(
     if gaussian:
         core.readout_prior = readout_prior(core, gaussian, list(scans))
 
-    figures = folder.path / "figures"
-    figures.mkdir(exist_ok=True)
-    drawn = {
-        "loss": loss_figure(history),
-        "correlation": correlation_figure(history, [scan.name for scan in scans]),
-        "filters": filter_figure(first_filters(core)),
-        "positions": position_figure(scans[:FIRST_SCANS], readouts[:FIRST_SCANS], core.config),
-    }
+    drawn: dict[str, Figure] = {}
+    if figures:
+        drawn = {
+            "loss": loss_figure(history),
+            "correlation": correlation_figure(history, [scan.name for scan in scans]),
+            "filters": filter_figure(first_filters(core)),
+            "positions": position_figure(scans[:FIRST_SCANS], readouts[:FIRST_SCANS], core.config),
+        }
+        (folder.path / "figures").mkdir(exist_ok=True)
     for name, figure in drawn.items():
-        figure.savefig(figures / f"{name}.png", dpi=150)
+        figure.savefig(folder.path / "figures" / f"{name}.png", dpi=150)
 
     result = {
         "name": config.name,
@@ -87,10 +91,11 @@ def export(
     save_core(
         core,
         folder.path / "core",
-        card=f"{core_card(core)}\n{section}\n![first-layer filters](filters.png)\n",
+        card=f"{core_card(core)}\n{section}" + "\n![first-layer filters](filters.png)\n" * figures,
         overwrite=(folder.path / "core").exists(),
     )
-    shutil.copyfile(figures / "filters.png", folder.path / "core" / "filters.png")
+    if figures:
+        shutil.copyfile(folder.path / "figures" / "filters.png", folder.path / "core" / "filters.png")
     pictures = "\n".join(f"![{name}](figures/{name}.png)\n" for name in drawn)
     folder.write_text("README.md", f"# Pretraining of {config.name}\n\n{section}\n{pictures}\n{FILES}")
     folder.write_metrics(history)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,15 @@ import torch
 import mousev1
 from mousev1.core import Core
 from mousev1.errors import listing
-from mousev1.metrics import correlation, oracle_correlation
+from mousev1.metrics import oracle_correlation
 from mousev1.representation import FrozenCore, Representation
 from training.benchmarks.record import data_sha256, machine, now, versions, write_json
+from training.conditions import training_subset
 from training.config import find_scans
 from training.direct import train_direct
 from training.representations import load_representation
 from training.run_folder import git_commit
+from training.scoring import Truth, mean_defined, read_truth, score_tests
 from training.transfer_config import DIRECT, CoreEntry, TransferConfig, read_transfer_config
 from training.transfer_report import figure, markdown
 
@@ -40,15 +41,6 @@ Array = npt.NDArray[Any]
 Results = dict[str, Any]
 
 DIRECT_REFIT = "direct, readout fitted anew"
-
-
-@dataclass(frozen=True)
-class Truth:
-    """True rates (I, U) of test images with ids (I,), and which units respond to images at all, (U,)."""
-
-    image_ids: Array
-    rates: Array
-    live: Array
 
 
 @dataclass(frozen=True)
@@ -113,7 +105,7 @@ def make_task(config: TransferConfig, config_folder: Path, work: Path) -> Task:
         drawn = np.sort(np.random.default_rng(config.unit_seed).permutation(scan.n_units)[: config.units])
     truth = None
     if config.truth is not None:
-        truth = read_truth(find_scans((config.truth,), config_folder)[0], drawn)
+        truth = read_truth(find_scans((config.truth,), config_folder)[0]).select_units(drawn)
     scan = scan.select_units(drawn)
     available = len(np.unique(scan.trials("train").image_ids))
     if max((*config.images, *config.direct_images)) > available:
@@ -121,36 +113,6 @@ def make_task(config: TransferConfig, config_folder: Path, work: Path) -> Task:
     if not len(scan.trials("test")):
         raise ValueError(f"scan: expected trials of tier 'test' to score on, {file} has none")
     return Task(config, scan, data_sha256(file), truth, work)
-
-
-def read_truth(path: Path, units: Array) -> Truth:
-    """The truth behind a simulated scan, as ``training.simulation`` writes it or under older names."""
-    with np.load(path) as arrays:
-        simulation = "rate_image_id" in arrays
-        ids, rates, dead = (
-            ("rate_image_id", "rate", "silent") if simulation else ("test_image_id", "rate_test", "dead")
-        )
-        return Truth(arrays[ids], arrays[rates][:, units], ~arrays[dead][units])
-
-
-def training_subset(scan: mousev1.Scan, images: int, seed: int) -> mousev1.Scan:
-    """The scan with some of its training images, and all of its other trials.
-
-    Fewer images of one seed are always among the more of the same seed.
-    """
-    train = scan.tiers == "train"
-    distinct = np.unique(scan.trial_image[train])
-    drawn = np.random.default_rng(seed).permutation(distinct)[:images]
-    keep = ~train | np.isin(scan.trial_image, drawn)
-    shown, trial_image = np.unique(scan.trial_image[keep], return_inverse=True)
-    return replace(
-        scan,
-        images=scan.images[shown],
-        image_ids=scan.image_ids[shown],
-        trial_image=trial_image,
-        tiers=scan.tiers[keep],
-        responses=scan.responses[keep],
-    )
 
 
 def fit_convex(task: Task, core: FrozenCore, images: int, seed: int) -> Fitted:
@@ -186,22 +148,10 @@ def fit_direct(task: Task, images: int, seed: int, *, refit: bool) -> Fitted:
 
 
 def score(task: Task, model: mousev1.ResponseModel) -> dict[str, float | int | None]:
-    """Mean test scores over the units where they are defined; None where there is no such unit."""
-    test = task.scan.trials("test")
-    table = model.score(test.images, test.responses, test.image_ids)
-    single = table.single_trial_correlation
-    scores: dict[str, float | int | None] = {
-        "single_trial_correlation": _mean(single),
-        "correlation_to_average": _mean(table.correlation_to_average),
-        "fraction_oracle": table.fraction_oracle if math.isfinite(table.fraction_oracle) else None,
-        "undefined_units": int(np.isnan(single).sum()),
-    }
-    if task.truth is not None:
-        ids, first = np.unique(test.image_ids, return_index=True)
-        place = {image: row for row, image in enumerate(task.truth.image_ids.tolist())}
-        true = task.truth.rates[[place[image] for image in ids.tolist()]]
-        found = correlation(model.predict(test.images[first]), true)
-        scores["true_rate_correlation"] = _mean(found[task.truth.live])
+    """Mean test scores; the correlation with true rates only where these are known."""
+    scores = asdict(score_tests([task.scan], [model], [task.truth]))
+    if task.truth is None:
+        del scores["true_rate_correlation"]
     return scores
 
 
@@ -294,7 +244,7 @@ def open_results(path: Path, task: Task) -> Results:
             "unit_seed": None if config.units is None else config.unit_seed,
             "test_images": len(np.unique(test.image_ids)),
             "test_trials": len(test),
-            "oracle_correlation": _mean(oracle_correlation(test.responses, test.image_ids)),
+            "oracle_correlation": mean_defined(oracle_correlation(test.responses, test.image_ids)),
         },
     }
     if not path.exists():
@@ -379,11 +329,6 @@ def run(config_path: Path, out: Path, work: Path | None, only: Sequence[str]) ->
         figure(results, [entry.label for entry in config.cores]).savefig(path.with_suffix(".png"), dpi=150)
         print(text)
     return wrong
-
-
-def _mean(values: Array) -> float | None:
-    defined = values[np.isfinite(values)]
-    return float(defined.mean()) if defined.size else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

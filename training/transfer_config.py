@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mousev1.core import CoreConfig
 from mousev1.errors import listing, reject_unknown_keys
-from training.config import PretrainConfig
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - the standard library of 3.10 has no TOML reader
-    import tomli as tomllib
+from training.config import PretrainConfig, read_toml, whole_numbers
 
 DIRECT = "direct"
 
@@ -36,7 +30,7 @@ class CoreEntry:
     random_seeds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "random_seeds", _whole_numbers("cores.random_seeds", self.random_seeds, 0))
+        object.__setattr__(self, "random_seeds", whole_numbers("cores.random_seeds", self.random_seeds, 0))
         if not isinstance(self.label, str) or not self.label or self.label.startswith(DIRECT):
             raise ValueError(
                 f"cores.label: expected a text that does not start with '{DIRECT}', got {self.label!r}"
@@ -88,12 +82,12 @@ class TransferConfig:
                     f"{name}: expected a text{' for file names' * (name == 'name')}, got {value!r}"
                 )
         for name, least in {"images": 1, "direct_images": 1, "seeds": 0}.items():
-            object.__setattr__(self, name, _whole_numbers(name, getattr(self, name), least))
+            object.__setattr__(self, name, whole_numbers(name, getattr(self, name), least))
         if not self.images or not self.seeds or not self.cores:
             raise ValueError("transfer config: expected at least one of each of images, seeds and cores")
         if self.units is not None:
-            _whole_numbers("units", [self.units], 1)
-        _whole_numbers("unit_seed", [self.unit_seed], 0)
+            whole_numbers("units", [self.units], 1)
+        whole_numbers("unit_seed", [self.unit_seed], 0)
         labels = [entry.label for entry in self.cores]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
@@ -141,17 +135,4 @@ def read_transfer_config(path: Path) -> TransferConfig:
         FileNotFoundError: no such file.
         ValueError: not TOML, an unknown key, or a value of the wrong type or out of its range.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"config: no file {path}; training/configs/ has examples")
-    try:
-        return TransferConfig.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"config: {path} is not valid TOML: {error}") from None
-
-
-def _whole_numbers(name: str, values: Any, least: int) -> tuple[int, ...]:
-    if not isinstance(values, list | tuple) or any(type(v) is not int or v < least for v in values):
-        raise ValueError(f"{name}: expected whole numbers from {least}, got {values!r}")
-    if len(set(values)) < len(values):
-        raise ValueError(f"{name}: expected every number once, got {values!r}")
-    return tuple(values)
+    return TransferConfig.from_dict(read_toml(path))

@@ -62,7 +62,7 @@ def test_the_study_is_that_of_the_paper():
     """Oracle: numbers of Lurz et al. 2021, Fig. 1, and its description of the data."""
     assert len(PLANS) == 13
     assert len({plan.animal for plan in PLANS.values()}) == 7
-    assert [len(CORE_SETS[name]) for name in ("1-S", "4-S:matched", "4-S:diff animals", "11-S")] == [
+    assert [len(CORE_SETS[name]) for name in ("1-S", "4-S:matched", "4-S:diff-animals", "11-S")] == [
         1,
         4,
         4,
@@ -70,7 +70,7 @@ def test_the_study_is_that_of_the_paper():
     ]
     matched = [PLANS[name] for name in CORE_SETS["4-S:matched"]]
     assert {(plan.animal, plan.population, plan.units) for plan in matched} == {("a", "matched", 4597)}
-    assert len({PLANS[name].animal for name in CORE_SETS["4-S:diff animals"]}) == 4
+    assert len({PLANS[name].animal for name in CORE_SETS["4-S:diff-animals"]}) == 4
     assert PLANS[TRANSFER_SCAN].units == 5335
     core_animals = {PLANS[name].animal for names in CORE_SETS.values() for name in names}
     assert PLANS[TRANSFER_SCAN].animal not in core_animals
@@ -85,7 +85,7 @@ def test_the_study_is_that_of_the_paper():
 def test_each_core_set_adds_data_to_the_smaller_one():
     """Oracle: subset relations."""
     one, matched, animals, eleven = (
-        set(CORE_SETS[name]) for name in ("1-S", "4-S:matched", "4-S:diff animals", "11-S")
+        set(CORE_SETS[name]) for name in ("1-S", "4-S:matched", "4-S:diff-animals", "11-S")
     )
     assert one < matched < eleven
     assert one < animals < eleven

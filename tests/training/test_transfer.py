@@ -21,7 +21,8 @@ from mousev1.core import Core
 from mousev1.metrics import correlation
 from small import CONFIG, simulate
 from training import transfer
-from training.transfer import make_task, training_subset
+from training.conditions import training_subset
+from training.transfer import make_task
 from training.transfer_config import TransferConfig, read_transfer_config
 
 SHAPE = {

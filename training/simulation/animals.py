@@ -1,7 +1,7 @@
 """Which animal was recorded when, and which recordings make a core: Fig. 1 of Lurz et al. 2021.
 
 Stated in the paper: 13 scans of 7 animals; "4-S:matched" is four scans of the same 4,597 neurons of
-one animal with different images; "4-S:diff animals" is four scans of different animals; "1-S" is one
+one animal with different images; "4-S:diff-animals" is four scans of different animals; "1-S" is one
 scan and "11-S" eleven, with about 72,000 neurons; the scan all cores are tested on has 5,335 neurons and
 comes from an animal that is in no core set; the 100 test images are the same everywhere.
 
@@ -66,7 +66,7 @@ WITHIN_ANIMAL_SCAN = "sim-b3"
 CORE_SETS: dict[str, tuple[str, ...]] = {
     "1-S": ("sim-a1",),
     "4-S:matched": ("sim-a1", "sim-a2", "sim-a3", "sim-a4"),
-    "4-S:diff animals": ("sim-a1", "sim-b1", "sim-c1", "sim-d1"),
+    "4-S:diff-animals": ("sim-a1", "sim-b1", "sim-c1", "sim-d1"),
     "11-S": tuple(name for name in PLANS if name not in (TRANSFER_SCAN, WITHIN_ANIMAL_SCAN)),
 }
 """Names of the scans that each core of the paper was trained on."""

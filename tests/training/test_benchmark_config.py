@@ -1,0 +1,165 @@
+"""Claims about the configs of benchmarks and the cells they stand for; counted by hand."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from benchmarking import write_benchmark
+from pretraining import small_scan
+
+from training import benchmark
+from training.benchmark import make_plan
+from training.benchmark_config import BenchmarkConfig, read_benchmark_config
+from training.config import read_toml
+
+VALUES = {
+    "name": "x",
+    "title": "Simulated",
+    "simulated": True,
+    "study": "data/study",
+    "targets": [
+        {"name": "g", "scope": "across-animals", "scans": ["g.h5"]},
+        {"name": "a", "scope": "within-animal", "scans": ["a1.h5", "a2.h5"], "core_units": 2},
+    ],
+    "cores": [{"label": "11-S", "core_set": "11-S"}, {"label": "random", "random": True}],
+    "grids": [
+        {
+            "condition": "best-core/diff-readout",
+            "target": "g",
+            "cores": ["11-S", "random"],
+            "readouts": ["gaussian", "factorized"],
+            "images": [50, 200],
+        }
+    ],
+}
+
+
+def changed(path: str, value: object) -> dict:
+    """The values with one entry set; a path like ``grids.0.images``."""
+    values = copy.deepcopy(VALUES)
+    *steps, last = [int(step) if step.isdigit() else step for step in path.split(".")]
+    place = values
+    for step in steps:
+        place = place[step]
+    place[last] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("colour", 1, "benchmark config: unknown key 'colour'; valid keys are"),
+        ("grids.0.image", [1], r"\[\[grids\]\]: unknown key 'image'; valid keys are"),
+        ("simulated", None, "missing 'simulated'"),
+        ("grids.0.condition", "transfer", "grids.condition: expected one of 'direct'"),
+        ("grids.0.condition", "direct", "grids.cores: expected none for condition 'direct'"),
+        ("grids.0.cores", [], "grids.cores: expected at least one"),
+        ("grids.0.cores", ["12-S"], "grids.cores: expected one of '11-S', 'random', got '12-S'"),
+        ("grids.0.condition", "diff-core/best-readout", "needs a core_set for 'random'"),
+        ("grids.0.methods", ["convex"], "expected some of 'sgd' for readout 'factorized'"),
+        ("grids.0.readouts", ["linear"], "grids.readouts: expected one of 'gaussian'"),
+        ("grids.0.target", "h", "grids.target: expected one of 'g', 'a'"),
+        ("grids.0.images", [0], "grids.images: expected whole numbers from 1"),
+        ("grids.0.sharing", [1], "grids.sharing: expected a list of true and false"),
+        ("cores.0.source", "11-S", "one of source, core_set and random = true for '11-S'"),
+        ("cores.0.core_set", "12-S", "expected one of '1-S', '4-S:matched'"),
+        ("cores.1.label", "11-S", "cores: '11-S' used more than once"),
+        ("cores.1.label", "direct", "'direct' is the core"),
+        ("frozen", {"optimizer": {}}, "frozen: unknown table 'optimizer'"),
+        ("direct", {"optimisation": {"speed": 1}}, "unknown key 'speed'"),
+        ("feature_l1", {"gaussian": {"50": -1.0}}, "feature_l1.gaussian: expected numbers of images"),
+        ("targets.0.scope", "elsewhere", "targets.scope: expected one of 'within-animal'"),
+    ],
+)
+def test_a_mistake_is_named_with_what_was_expected(path, value, message):
+    BenchmarkConfig.from_dict(copy.deepcopy(VALUES))
+    with pytest.raises(ValueError, match=message):
+        BenchmarkConfig.from_dict(changed(path, value))
+
+
+def test_defaults_are_five_seeds_in_five_partitions_and_the_published_recipe():
+    config = BenchmarkConfig.from_dict(copy.deepcopy(VALUES))
+    assert config.seeds == config.partitions == (0, 1, 2, 3, 4)
+    for kind in ("pretraining", "direct", "frozen"):
+        recipe = config.recipe(kind).optimisation
+        assert (recipe.learning_rate, recipe.batch_size, recipe.feature_l1) == (5e-3, 64, 2.439)
+    assert config.core_sets["1-S"] == ("data/study/sim-a1.h5",)
+    assert len(config.core_sets["11-S"]) == 11
+
+
+def test_the_regulariser_of_the_closest_number_of_images_counts():
+    config = BenchmarkConfig.from_dict(changed("feature_l1", {"gaussian": {"50": 9.0, "1000": 1.0}}))
+    weights = [
+        config.recipe("frozen", readout="gaussian", images=images).optimisation.feature_l1
+        for images in (10, 200, 300, 4472)
+    ]
+    assert weights == [9.0, 9.0, 1.0, 1.0]  # 223.6 is halfway in ratio
+    assert config.recipe("frozen", readout="factorized", images=50).optimisation.feature_l1 == 2.439
+
+
+def test_a_config_expands_to_every_combination_once(tmp_path):
+    path = write_benchmark(tmp_path)
+    plan = make_plan(path, tmp_path / "out")
+    cells = plan.cells()
+    assert len(cells) == len(set(cells)) == 4 * 2  # readouts x seeds
+    assert {cell.method for cell in cells} == {"sgd"}
+    assert len({plan.key(cell) for cell in cells}) == 8
+    text = path.read_text()
+    path.write_text(
+        text.replace("units = [4]", "units = [4, 0]").replace("images = [12]", "images = [12, 24]")
+    )
+    assert len(make_plan(path, tmp_path / "out").cells()) == 4 * 2 * 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("images = [12]", "images = [25]", "grids.images: expected at most 24 of 'scan.h5', got 25"),
+        ("units = [4]", "units = [7]", "grids.units: expected at most 6 neurons"),
+        ("units = [4]", "units = [4]\nsharing = [true]", "grids.sharing: expected several scans"),
+        ('"scan.h5"', '"lost.h5"', "nothing matches 'lost.h5'"),
+    ],
+)
+def test_what_a_scan_does_not_have_is_refused_before_any_work(old, new, message, tmp_path):
+    path = write_benchmark(tmp_path)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        make_plan(path, tmp_path / "out").cells()
+
+
+def test_a_core_that_would_see_the_neurons_or_test_images_it_is_judged_on_is_refused(tmp_path):
+    path = write_benchmark(tmp_path)
+    text = (
+        path.read_text()
+        .replace("random = true", 'core_set = "own"')
+        .replace("[core]", '[core_sets]\nown = ["scan.h5"]\n\n[core]', 1)
+    )
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"targets\.core_units: scans of 'scan' are in core set 'own'"):
+        make_plan(path, tmp_path / "out").cells()
+    path.write_text(
+        text.replace("units = [4]", "").replace(
+            '["scan.h5"]\n\n[[cores]]', '["scan.h5"]\ncore_units = 2\n\n[[cores]]'
+        )
+    )
+    assert {cell.units for cell in make_plan(path, tmp_path / "out").cells()} == {4}
+
+    # the scan's test images among the training images of another scan
+    scan = small_scan("scan", train=24, units=6, seed=4)
+    tiers = scan.tiers.copy()
+    swapped = {"train": "test", "test": "train", "validation": "validation"}
+    replace(scan, name="thief", tiers=[swapped[tier] for tier in tiers]).write(tmp_path / "thief.h5")
+    path.write_text(text.replace('own = ["scan.h5"]', 'own = ["thief.h5"]'))
+    with pytest.raises(ValueError, match="training, validation and test images must not mix"):
+        make_plan(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["benchmark-tiny", "simulated", "twin"])
+def test_the_configs_that_come_along_can_be_read(name):
+    config = read_benchmark_config(Path(benchmark.__file__).parent / "configs" / f"{name}.toml")
+    assert config.simulated
+    assert "imulated" in config.title
+    assert read_toml(Path(benchmark.__file__).parent / "configs" / f"{name}.toml")["name"] == config.name
