@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mousev1.core import Core as Core
     from mousev1.core import CoreConfig as CoreConfig
     from mousev1.core import InputContract as InputContract
+    from mousev1.curve import TransferCurve as TransferCurve
     from mousev1.fit import ConvexSettings as ConvexSettings
     from mousev1.fit import SGDSettings as SGDSettings
     from mousev1.fit import fit_matched_scans as fit_matched_scans
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mousev1.model_io import load_model as load_model
     from mousev1.representation import Representation as Representation
     from mousev1.scan import Scan as Scan
+    from mousev1.transfer import transfer_curve as transfer_curve
 
 __version__ = version("mousev1")
 
@@ -38,6 +40,7 @@ _HOME = {
     "ResponseModel": "model",
     "SGDSettings": "fit",
     "Scan": "scan",
+    "TransferCurve": "curve",
     "fit_matched_scans": "fit",
     "fit_readout": "fit",
     "fit_scan": "fit",
@@ -45,6 +48,7 @@ _HOME = {
     "load_core": "hub",
     "load_model": "model_io",
     "read_scan": "formats",
+    "transfer_curve": "transfer",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]

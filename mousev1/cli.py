@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_fit(commands)
     _add_predict(commands)
     _add_score(commands)
+    _add_compare(commands)
     _add_import(commands)
     _add_info(commands)
     _add_demo(commands)
@@ -134,6 +135,48 @@ def _add_score(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
+def _add_compare(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="compare cores on a scan, over the number of training images",
+        description="Fit readouts on each core to growing numbers of a scan's training images, score them on "
+        "its test images, and write table, figure and every score into a folder; with baselines: a random core "
+        "of the first core's shape, a linear-nonlinear model of every neuron, and the mean response.",
+    )
+    parser.add_argument("scan", type=Path, help="the scan, as for fit")
+    _add_skip_tier(parser)
+    parser.add_argument(
+        "--core",
+        action="append",
+        dest="cores",
+        metavar="CORE",
+        help="as for fit; repeat it to compare several (default: 11-S)",
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="numbers of training images (default: the paper's, as far as the scan has them)",
+    )
+    parser.add_argument("--units", type=int, metavar="N", help="draw N neurons in each partition")
+    parser.add_argument(
+        "--partitions", type=int, default=3, metavar="N", help="random draws (default: %(default)s)"
+    )
+    parser.add_argument("--no-cortex", action="store_true", help="do not use cortical positions")
+    parser.add_argument("--no-baselines", action="store_true", help="only the cores")
+    parser.add_argument(
+        "--pixels-per-degree",
+        type=float,
+        help="resolution of the scan's images if it is not the cores'; they are resampled",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is in that folder")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
 def _add_import(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "import",
@@ -197,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "fit": commands.fit,
         "predict": commands.predict,
         "score": commands.score,
+        "compare": commands.compare,
         "import": commands.import_,
         "info": commands.info,
         "demo": commands.demo,

@@ -12,6 +12,7 @@ import numpy as np
 
 from mousev1.checkpoint import CONFIG_FILE, read_kind, replacing, save_core
 from mousev1.core import Core, InputContract
+from mousev1.curve import SCORES, TransferCurve, combine
 from mousev1.demo import run_demo
 from mousev1.fit import fit_scan
 from mousev1.formats import read_scan
@@ -23,6 +24,9 @@ from mousev1.model_io import load_model
 from mousev1.representation import as_core
 from mousev1.scan import Scan
 from mousev1.stimulus import picture_files
+from mousev1.transfer import transfer_curve
+
+NO_FIGURE = "; no figure, because matplotlib is not installed: pip install 'mousev1[plot]'"
 
 
 def fit(
@@ -130,6 +134,59 @@ def score(
     return f"wrote {out}: scores of {fitted.n_units} neurons on {tier} trials"
 
 
+def compare(
+    *,
+    scan: Path,
+    skip_tier: Sequence[str],
+    cores: Sequence[str] | None,
+    images: Sequence[int] | None,
+    units: int | None,
+    partitions: int,
+    no_cortex: bool,
+    no_baselines: bool,
+    pixels_per_degree: float | None,
+    seed: int,
+    device: str,
+    out: Path,
+    overwrite: bool,
+    quiet: bool,
+) -> str:
+    """``mousev1 compare``: cores and baselines on one scan, over the number of training images."""
+    _check_free(out, overwrite)
+    loaded = [load_core(core) for core in cores or ["11-S"]]
+    recording = _read(scan, skip_tier, progress=not quiet)
+    for core in loaded:
+        print(f"core: {describe_core(core)}")
+    print(recording.summary())
+    curve = combine(
+        [
+            transfer_curve(
+                core,
+                recording,
+                images=images,
+                units=units,
+                partitions=partitions,
+                seed=seed,
+                baselines=not (no_baselines or place),
+                cortex=not no_cortex,
+                pixels_per_degree=pixels_per_degree,
+                device=device,
+                progress=not quiet,
+            )
+            for place, core in enumerate(loaded)
+        ]
+    )
+    shown = [score for score in SCORES if curve.defined(score)]
+    tables = "\n\n".join(curve.table(score) for score in shown)
+    print(tables)
+    out.mkdir(parents=True, exist_ok=True)
+    curve.to_csv(out / "curve.csv")
+    with replacing(out / "curve.txt") as staging:
+        staging.write_text(tables + "\n", encoding="utf-8")
+    drawn = _draw(curve, out / "curve.png")
+    return f"wrote {out}: curve.csv, curve.txt" + (" and curve.png" if drawn else NO_FIGURE)
+
+
 def import_(
     *,
     checkpoint: Path,
@@ -221,6 +278,15 @@ def _score(model: ResponseModel, scan: Scan, tier: str, *, progress: bool) -> Sc
         pixels_per_degree=model.record.pixels_per_degree,
         progress=progress,
     )
+
+
+def _draw(curve: TransferCurve, path: Path) -> bool:
+    """Whether there is a matplotlib to draw the figure with."""
+    try:
+        curve.plot().savefig(path, dpi=150)
+    except ImportError:
+        return False
+    return True
 
 
 def _same_units(scan: Scan, model: ResponseModel) -> Scan:

@@ -1,0 +1,38 @@
+"""Means and their 95% intervals."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from scipy import stats
+
+from mousev1.intervals import mean_interval, t_quantile
+
+
+def test_an_interval_is_the_one_computed_by_hand():
+    # oracle: mean .6, s = .1, t_{.975, 2} = 4.3027, half width 4.3027 * .1 / sqrt(3)
+    found = mean_interval([0.5, 0.6, 0.7])
+    assert found.mean == pytest.approx(0.6)
+    assert found.half_width == pytest.approx(0.248417, abs=1e-5)
+    assert (found.low + found.high) / 2 == pytest.approx(0.6)
+    assert str(found) == "0.600 ± 0.248"
+
+
+@pytest.mark.parametrize("freedom", [*range(1, 12), 15, 24, 60, 1000])
+def test_quantiles_are_those_of_students_t(freedom):
+    # oracle: scipy
+    assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-4)
+
+
+def test_one_value_has_a_mean_but_no_interval_and_undefined_ones_are_not_counted():
+    one, none = mean_interval([0.4, math.nan]), mean_interval([math.nan])
+    assert (one.mean, one.count, str(one)) == (0.4, 1, "0.400")
+    assert math.isnan(one.low)
+    assert (none.count, str(none)) == (0, "-")
+    assert math.isnan(none.mean)
+
+
+def test_no_freedom_is_refused():
+    with pytest.raises(ValueError, match="freedom: expected at least 1"):
+        t_quantile(0)
