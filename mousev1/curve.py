@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCORES = {
+    "fraction_oracle": "fraction oracle",
     "single_trial_correlation": "correlation with single trials",
     "correlation_to_average": "correlation with the average over repeats",
-    "fraction_oracle": "fraction oracle",
     "feve": "fraction of explainable variance explained",
     "deviance_explained": "Poisson deviance explained",
     "true_rate_correlation": "correlation with the true rate",

@@ -88,6 +88,7 @@ def transfer_curve(
         ValueError: numbers that the scan cannot give, or a training image that is also a test image.
 
     Example:
+        >>> import mousev1
         >>> from mousev1.demo import SCAN
         >>> scan = mousev1.read_scan(SCAN).select_units(range(3))
         >>> core = mousev1.Core.random(seed=1)

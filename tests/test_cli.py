@@ -104,6 +104,23 @@ def test_score_prints_and_writes_one_row_per_unit(folder, tmp_path):
     assert len(rows) == 5
 
 
+def test_compare_writes_and_prints_the_curve_of_every_core_and_baseline(folder, tmp_path):
+    output = run(
+        *("compare", folder / "scan.zip", "--core", folder / "core", "--images", 30, 60),
+        *("--units", 4, "--partitions", 2, "--no-cortex", "--out", tmp_path / "out", "--quiet"),
+    )
+    assert output.rstrip().endswith(f"wrote {tmp_path / 'out'}: curve.csv, curve.txt and curve.png")
+    text = (tmp_path / "out" / "curve.txt").read_text()
+    assert text.startswith("small, 4 neurons, without cortical positions\nfraction oracle")
+    assert text.strip() in output
+    with open(tmp_path / "out" / "curve.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    cells = {(row["representation"], row["images"], row["partition"]) for row in rows}
+    assert len(cells) == len(rows) == 4 * 2 * 2
+    assert {name for name, _, _ in cells} == {"random-0", "random core", "linear-nonlinear", "mean response"}
+    assert (tmp_path / "out" / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("what", "says"), [("scan.zip", "8 neurons"), ("core", "random-0"), ("model", "model of 5 neurons")]
 )
@@ -129,6 +146,11 @@ def test_import_turns_the_published_core_into_a_folder(shared, tmp_path):
         (["fit", "{scan}", "--core", "{core}", "--out", "{model}"], "is there already"),
         (["predict", "{model}", "{scan}", "--out", "{new}.txt"], "expected a name ending in .h5 or .csv"),
         (["predict", "{scan}", "x.png", "--out", "{new}.csv"], "scan.zip"),
+        (["compare", "{scan}", "--core", "{core}", "--out", "{model}"], "is there already"),
+        (
+            ["compare", "{scan}", "--core", "{core}", "--out", "{new}", "--images", "5"],
+            "expected numbers from 10",
+        ),
         (["score", "{core}", "{scan}"], "expected a response-model, got a 'core'"),
         (["import", "{scan}", "{new}"], "no checkpoint that mousev1 knows"),
         (["import", "{scan}", "{new}", "--mean", "3"], "--std"),
@@ -167,6 +189,6 @@ def test_a_tier_of_the_file_can_be_left_out(folder):
     assert "the scan has no test trials" in output
 
 
-@pytest.mark.parametrize("command", ["fit", "predict", "score", "import", "info"])
+@pytest.mark.parametrize("command", ["fit", "predict", "score", "compare", "import", "info"])
 def test_every_command_explains_itself(command):
     assert len(run(command, "--help").splitlines()) > 8
