@@ -73,7 +73,7 @@ def transfer_curve(
         truth: true rates of a simulated scan, to score against as well. Figures then say "simulated".
         baselines: also score the mean response over the training images, a linear-nonlinear model of
             each neuron, and a random core of the same shape (of the default shape where ``core`` is no
-            ``Core``).
+            ``Core``), which sees z-scored images.
         cortex: use the neurons' cortical positions, if the scan has any.
         progress: show a progress bar.
         options: further keyword arguments of ``fit_readout``: ``method``, ``settings``,
@@ -105,9 +105,7 @@ def transfer_curve(
         scan = replace(scan, positions=None)
     fits = {core.name: _readout_fit(core, options)}
     if baselines:
-        shape = core.config if isinstance(core, Core) else CoreConfig()
-        # Not the seed itself: a random core of that seed may be what is compared.
-        random = Core.random(shape, seed=int(np.random.default_rng([seed, RANDOM_CORE]).integers(2**31)))
+        random = _random_core(core.config if isinstance(core, Core) else CoreConfig(), scan, seed)
         fits |= {RANDOM: _readout_fit(random, options), LINEAR: _linear_fit, MEAN: _mean_fit}
     test = scan.trials("test")
     _, first, image = np.unique(test.image_ids, return_index=True, return_inverse=True)
@@ -233,6 +231,17 @@ def _check_disjoint(scan: Scan) -> None:
             f"scan: {len(both)} pictures of tier 'test' are also in tier 'train', under other ids; a score on "
             "them would mean nothing: give equal pictures one id, in one tier"
         )
+
+
+def _random_core(config: CoreConfig, scan: Scan, seed: int) -> Core:
+    """A random core of the same shape."""
+    if (config.input.mean, config.input.std) == (0.0, 1.0):
+        # Random filters on raw gray values would mostly tell how bright an image is: too easy to beat.
+        gray = scan.trials("train").images
+        contract = replace(config.input, mean=float(gray.mean()), std=float(gray.std()))
+        config = replace(config, input=contract)
+    # Not the seed itself: a random core of that seed may be what is compared.
+    return Core.random(config, seed=int(np.random.default_rng([seed, RANDOM_CORE]).integers(2**31)))
 
 
 def _readout_fit(core: Core | Representation, options: Mapping[str, Any]) -> Fit:

@@ -193,6 +193,18 @@ def test_a_plain_module_is_told_to_be_wrapped_and_a_name_to_be_loaded(made):
         transfer_curve(named, made.scan)
 
 
+def test_the_random_core_has_the_same_shape_other_weights_and_z_scored_images(made):
+    # oracle: mean and standard deviation of the training images
+    random = transfer._random_core(made.core.config, made.scan, 0)
+    gray = made.scan.trials("train").images.astype(float)
+    contract = random.config.input
+    assert (contract.mean, contract.std) == pytest.approx((gray.mean(), gray.std()), rel=1e-6)
+    assert replace(random.config, input=made.core.config.input) == made.core.config
+    assert random.content_hash() != mousev1.Core.random(random.config, seed=0).content_hash()
+    scored = replace(made.core.config, input=mousev1.InputContract(mean=113.0, std=60.0))
+    assert transfer._random_core(scored, made.scan, 0).config == scored
+
+
 def test_any_module_is_compared_once_it_is_wrapped(made):
     # oracle: fit_readout on the same representation and images
     module = nn.Sequential(nn.Conv2d(1, 5, 7), nn.ELU())
