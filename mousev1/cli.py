@@ -166,6 +166,9 @@ def _add_compare(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--no-cortex", action="store_true", help="do not use cortical positions")
     parser.add_argument("--no-baselines", action="store_true", help="only the cores")
     parser.add_argument(
+        "--simulated", action="store_true", help="the responses are simulated: say so in table and figure"
+    )
+    parser.add_argument(
         "--pixels-per-degree",
         type=float,
         help="resolution of the scan's images if it is not the cores'; they are resampled",

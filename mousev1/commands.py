@@ -144,6 +144,7 @@ def compare(
     partitions: int,
     no_cortex: bool,
     no_baselines: bool,
+    simulated: bool,
     pixels_per_degree: float | None,
     seed: int,
     device: str,
@@ -169,6 +170,7 @@ def compare(
                 seed=seed,
                 baselines=not (no_baselines or place),
                 cortex=not no_cortex,
+                simulated=simulated,
                 pixels_per_degree=pixels_per_degree,
                 device=device,
                 progress=not quiet,
@@ -176,11 +178,10 @@ def compare(
             for place, core in enumerate(loaded)
         ]
     )
-    shown = [score for score in SCORES if curve.defined(score)]
-    tables = "\n\n".join(curve.table(score) for score in shown)
-    print(tables)
+    print("\n\n".join(curve.table(score) for score in curve.headline))
     out.mkdir(parents=True, exist_ok=True)
     curve.to_csv(out / "curve.csv")
+    tables = "\n\n".join(curve.table(score) for score in SCORES if curve.defined(score))
     with replacing(out / "curve.txt") as staging:
         staging.write_text(tables + "\n", encoding="utf-8")
     drawn = _draw(curve, out / "curve.png")

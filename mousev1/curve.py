@@ -119,6 +119,13 @@ class TransferCurve:
             if (row.representation, row.images) == (representation, images)
         )
 
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """The scores that tell most: against the oracle, of the whole response, and the truth if it is known."""
+        first = "fraction_oracle" if self.defined("fraction_oracle") else "single_trial_correlation"
+        wanted = (first, "deviance_explained", "true_rate_correlation")
+        return tuple(score for score in wanted if self.defined(score))
+
     def defined(self, score: str) -> bool:
         """Whether any row has this score."""
         return any(self.interval(name, n, score).count for name in self.representations for n in self.images)
@@ -167,13 +174,9 @@ class TransferCurve:
         """
         from mousev1.curve_plot import plot_curve
 
-        if scores is None:
-            first = "fraction_oracle" if self.defined("fraction_oracle") else "single_trial_correlation"
-            wanted = [first, "deviance_explained", "true_rate_correlation"]
-            scores = [score for score in wanted if self.defined(score)]
-        for score in scores:
+        for score in scores or ():
             check_choice("scores", score, SCORES)
-        return plot_curve(self, scores)
+        return plot_curve(self, self.headline if scores is None else scores)
 
     def _partitions(self) -> str:
         count = len({row.partition for row in self.rows})

@@ -50,6 +50,7 @@ def transfer_curve(
     truth: Truth | None = None,
     baselines: bool = True,
     cortex: bool = True,
+    simulated: bool = False,
     progress: bool = True,
     **options: Any,
 ) -> TransferCurve:
@@ -70,11 +71,13 @@ def transfer_curve(
             how results depend on the draw of images alone.
         partitions: number of draws; at least two give intervals.
         seed: of all draws and fits.
-        truth: true rates of a simulated scan, to score against as well. Figures then say "simulated".
+        truth: true rates of a simulated scan, to score against as well.
         baselines: also score the mean response over the training images, a linear-nonlinear model of
             each neuron, and a random core of the same shape (of the default shape where ``core`` is no
             ``Core``), which sees z-scored images.
         cortex: use the neurons' cortical positions, if the scan has any.
+        simulated: the responses are simulated, as they are if there is a ``truth``: tables and figures
+            then say so.
         progress: show a progress bar.
         options: further keyword arguments of ``fit_readout``: ``method``, ``settings``,
             ``pixels_per_degree``, ``device``, ``memory``.
@@ -133,7 +136,7 @@ def transfer_curve(
         cortex=scan.positions is not None,
         units_drawn=units is not None,
         oracle=mean_interval(oracle.tolist()).mean,
-        simulated=truth is not None,
+        simulated=simulated or truth is not None,
     )
 
 

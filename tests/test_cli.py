@@ -107,12 +107,24 @@ def test_score_prints_and_writes_one_row_per_unit(folder, tmp_path):
 def test_compare_writes_and_prints_the_curve_of_every_core_and_baseline(folder, tmp_path):
     output = run(
         *("compare", folder / "scan.zip", "--core", folder / "core", "--images", 30),
-        *("--units", 4, "--partitions", 2, "--no-cortex", "--out", tmp_path / "out", "--quiet"),
+        *(
+            "--units",
+            4,
+            "--partitions",
+            2,
+            "--no-cortex",
+            "--simulated",
+            "--out",
+            tmp_path / "out",
+            "--quiet",
+        ),
     )
     assert output.rstrip().endswith(f"wrote {tmp_path / 'out'}: curve.csv, curve.txt and curve.png")
     text = (tmp_path / "out" / "curve.txt").read_text()
-    assert text.startswith("small, 4 neurons, without cortical positions\nfraction oracle")
-    assert text.strip() in output
+    assert text.startswith(
+        "Simulated responses: small, 4 neurons, without cortical positions\nfraction oracle"
+    )
+    assert text.split("\n\n")[0] in output
     with open(tmp_path / "out" / "curve.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     cells = {(row["representation"], row["images"], row["partition"]) for row in rows}

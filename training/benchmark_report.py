@@ -226,10 +226,8 @@ def _upper(text: str) -> str:
 
 def _provenance(results: Results) -> str:
     rows = results.all_rows
-    machines = {}
-    for row in rows:
-        machine = json.loads(row["machine"])
-        machines[machine.get("cpu"), machine.get("cpus"), machine.get("system")] = None
+    machines = [json.loads(row["machine"]) for row in rows]
+    kinds = dict.fromkeys((m.get("cpu"), m.get("cpus"), m.get("system")) for m in machines)
     commits = sorted({str(row["commit"])[:12] for row in rows if row["commit"]})
     scans = sorted({(row["scan"], row["data_sha256"][:12]) for row in rows})
     hours = sum(row["seconds"] for row in rows) / 3600
@@ -241,6 +239,6 @@ def _provenance(results: Results) -> str:
             "- commands: " + ", ".join(f"`{c}`" for c in sorted({row["command"] for row in rows})),
             "- code: " + (", ".join(f"`{commit}`" for commit in commits) or "not in a checkout"),
             "- scans: " + ", ".join(f"{scan} (`{sha256}`)" for scan, sha256 in scans),
-            "- machines: " + ", ".join(f"{cpu}, {cpus} CPUs, {system}" for cpu, cpus, system in machines),
+            "- machines: " + ", ".join(f"{cpu}, {cpus} CPUs, {system}" for cpu, cpus, system in kinds),
         ]
     )

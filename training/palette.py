@@ -54,7 +54,7 @@ CORES = {
     "task-driven": Style(ORANGE, marker="p"),
     "VGG16": Style(PURPLE, marker="h"),
     "random VGG16": Style(PURPLE, ":", "h", filled=False),
-    "random 64": Style("0.65", ":", "v", filled=False),
+    "random 64": Style("0.60", ":", "v", filled=False),
     "random 128": Style("0.40", ":", "^", filled=False),
 }
 

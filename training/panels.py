@@ -14,6 +14,7 @@ from training.palette import Style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 WIDTH, HEIGHT = 4.3, 3.5
 
@@ -127,7 +128,7 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _handle(style: Style) -> object:
+def _handle(style: Style) -> Line2D:
     from matplotlib.lines import Line2D
 
     return Line2D(
