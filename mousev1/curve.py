@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,7 @@ class TransferCurve:
         cortex: whether fits used cortical positions.
         units_drawn: whether partitions draw neurons as well as images.
         oracle: mean oracle correlation of the scan's neurons; NaN without repeats.
+        seed: of the draws; curves of one seed have the same draws.
         simulated: whether the responses are known to be simulated.
     """
 
@@ -87,6 +88,7 @@ class TransferCurve:
     cortex: bool
     units_drawn: bool
     oracle: float
+    seed: int = 0
     simulated: bool = False
 
     @property
@@ -197,21 +199,14 @@ def combine(curves: Sequence[TransferCurve]) -> TransferCurve:
     if len(set(names)) < len(names):
         raise ValueError(f"curves: expected every representation once, got {listing(names)}")
     for curve in curves[1:]:
-        ours = (first.scan, first.cortex, first.units_drawn, first.simulated, _draws(first))
-        theirs = (curve.scan, curve.cortex, curve.units_drawn, curve.simulated, _draws(curve))
-        if ours != theirs:
+        # Scores aside, all that a curve says about itself must be the same.
+        same = replace(curve, rows=(), oracle=0.0) == replace(first, rows=(), oracle=0.0)
+        if not same or _draws(curve) != _draws(first):
             raise ValueError(
-                "curves: expected the same scan, images, units, partitions and use of cortical positions in "
-                f"all, got {first.title()!r} and {curve.title()!r}"
+                "curves: expected the same scan, images, units, partitions, seed and use of cortical positions "
+                f"in all, got {first.title()!r} and {curve.title()!r}"
             )
-    return TransferCurve(
-        rows=tuple(row for curve in curves for row in curve.rows),
-        scan=first.scan,
-        cortex=first.cortex,
-        units_drawn=first.units_drawn,
-        oracle=first.oracle,
-        simulated=first.simulated,
-    )
+    return replace(first, rows=tuple(row for curve in curves for row in curve.rows))
 
 
 def _draws(curve: TransferCurve) -> set[tuple[int, int, int]]:

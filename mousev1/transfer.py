@@ -136,6 +136,7 @@ def transfer_curve(
         cortex=scan.positions is not None,
         units_drawn=units is not None,
         oracle=mean_interval(oracle.tolist()).mean,
+        seed=seed,
         simulated=simulated or truth is not None,
     )
 

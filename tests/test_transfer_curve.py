@@ -315,7 +315,9 @@ def test_curves_of_one_scan_are_combined_and_others_refused():
     assert combine([one, two]).representations == ("a", "b")
     with pytest.raises(ValueError, match="every representation once"):
         combine([one, one])
-    for other in (curve_of(row("b", 60, 0, 0.6)), curve_of(row("b", 50, 0, 0.6), scan="t")):
+    apart = ({"scan": "t"}, {"seed": 1}, {"cortex": False}, {"units_drawn": True}, {"simulated": True})
+    others = [curve_of(row("b", 50, 0, 0.6), **change) for change in apart]
+    for other in (curve_of(row("b", 60, 0, 0.6)), *others):
         with pytest.raises(ValueError, match="curves: expected the same scan"):
             combine([one, other])
     with pytest.raises(ValueError, match="at least one"):
