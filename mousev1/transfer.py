@@ -154,7 +154,7 @@ def _draw(
     return training_subset(scan, count, image_seed), truth
 
 
-def training_subset(scan: Scan, images: int, seed: int) -> Scan:
+def training_subset(scan: Scan, images: int, seed: int | tuple[int, ...]) -> Scan:
     """The scan with some of its training images, and all of its other trials.
 
     Fewer images of one seed are always among the more of the same seed.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from mousev1.errors import listing
 from mousev1.scan import TIERS, Scan
+from mousev1.transfer import training_subset
 from training.simulation.animals import CORE_SETS
 
 __all__ = [
@@ -53,26 +54,6 @@ SAME_CELL = (
     "partition",
 )
 """Columns of results that agree between rows which differ only in the model seed."""
-
-
-def training_subset(scan: Scan, images: int, seed: int | tuple[int, ...]) -> Scan:
-    """The scan with some of its training images, and all of its other trials.
-
-    Fewer images of one seed are always among the more of the same seed.
-    """
-    train = scan.tiers == "train"
-    distinct = np.unique(scan.trial_image[train])
-    drawn = np.random.default_rng(seed).permutation(distinct)[:images]
-    keep = ~train | np.isin(scan.trial_image, drawn)
-    shown, trial_image = np.unique(scan.trial_image[keep], return_inverse=True)
-    return replace(
-        scan,
-        images=scan.images[shown],
-        image_ids=scan.image_ids[shown],
-        trial_image=trial_image,
-        tiers=scan.tiers[keep],
-        responses=scan.responses[keep],
-    )
 
 
 def training_images(scan: Scan) -> int:

@@ -20,27 +20,9 @@ from mousev1.metrics import (
 )
 from mousev1.model import ResponseModel
 from mousev1.scan import Scan, Trials
+from mousev1.transfer_scores import Truth as Truth
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What only a simulation knows.
-
-    Attributes:
-        image_ids: (I,) of test images.
-        rates: (I, U) their true rates.
-        live: (U,) which units respond to images at all.
-    """
-
-    image_ids: Array
-    rates: Array
-    live: Array
-
-    def select_units(self, index: Array) -> Truth:
-        """The truth of some of the units."""
-        return Truth(self.image_ids, self.rates[:, index], self.live[index])
 
 
 @dataclass(frozen=True)
@@ -86,9 +68,7 @@ def score_tests(
         average.append(correlation_to_average(trial_rates, test.responses, test.image_ids))
         oracle.append(oracle_correlation(test.responses, test.image_ids))
         if truth is not None:
-            place = {image: row for row, image in enumerate(truth.image_ids.tolist())}
-            expected = truth.rates[[place[image] for image in image_ids.tolist()]]
-            true.append(correlation(rates, expected)[truth.live])
+            true.append(correlation(rates, truth.of_images(image_ids))[truth.live])
     correlations, best = np.concatenate(single), np.concatenate(oracle)
     fraction = fraction_oracle(correlations, best)
     return Scores(
