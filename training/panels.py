@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -55,18 +56,25 @@ def draw(rows: Sequence[Sequence[Panel]], *, title: str, subtitle: str) -> Figur
     """Panels in rows, with one legend.
 
     Args:
-        rows: of panels; panels of the same ``ylabel`` share their vertical axis.
+        rows: of panels; panels of the same ``ylabel`` share their vertical axis, and those without any
+            curve are left out. At least one has some.
         title: what is shown; says whether the data are simulated.
         subtitle: scan, numbers and what the bars are.
     """
     from matplotlib.figure import Figure
 
+    rows = [kept for row in rows if (kept := [panel for panel in row if panel.curves])]
     columns = max(len(row) for row in rows)
-    curves = {curve.label: curve for row in rows for panel in row for curve in panel.curves}
-    legend_columns = max(1, min(len(curves), max(3, int(columns * WIDTH / 2.3))))
+    width = max(columns * WIDTH, 6.4)
+    # The fullest panel says in which order the legend is.
+    panels = sorted((panel for row in rows for panel in row), key=lambda panel: -len(panel.curves))
+    curves = {curve.label: curve for panel in panels for curve in panel.curves}
+    # Letters of 9 points are about .07 inches wide; the line, marker and gaps before them .8.
+    entry = 0.8 + 0.07 * max(len(label) for label in curves)
+    legend_columns = max(1, min(len(curves), int(width / entry)))
     legend_lines = -(-len(curves) // legend_columns)
     drawn = Figure(
-        figsize=(max(columns * WIDTH, 6.4), len(rows) * HEIGHT + 1.0 + 0.22 * legend_lines),
+        figsize=(width, len(rows) * HEIGHT + 1.0 + 0.22 * legend_lines),
         layout="constrained",
     )
     axes = drawn.subplots(len(rows), columns, squeeze=False)
@@ -88,7 +96,7 @@ def draw(rows: Sequence[Sequence[Panel]], *, title: str, subtitle: str) -> Figur
         ncols=legend_columns,
         frameon=False,
         fontsize=9,
-        title=subtitle,
+        title=textwrap.fill(subtitle, int(width / 0.065)),
         title_fontsize=8,
     )
     drawn.suptitle(title, fontsize=12, fontweight="bold")

@@ -183,6 +183,34 @@ def test_direct_training_serves_as_reference_for_readouts_fitted_by_the_convex_s
         assert (direct.colour, direct.marker) in lines(axis)
 
 
+def test_panels_without_any_curve_are_left_out():
+    # random cores alone have factorized readouts, and only by the recipe
+    rows = across_animals("convex", cores=["11-S"], direct=False)
+    rows += changed(
+        across_animals("sgd", cores=["random-64"], direct=False),
+        lambda row: {"readout": "factorized", "partition": row["partition"]},
+    )
+    (figure,) = figures(Results.of(rows), "fraction_oracle").values()
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title().splitlines()[0] for axis in shown] == [
+        "factorized; published recipe",
+        "Gaussian, with cortical positions; convex solver",
+        "Gaussian, without cortical positions; convex solver",
+        "what cortical positions add",
+    ]
+    assert all(axis.containers for axis in shown)
+
+
+def test_the_legend_fits_into_a_narrow_figure():
+    # oracle: sizes as drawn
+    rows = [row for row in within_animal() if row["condition"] == "direct" and row["units"] == 50]
+    (figure,) = figures(Results.of(rows), "fraction_oracle").values()
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+
+
 def test_scans_are_drawn_apart():
     rows = across_animals(cores=["11-S"])
     rows += changed(rows, lambda row: {"scan": "another"})
