@@ -1,0 +1,48 @@
+"""In-silico experiments: what an animal could never sit through, asked of its fitted model.
+
+The names below load on first use, as those of ``mousev1`` do.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mousev1.insilico.contrast import michelson_contrast as michelson_contrast
+    from mousev1.insilico.contrast import rms_contrast as rms_contrast
+    from mousev1.insilico.contrast import set_contrast as set_contrast
+    from mousev1.insilico.frame import Frame as Frame
+    from mousev1.insilico.noise import natural_crops as natural_crops
+    from mousev1.insilico.noise import sparse_noise as sparse_noise
+    from mousev1.insilico.noise import white_noise as white_noise
+    from mousev1.insilico.stimuli import disks as disks
+    from mousev1.insilico.stimuli import gabors as gabors
+    from mousev1.insilico.stimuli import gratings as gratings
+    from mousev1.insilico.stimuli import plaids as plaids
+
+_HOME = {
+    "Frame": "frame",
+    "disks": "stimuli",
+    "gabors": "stimuli",
+    "gratings": "stimuli",
+    "michelson_contrast": "contrast",
+    "natural_crops": "noise",
+    "plaids": "stimuli",
+    "rms_contrast": "contrast",
+    "set_contrast": "contrast",
+    "sparse_noise": "noise",
+    "white_noise": "noise",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"mousev1.insilico.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'mousev1.insilico' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
