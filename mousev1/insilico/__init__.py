@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mousev1.insilico.contrast import rms_contrast as rms_contrast
     from mousev1.insilico.contrast import set_contrast as set_contrast
     from mousev1.insilico.frame import Frame as Frame
+    from mousev1.insilico.local import LocalView as LocalView
     from mousev1.insilico.noise import natural_crops as natural_crops
     from mousev1.insilico.noise import sparse_noise as sparse_noise
     from mousev1.insilico.noise import white_noise as white_noise
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Frame": "frame",
+    "LocalView": "local",
     "disks": "stimuli",
     "gabors": "stimuli",
     "gratings": "stimuli",
