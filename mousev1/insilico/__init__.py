@@ -12,25 +12,43 @@ if TYPE_CHECKING:
     from mousev1.insilico.contrast import michelson_contrast as michelson_contrast
     from mousev1.insilico.contrast import rms_contrast as rms_contrast
     from mousev1.insilico.contrast import set_contrast as set_contrast
+    from mousev1.insilico.draws import Estimate as Estimate
+    from mousev1.insilico.examine import TuningSettings as TuningSettings
+    from mousev1.insilico.field_fits import GaborFit as GaborFit
+    from mousev1.insilico.field_fits import GaussianFit as GaussianFit
     from mousev1.insilico.frame import Frame as Frame
     from mousev1.insilico.local import LocalView as LocalView
     from mousev1.insilico.noise import natural_crops as natural_crops
     from mousev1.insilico.noise import sparse_noise as sparse_noise
     from mousev1.insilico.noise import white_noise as white_noise
+    from mousev1.insilico.receptive_field import ReceptiveFields as ReceptiveFields
+    from mousev1.insilico.receptive_field import readout_position as readout_position
+    from mousev1.insilico.receptive_field import receptive_fields as receptive_fields
     from mousev1.insilico.stimuli import disks as disks
     from mousev1.insilico.stimuli import gabors as gabors
     from mousev1.insilico.stimuli import gratings as gratings
     from mousev1.insilico.stimuli import plaids as plaids
+    from mousev1.insilico.tuning import Tuning as Tuning
+    from mousev1.insilico.tuning import measure_tuning as measure_tuning
 
 _HOME = {
+    "Estimate": "draws",
     "Frame": "frame",
+    "GaborFit": "field_fits",
+    "GaussianFit": "field_fits",
     "LocalView": "local",
+    "ReceptiveFields": "receptive_field",
+    "Tuning": "tuning",
+    "TuningSettings": "examine",
     "disks": "stimuli",
     "gabors": "stimuli",
     "gratings": "stimuli",
+    "measure_tuning": "tuning",
     "michelson_contrast": "contrast",
     "natural_crops": "noise",
     "plaids": "stimuli",
+    "readout_position": "receptive_field",
+    "receptive_fields": "receptive_field",
     "rms_contrast": "contrast",
     "set_contrast": "contrast",
     "sparse_noise": "noise",
