@@ -97,28 +97,26 @@ def set_contrast(
     beyond = (values.max(axis=1) > high + slack) | (values.min(axis=1) < low - slack)
     if beyond.any():
         if not clip:
-            _refuse(beyond, wanted, _largest(z, target, frame))
+            _refuse(beyond, wanted, _largest(z, target, frame), name="rms")
         values[beyond] = _clipped(z[beyond], target[beyond], spread[beyond], frame)
     out = frame.blank(len(array)).astype(np.float64)
     out[:, inside] = np.clip(values, low, high)
     return out.astype(np.float32)
 
 
-def largest_michelson(frame: Frame, mean: float | None = None) -> float:
-    """The largest Michelson contrast around a mean (the background by default) that the range allows."""
+def largest_michelson(frame: Frame) -> float:
+    """The largest Michelson contrast around the frame's background that its range allows."""
     low, high = frame.value_range
-    middle = frame.background if mean is None else mean
-    return min(1.0, (high - middle) / (middle - low))
+    return min(1.0, (high - frame.background) / (frame.background - low))
 
 
-def modulated(wave: Float, frame: Frame, contrast: Float, *, name: str = "contrast") -> Images32:
+def modulated(wave: Float, frame: Frame, contrast: Float) -> Images32:
     """Gray values background + contrast * (background - black) * wave, refused beyond the value range.
 
     Args:
         wave: (N, H, W), usually within -1 to 1.
         frame: value range and background.
         contrast: (N,).
-        name: the argument to blame.
     """
     low, high = frame.value_range
     unit = frame.background - frame.black
@@ -133,7 +131,7 @@ def modulated(wave: Float, frame: Frame, contrast: Float, *, name: str = "contra
             largest = np.minimum(
                 (high - frame.background) / unit / np.maximum(up, 0.0), 1.0 / np.maximum(down, 0.0)
             )
-        _refuse(beyond, np.abs(contrast), largest, name=name)
+        _refuse(beyond, np.abs(contrast), largest, name="contrast")
     return np.clip(values, low, high).astype(np.float32)
 
 
@@ -144,7 +142,7 @@ def _largest(z: Float, target: Float, frame: Frame) -> Float:
     return np.asarray(room / (target - frame.black))
 
 
-def _refuse(beyond: NDArray[np.bool_], wanted: Float, largest: Float, *, name: str = "rms") -> None:
+def _refuse(beyond: NDArray[np.bool_], wanted: Float, largest: Float, *, name: str) -> None:
     worst = int(np.flatnonzero(beyond)[0])
     hint = ", pass clip=True to cut off the extremes," if name == "rms" else ""
     raise ValueError(

@@ -200,12 +200,10 @@ def _first_below(curve: Float, height: Float) -> Float:
     """Distance in samples, from the first, at which curves (..., K) first fall below (..., 1) heights."""
     below = curve < height
     index = below.argmax(axis=-1)
-    after = _pick(curve, index)
-    before = _pick(curve, np.maximum(index - 1, 0))
-    found = below.any(axis=-1) & np.isfinite(before)
+    before, after = _pick(curve, np.maximum(index - 1, 0)), _pick(curve, index)
+    found = (index > 0) & np.isfinite(before)
     fall = np.where(found, before - after, 1.0)
-    with np.errstate(invalid="ignore"):
-        part = np.where(found, (before - height[..., 0]) / fall, 0.0)
+    part = np.where(found, before - height[..., 0], 0.0) / fall
     return np.where(found, index - 1 + part, np.nan)
 
 

@@ -76,6 +76,16 @@ class ReceptiveFields:
         )
         return out
 
+    def centres_on_frame(self) -> tuple[Float, Float]:
+        """(U,) degrees x and y of where to show a unit small stimuli: the Gaussian's centre.
+
+        Where there is none, or it lies beyond the frame, where the readout looks.
+        """
+        x, y = self.gaussian.x_deg, self.gaussian.y_deg
+        height, width = self.frame.size_deg
+        usable = (np.abs(x) <= width / 2) & (np.abs(y) <= height / 2)
+        return np.where(usable, x, self.readout_x_deg), np.where(usable, y, self.readout_y_deg)
+
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
         """All numbers per unit (not the maps) by name, ``unit_id`` first."""

@@ -20,17 +20,22 @@ so that the mean luminance of the underlying sine is the background and ``contra
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
-from numpy.typing import ArrayLike
 
 from mousev1.insilico.contrast import modulated
-from mousev1.insilico.frame import Float, Frame, Images32
-
-Number: TypeAlias = "ArrayLike"
-
-IMAGES_AT_A_TIME = 512
+from mousev1.insilico.frame import Frame, Images32
+from mousev1.insilico.waves import (
+    Number,
+    aperture,
+    broadcast,
+    carrier,
+    check_aperture,
+    check_contrast,
+    check_frequency,
+    check_positive,
+    chunks,
+    from_centre,
+)
 
 
 def gratings(
@@ -70,7 +75,7 @@ def gratings(
         >>> gratings(frame, orientation_deg=[0, 45, 90], frequency_cpd=0.04).shape
         (3, 36, 64)
     """
-    p = _broadcast(
+    p = broadcast(
         orientation_deg=orientation_deg,
         frequency_cpd=frequency_cpd,
         phase_deg=phase_deg,
@@ -81,14 +86,14 @@ def gratings(
         inner_diameter_deg=inner_diameter_deg,
     )
     check_frequency(frame, p["frequency_cpd"])
-    _check_contrast("contrast", p["contrast"], lowest=0.0)
-    _check_aperture(frame, p)
+    check_contrast(frame, p["contrast"])
+    check_aperture(frame, p)
     out = np.empty((len(p["contrast"]), frame.height, frame.width), dtype=np.float32)
-    for rows in _chunks(len(out)):
+    for rows in chunks(len(out)):
         q = {name: values[rows] for name, values in p.items()}
-        wave = _carrier(frame, q)
+        wave = carrier(frame, q)
         if np.isfinite(q["diameter_deg"]).any() or (q["inner_diameter_deg"] > 0).any():
-            wave *= _aperture(frame, q, first=rows.start)
+            wave *= aperture(frame, q, first=rows.start)
         out[rows] = modulated(wave, frame, q["contrast"])
     return out
 
@@ -128,7 +133,7 @@ def gabors(
     Raises:
         ValueError: a contrast or frequency that cannot be shown, or a centre outside of the frame.
     """
-    p = _broadcast(
+    p = broadcast(
         orientation_deg=orientation_deg,
         frequency_cpd=frequency_cpd,
         phase_deg=phase_deg,
@@ -139,19 +144,19 @@ def gabors(
         breadth_deg=breadth_deg,
     )
     check_frequency(frame, p["frequency_cpd"])
-    _check_contrast("contrast", p["contrast"], lowest=0.0)
+    check_contrast(frame, p["contrast"])
     for name in ("length_deg", "breadth_deg"):
-        _check_positive(name, p[name])
+        check_positive(name, p[name])
     frame.check_inside(p["x_deg"], p["y_deg"])
     out = np.empty((len(p["contrast"]), frame.height, frame.width), dtype=np.float32)
-    for rows in _chunks(len(out)):
+    for rows in chunks(len(out)):
         q = {name: values[rows] for name, values in p.items()}
-        x, y = _from_centre(frame, q)
+        x, y = from_centre(frame, q)
         angle = np.deg2rad(q["orientation_deg"])[:, None, None]
         along = (x * np.cos(angle) + y * np.sin(angle)) / q["length_deg"][:, None, None]
         across = (x * np.sin(angle) - y * np.cos(angle)) / q["breadth_deg"][:, None, None]
         envelope = np.exp(-0.5 * (along**2 + across**2))
-        wave = envelope * _carrier(frame, q)
+        wave = envelope * carrier(frame, q)
         if balanced:
             wave -= envelope * (wave.sum(axis=(1, 2)) / envelope.sum(axis=(1, 2)))[:, None, None]
         out[rows] = modulated(wave, frame, q["contrast"])
@@ -192,7 +197,7 @@ def plaids(
     Raises:
         ValueError: contrasts or frequencies that cannot be shown, or an aperture that is not on the frame.
     """
-    p = _broadcast(
+    p = broadcast(
         orientation_deg=orientation_deg,
         angle_deg=angle_deg,
         frequency_cpd=frequency_cpd,
@@ -208,10 +213,11 @@ def plaids(
     p["inner_diameter_deg"] = np.zeros_like(p["x_deg"])
     for prefix in ("", "second_"):
         check_frequency(frame, p[f"{prefix}frequency_cpd"], name=f"{prefix}frequency_cpd")
-        _check_contrast(f"{prefix}contrast", p[f"{prefix}contrast"], lowest=0.0)
-    _check_aperture(frame, p)
+        check_contrast(frame, p[f"{prefix}contrast"], name=f"{prefix}contrast")
+    check_contrast(frame, p["contrast"] + p["second_contrast"], name="contrast + second_contrast")
+    check_aperture(frame, p)
     out = np.empty((len(p["contrast"]), frame.height, frame.width), dtype=np.float32)
-    for rows in _chunks(len(out)):
+    for rows in chunks(len(out)):
         q = {name: values[rows] for name, values in p.items()}
         second = {
             **q,
@@ -221,12 +227,12 @@ def plaids(
         }
         total = np.maximum(q["contrast"] + q["second_contrast"], 1e-300)
         wave = (
-            q["contrast"][:, None, None] * _carrier(frame, q)
-            + q["second_contrast"][:, None, None] * _carrier(frame, second)
+            q["contrast"][:, None, None] * carrier(frame, q)
+            + q["second_contrast"][:, None, None] * carrier(frame, second)
         ) / total[:, None, None]
         if np.isfinite(q["diameter_deg"]).any():
-            wave *= _aperture(frame, q, first=rows.start)
-        out[rows] = modulated(wave, frame, total, name="contrast + second_contrast")
+            wave *= aperture(frame, q, first=rows.start)
+        out[rows] = modulated(wave, frame, total)
     return out
 
 
@@ -253,105 +259,24 @@ def disks(
     Raises:
         ValueError: a contrast that cannot be shown, or a disk that is not on the frame.
     """
-    p = _broadcast(
+    p = broadcast(
         diameter_deg=diameter_deg,
         inner_diameter_deg=inner_diameter_deg,
         contrast=contrast,
         x_deg=x_deg,
         y_deg=y_deg,
     )
-    _check_contrast("contrast", p["contrast"], lowest=-1.0)
-    _check_aperture(frame, p)
+    low, high = frame.value_range
+    brightest = (high - frame.background) / (frame.background - low)
+    bad = ~((p["contrast"] >= -1) & (p["contrast"] <= brightest * (1 + 1e-9)))
+    if bad.any():
+        raise ValueError(
+            f"contrast: expected a Weber contrast from -1 (black) to {brightest:.4g} (white), the largest possible "
+            f"on a background of {frame.background:g}, got {p['contrast'][bad][0]:.4g}"
+        )
+    check_aperture(frame, p)
     out = np.empty((len(p["contrast"]), frame.height, frame.width), dtype=np.float32)
-    for rows in _chunks(len(out)):
+    for rows in chunks(len(out)):
         q = {name: values[rows] for name, values in p.items()}
-        out[rows] = modulated(_aperture(frame, q, first=rows.start), frame, q["contrast"])
+        out[rows] = modulated(aperture(frame, q, first=rows.start), frame, q["contrast"])
     return out
-
-
-def check_frequency(frame: Frame, frequency_cpd: Number, *, name: str = "frequency_cpd") -> None:
-    """Raise ``ValueError`` unless spatial frequencies are positive and at most the frame's Nyquist limit."""
-    values = np.asarray(frequency_cpd, dtype=np.float64).ravel()
-    bad = ~((values > 0) & (values <= frame.nyquist_cpd * (1 + 1e-9)))
-    if bad.any():
-        raise ValueError(
-            f"{name}: expected cycles per degree above 0 and at most {frame.nyquist_cpd:.4g}, half of the "
-            f"frame's {frame.pixels_per_degree:g} pixels per degree (finer stripes would alias), got "
-            f"{values[bad][0]:.4g}"
-        )
-
-
-def _broadcast(**parameters: Number) -> dict[str, Float]:
-    """Every parameter as (N,) float64."""
-    arrays = {name: np.asarray(value, dtype=np.float64) for name, value in parameters.items()}
-    try:
-        full = np.broadcast_arrays(*arrays.values())
-    except ValueError:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items() if array.ndim)
-        raise ValueError(
-            f"stimulus parameters: expected numbers, or arrays that broadcast against each other, got {shapes}"
-        ) from None
-    for name, array in zip(arrays, full, strict=True):
-        if np.isnan(array).any():
-            raise ValueError(f"{name}: expected numbers, got NaN")
-    return {name: array.ravel().copy() for name, array in zip(arrays, full, strict=True)}
-
-
-def _chunks(images: int) -> list[slice]:
-    return [slice(i, min(i + IMAGES_AT_A_TIME, images)) for i in range(0, images, IMAGES_AT_A_TIME)]
-
-
-def _from_centre(frame: Frame, p: dict[str, Float]) -> tuple[Float, Float]:
-    """Degrees from each stimulus' centre: x (N, 1, W) and y (N, H, 1), up."""
-    x, y = frame.grid_deg()
-    return x - p["x_deg"][:, None, None], y - p["y_deg"][:, None, None]
-
-
-def _carrier(frame: Frame, p: dict[str, Float]) -> Float:
-    """(N, H, W) from -1 to 1."""
-    x, y = _from_centre(frame, p)
-    angle = np.deg2rad(p["orientation_deg"])[:, None, None]
-    cycles = p["frequency_cpd"][:, None, None] * (x * np.sin(angle) - y * np.cos(angle))
-    return np.asarray(np.cos(2 * np.pi * cycles - np.deg2rad(p["phase_deg"])[:, None, None]))
-
-
-def _aperture(frame: Frame, p: dict[str, Float], *, first: int) -> Float:
-    """(N, H, W) from 0 to 1; refused where nothing of it is on the frame."""
-    x, y = _from_centre(frame, p)
-    radius = np.hypot(x, y)
-    ppd = frame.pixels_per_degree
-    outer, inner = (p[name][:, None, None] / 2 for name in ("diameter_deg", "inner_diameter_deg"))
-    out = np.clip((outer - radius) * ppd + 0.5, 0.0, 1.0)
-    # without a hole there is no inner edge to soften
-    out *= np.where(inner > 0, np.clip((radius - inner) * ppd + 0.5, 0.0, 1.0), 1.0)
-    empty = ~(out > 0).any(axis=(1, 2))
-    if empty.any():
-        bad = int(np.flatnonzero(empty)[0])
-        raise ValueError(
-            f"inner_diameter_deg: expected an annulus of which something is on the frame, got diameters "
-            f"{p['inner_diameter_deg'][bad]:.4g} to {p['diameter_deg'][bad]:.4g} degrees around "
-            f"({p['x_deg'][bad]:.4g}, {p['y_deg'][bad]:.4g}) for image {first + bad}; make the hole smaller"
-        )
-    return np.asarray(out)
-
-
-def _check_aperture(frame: Frame, p: dict[str, Float]) -> None:
-    frame.check_inside(p["x_deg"], p["y_deg"])
-    _check_positive("diameter_deg", p["diameter_deg"])
-    inner, outer = p["inner_diameter_deg"], p["diameter_deg"]
-    bad = ~((inner >= 0) & (inner < outer))
-    if bad.any():
-        raise ValueError(
-            f"inner_diameter_deg: expected 0 or more and less than diameter_deg, got {inner[bad][0]:.4g} and "
-            f"{outer[bad][0]:.4g}"
-        )
-
-
-def _check_positive(name: str, values: Float) -> None:
-    if not (values > 0).all():
-        raise ValueError(f"{name}: expected positive degrees, got {values[~(values > 0)][0]:.4g}")
-
-
-def _check_contrast(name: str, values: Float, *, lowest: float) -> None:
-    if not (values >= lowest).all():
-        raise ValueError(f"{name}: expected {lowest:g} or more, got {values[~(values >= lowest)][0]:.4g}")

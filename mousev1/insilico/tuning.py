@@ -30,11 +30,12 @@ from tqdm import tqdm
 
 from mousev1.fused import FusedCore, fuse
 from mousev1.insilico import curves
-from mousev1.insilico.draws import Estimate, WeightDraws, draw_weights
+from mousev1.insilico.draws import Estimate, Readouts, draw_readouts
 from mousev1.insilico.examine import Examined, TuningSettings, examine, indices_of
 from mousev1.insilico.frame import Float, Frame, Images32
 from mousev1.insilico.local import LocalView
 from mousev1.insilico.receptive_field import readout_position
+from mousev1.insilico.stimuli import gratings
 from mousev1.insilico.table import check_units, to_rows, write_csv
 from mousev1.model import ResponseModel
 from mousev1.readout import sample_at
@@ -164,14 +165,18 @@ def measure_tuning(
         if x.shape != index.shape or y.shape != index.shape:
             raise ValueError(f"centres_deg: expected two arrays ({len(index)},), got {x.shape} and {y.shape}")
     frame.check_inside(x, y, name="centres_deg")
+    with torch.no_grad():
+        mu = model.readout.mu()
     view, fused = LocalView(model, height=frame.height, width=frame.width), fuse(model.core)
+    spread = _feature_std(fused, frame, settings)
     parts = []
-    with tqdm(total=len(index), desc="tuning", unit="unit", disable=not progress) as bar:
+    bar = tqdm(total=len(index), desc="tuning", unit="unit", disable=not progress)
+    with torch.no_grad(), bar:
         for start in range(0, len(index), UNITS_AT_A_TIME):
             rows = slice(start, start + UNITS_AT_A_TIME)
             chosen = torch.from_numpy(index[rows]).to(model.device)
-            readouts = draw_weights(model, chosen, draws=settings.draws, seed=seed)
-            subject = _ModelUnits(fused, view, chosen, model.readout.mu()[chosen], readouts)
+            readouts = draw_readouts(model, chosen, spread, draws=settings.draws, seed=seed)
+            subject = _ModelUnits(fused, view, chosen, mu[chosen], readouts)
             parts.append(examine(subject, frame, settings, x[rows], y[rows], done=bar.update))
     return assemble(model.unit_ids.cpu().numpy()[index], settings, parts)
 
@@ -182,14 +187,12 @@ class _ModelUnits:
     view: LocalView
     units: Tensor
     mu: Tensor
-    readouts: WeightDraws
+    readouts: Readouts
 
-    @torch.no_grad()
     def to_all(self, images: Images32) -> Float:
         features = self.fused(torch.from_numpy(images)[:, None].to(self.mu.device))
         return _float(self.readouts.responses(sample_at(features, self.mu)))
 
-    @torch.no_grad()
     def to_each(self, row: int, images: Images32) -> Float:
         stack = torch.from_numpy(images)[:, None].to(self.mu.device)
         sampled = []
@@ -197,6 +200,20 @@ class _ModelUnits:
             units = self.units[row].expand(len(part))
             sampled.append(self.view(self.view.cut(part, units), units))
         return _float(self.readouts.of(row).responses(torch.cat(sampled)[None])[:, 0])
+
+
+@torch.no_grad()
+def _feature_std(fused: FusedCore, frame: Frame, settings: TuningSettings) -> Tensor:
+    """(C,) standard deviation of the features over gratings and places."""
+    images = gratings(
+        frame,
+        orientation_deg=np.array([0.0, 45.0, 90.0, 135.0])[:, None, None],
+        frequency_cpd=np.array(settings.frequencies_cpd)[::2, None],
+        phase_deg=np.array([0.0, 90.0]),
+        contrast=settings.contrast,
+    )
+    features: Tensor = fused(torch.from_numpy(images)[:, None].to(fused.get_buffer("weight_0").device))
+    return features.transpose(0, 1).flatten(1).std(dim=1)
 
 
 def assemble(unit_ids: NDArray[np.int64], settings: TuningSettings, parts: list[Examined]) -> Tuning:
