@@ -395,7 +395,7 @@ def weigh_at(features: Tensor, mu: Tensor, weights: Tensor) -> Tensor:
     Returns:
         (N, U).
     """
-    n, channels, height, width = features.shape
+    height, width = features.shape[2:]
     index, corner = bilinear_corners(mu, height, width)
     by_pixel = _by_pixel(features)
     order = torch.argsort(index[:, 0], stable=True)

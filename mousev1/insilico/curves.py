@@ -181,7 +181,7 @@ def naka_rushton(curve: Float, contrasts: ArrayLike) -> tuple[Float, Float, Floa
         residual = np.square(part).sum(axis=1) - np.square(top)
         with np.errstate(divide="ignore", invalid="ignore"):
             found = np.stack([refined, n[best], top / norms[best], 1.0 - residual / total])
-        found[:, (part.max(axis=1) <= 0) | (total <= 0)] = np.nan
+        found[:, ~((part.max(axis=1) > 0) & (total > 0))] = np.nan
         out[:, start : start + len(part)] = found
     c50_, n_, top_, r2 = out.reshape(4, *curve.shape[:-1])
     return c50_, n_, top_, r2

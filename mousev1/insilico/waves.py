@@ -47,6 +47,7 @@ def broadcast(**parameters: Number) -> dict[str, Float]:
 
 
 def chunks(images: int) -> list[slice]:
+    """Rows of stimuli that are computed together, so that float64 intermediates stay small."""
     return [slice(i, min(i + IMAGES_AT_A_TIME, images)) for i in range(0, images, IMAGES_AT_A_TIME)]
 
 
@@ -85,6 +86,7 @@ def aperture(frame: Frame, p: dict[str, Float], *, first: int) -> Float:
 
 
 def check_aperture(frame: Frame, p: dict[str, Float]) -> None:
+    """Raise ``ValueError`` unless centres are on the frame and diameters make disks or annuli."""
     frame.check_inside(p["x_deg"], p["y_deg"])
     check_positive("diameter_deg", p["diameter_deg"])
     inner, outer = p["inner_diameter_deg"], p["diameter_deg"]
@@ -97,6 +99,7 @@ def check_aperture(frame: Frame, p: dict[str, Float]) -> None:
 
 
 def check_positive(name: str, values: Float) -> None:
+    """Raise ``ValueError`` unless all sizes are positive."""
     if not (values > 0).all():
         raise ValueError(f"{name}: expected positive degrees, got {values[~(values > 0)][0]:.4g}")
 
