@@ -117,35 +117,31 @@ def judge(
         "gabor": (fields.gabor.x_deg, fields.gabor.y_deg),
         "readout": (fields.readout_x_deg, fields.readout_y_deg),
     }
-    centres = {
-        name: float(np.median(np.hypot(px - x, py - y)[ok]) * frame.pixels_per_degree)
-        for name, (px, py) in places.items()
-    }
+    distance = {name: np.hypot(px - x, py - y) * frame.pixels_per_degree for name, (px, py) in places.items()}
+    kinds = {kind: ok & (truth["cell_type"] == kind) for kind in ("simple", "complex")}
     bands = {}
     for low, high in pairwise(BANDS_CPD):
         inside = (truth["frequency_cpd"][ok] >= low) & (truth["frequency_cpd"][ok] < high)
         if inside.any():
             bands[f"{low:g}-{high:g}"] = {
                 "units": int(inside.sum()),
-                "median_octaves": round(float(np.median(octaves[inside])), 3),
+                "median_octaves": _median(octaves[inside]),
                 "within_half_an_octave": round(float((np.abs(octaves[inside]) < 0.5).mean()), 3),
             }
     return {
         "least_correlation": least,
         "units": int(ok.sum()),
         "orientation_within_10_degrees": round(float((angle < 10.0).mean()), 4),
-        "orientation_median_error_deg": round(float(np.median(angle)), 3),
+        "orientation_median_error_deg": _median(angle),
         "frequency_within_half_an_octave": round(float((np.abs(octaves) < 0.5).mean()), 4),
-        "frequency_median_octaves": round(float(np.median(octaves)), 3),
+        "frequency_median_octaves": _median(octaves),
         "frequency_by_true_band": bands,
-        "centre_median_error_px": {name: round(value, 3) for name, value in centres.items()},
-        "centre_error_px_simple_complex": [
-            round(float(np.median(np.hypot(*(np.array(places["gaussian"]) - (x, y)))[ok & kind])), 3)
-            * frame.pixels_per_degree
-            for kind in (truth["cell_type"] == "simple", truth["cell_type"] == "complex")
-        ],
-        "gabor_r2_median": round(float(np.nanmedian(fields.gabor.r2[ok])), 3),
-        "gaussian_r2_median": round(float(np.nanmedian(fields.gaussian.r2[ok])), 3),
+        "centre_median_error_px": {name: _median(values[ok]) for name, values in distance.items()},
+        "centre_median_error_px_by_cell_type": {
+            kind: _median(distance["gaussian"][chosen]) for kind, chosen in kinds.items()
+        },
+        "gabor_r2_median": _median(fields.gabor.r2[ok]),
+        "gaussian_r2_median": _median(fields.gaussian.r2[ok]),
         "indices": compare(tuning, exact, ok),
     }
 
@@ -163,9 +159,9 @@ def compare(tuning: Tuning, exact: Tuning, ok: npt.NDArray[np.bool_]) -> dict[st
         held = (model.value + error >= model.low) & (model.value + error <= model.high)
         out[name] = {
             "units": int(used.sum()),
-            "true_median": _rounded(np.median(true[used])),
-            "model_median": _rounded(np.median(model.value[used])),
-            "median_absolute_error": _rounded(np.median(np.abs(error[used]))),
+            "true_median": _median(true[used]),
+            "model_median": _median(model.value[used]),
+            "median_absolute_error": _median(np.abs(error[used])),
             "rank_correlation": None
             if name in PERIODS
             else _rounded(_spearman(true[used], model.value[used])),
@@ -212,6 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     seconds["tuning"] = round(time.perf_counter() - started, 1)
     exact = true_tuning(truth, np.arange(len(units)), frame, settings)
+    if not ((scores > WELL_PREDICTED) & (truth["orientation_selectivity"] > TUNED)).any():
+        raise SystemExit(f"no unit is predicted with a correlation above {WELL_PREDICTED}: nothing to judge")
 
     results: dict[str, Any] = {
         "what": "tuning and receptive fields of a model fitted to SIMULATED responses, against their truth",
@@ -236,7 +234,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ),
         },
         "results": [
-            judge(truth, scores, fields, tuning, exact, least=least) for least in (WELL_PREDICTED, 0.8, 0.9)
+            judge(truth, scores, fields, tuning, exact, least=least)
+            for least in (WELL_PREDICTED, 0.8, 0.9)
+            if ((scores > least) & (truth["orientation_selectivity"] > TUNED)).any()
         ],
     }
     record.write_json(options.out, results)
@@ -312,14 +312,19 @@ def report(results: dict[str, Any]) -> str:
             for key in ("rank_correlation", "interval_holds_truth")
         )
         lines.append(
-            f"| {name} | {one['units']} | {one['true_median']:.3g} | {one['model_median']:.3g} | "
-            f"{one['median_absolute_error']:.3g} | {rank} | {held} |"
+            f"| {name} | {one['units']} | {one['true_median']} | {one['model_median']} | "
+            f"{one['median_absolute_error']} | {rank} | {held} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def _spearman(a: Float, b: Float) -> Float:
     return correlation(a.argsort().argsort(), b.argsort().argsort())
+
+
+def _median(values: Float) -> float | None:
+    values = values[np.isfinite(values)]
+    return _rounded(np.median(values)) if len(values) else None
 
 
 def _rounded(value: Any) -> float | None:
