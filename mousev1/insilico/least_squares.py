@@ -22,6 +22,7 @@ from torch import Tensor
 STEPS = 40
 UNITS_AT_A_TIME = 128
 TOLERANCE = 1e-6
+MOST_DAMPING = 1e4
 
 Curve = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -124,29 +125,24 @@ def _fit(
 ) -> tuple[Tensor, Tensor]:
     """Parameters and residual sums of squares, (U,)."""
     p = p.clamp(low, high)
-    value, slopes = curve(p, x, y)
-    error = (maps - value).square().sum(dim=1)
+    error = (maps - curve(p, x, y)[0]).square().sum(dim=1)
     damping = torch.full_like(error, 1e-2)
-    active = torch.ones_like(error, dtype=torch.bool)
+    rows = torch.arange(len(p))
     for _ in range(STEPS):
-        residual = maps - value
+        value, slopes = curve(p[rows], x, y)
         normal = slopes.transpose(1, 2) @ slopes
-        gradient = torch.einsum("upk,up->uk", slopes, residual)
+        gradient = ((maps[rows] - value)[:, None] @ slopes)[:, 0]
         scale = normal.diagonal(dim1=1, dim2=2)
         floor = 1e-9 * scale.amax(dim=1, keepdim=True).clamp_min(1e-30)
-        normal = normal + torch.diag_embed(damping[:, None] * scale + floor)
-        step = torch.linalg.solve(normal, gradient)
-        trial = (p + step).clamp(low, high)
-        new_value, new_slopes = curve(trial, x, y)
-        new_error = (maps - new_value).square().sum(dim=1)
-        better = (new_error < error) & active
-        gain = torch.where(better, (error - new_error) / error.clamp_min(1e-30), torch.ones_like(error))
-        p = torch.where(better[:, None], trial, p)
-        value = torch.where(better[:, None], new_value, value)
-        slopes = torch.where(better[:, None, None], new_slopes, slopes)
-        error = torch.where(better, new_error, error)
-        damping = torch.where(better, damping * 0.3, damping * 4.0).clamp(1e-9, 1e6)
-        active &= ~((better & (gain < TOLERANCE)) | (damping >= 1e6))
-        if not active.any():
+        normal = normal + torch.diag_embed(damping[rows, None] * scale + floor)
+        trial = (p[rows] + torch.linalg.solve(normal, gradient)).clamp(low[rows], high[rows])
+        before, after = error[rows], (maps[rows] - curve(trial, x, y)[0]).square().sum(dim=1)
+        better = after < before
+        p[rows] = torch.where(better[:, None], trial, p[rows])
+        error[rows] = torch.where(better, after, before)
+        damping[rows] = torch.where(better, damping[rows] * 0.3, damping[rows] * 4.0).clamp_min(1e-9)
+        finished = (better & (before - after < TOLERANCE * before)) | (damping[rows] > MOST_DAMPING)
+        rows = rows[~finished]
+        if not len(rows):
             break
     return p, error
