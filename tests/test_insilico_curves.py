@@ -17,8 +17,18 @@ def von_mises(preferred: float, kappa: float) -> np.ndarray:
 
 @pytest.mark.parametrize("preferred", [0.0, 3.0, 52.5, 89.9, 176.0])
 def test_preferred_orientation_lies_between_samples(preferred):
-    found = curves.preferred_orientation(von_mises(preferred, 2.0))
-    assert (found - preferred + 90) % 180 - 90 == pytest.approx(0.0, abs=0.05)
+    for find, accuracy in ((curves.preferred_orientation, 1e-3), (curves.peak_orientation, 0.05)):
+        found = find(von_mises(preferred, 2.0))
+        assert (found - preferred + 90) % 180 - 90 == pytest.approx(0.0, abs=accuracy)
+
+
+def test_preferred_orientation_of_an_asymmetric_curve_is_its_vectors_and_its_peak_the_peaks():
+    # responses 3, 1, 0, 0 at 0, 45, 90, 135 degrees: the vector (3, i)
+    curve = np.array([3.0, 1.0, 0.0, 0.0])
+    assert curves.preferred_orientation(curve) == pytest.approx(np.rad2deg(np.arctan2(1, 3)) / 2)
+    sharp = von_mises(30.0, 8.0) + 0.4 * von_mises(75.0, 8.0)
+    assert curves.peak_orientation(sharp) == pytest.approx(30.0, abs=1.0)
+    assert curves.preferred_orientation(sharp) > 38.0
 
 
 def test_half_width_of_a_von_mises_curve():
@@ -50,6 +60,7 @@ def test_units_without_a_positive_response_have_no_indices():
     flat[1] = -1.0
     for index in (
         curves.preferred_orientation,
+        curves.peak_orientation,
         curves.orientation_selectivity,
         curves.orientation_index,
         curves.half_width,

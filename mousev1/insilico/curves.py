@@ -53,7 +53,18 @@ def cross_sections(surface: Float, row: NDArray[np.intp], column: NDArray[np.int
 
 
 def preferred_orientation(curve: Float) -> Float:
-    """Degrees, 0 to 180, of the peak of curves over K orientations from 0 in steps of 180 / K."""
+    """Degrees, 0 to 180, of the mean vector sum r exp(2 i o) of curves over K orientations from 0.
+
+    The angle that belongs to ``orientation_selectivity`` (Mazurek et al. 2014, Front. Neural Circuits 8:92). All
+    samples have a say, so that it is known better than the peak; for a symmetric curve the two are the same.
+    """
+    angle = np.deg2rad(360.0 * np.arange(curve.shape[-1]) / curve.shape[-1])
+    vector = (np.maximum(curve, 0.0) * np.exp(1j * angle)).sum(axis=-1)
+    return _where_driven(curve, np.rad2deg(np.angle(vector)) / 2 % 180.0)
+
+
+def peak_orientation(curve: Float) -> Float:
+    """Degrees, 0 to 180, of the interpolated peak of curves over K orientations from 0."""
     fine = _fine(curve)
     peak = fine.argmax(axis=-1)
     angle = (peak + peak_offset(fine, peak, circular=True)) * 180.0 / FINE

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from mousev1.insilico.frame import Float
 from mousev1.model import ResponseModel
-from mousev1.readout import rate_from_drive
+from mousev1.readout import as_gaussian, rate_from_drive
 
 WAVES = 128
 """Random waves that make up one function (Rahimi & Recht 2007, NIPS)."""
@@ -110,7 +110,8 @@ def draw_readouts(
         draws: how many, S.
         seed: of the draws.
     """
-    weights, bias = model.readout.weights()[units][:, None], model.readout.bias[units][:, None]
+    readout = as_gaussian(model.readout, "draws from the posterior")
+    weights, bias = readout.weights()[units][:, None], readout.bias[units][:, None]
     scale = model.response_scale[units]
     posterior = model.posterior
     if posterior is None or draws == 0:

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mousev1.core import Core, InputContract
+from mousev1.core import InputContract
+from mousev1.representation import FrozenCore
 
 Float = NDArray[np.float64]
 Images32 = NDArray[np.float32]
@@ -68,7 +69,7 @@ class Frame:
     @classmethod
     def of(
         cls,
-        core: Core | InputContract,
+        core: FrozenCore | InputContract,
         *,
         background: float | None = None,
         height: int | None = None,
@@ -83,7 +84,7 @@ class Frame:
             height: rows, if not the contract's.
             width: columns, if not the contract's.
         """
-        contract = core.config.input if isinstance(core, Core) else core
+        contract = core if isinstance(core, InputContract) else core.config.input
         low, high = contract.value_range
         if background is None:
             background = contract.mean if low < contract.mean < high else (low + high) / 2

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from mousev1.fused import fuse
 from mousev1.model import ResponseModel
-from mousev1.readout import bilinear_corners
+from mousev1.readout import as_gaussian, bilinear_corners
+from mousev1.representation import as_core
 
 
 class LocalView(nn.Module):
@@ -47,18 +48,19 @@ class LocalView(nn.Module):
 
     def __init__(self, model: ResponseModel, *, height: int, width: int) -> None:
         super().__init__()
-        config = model.core.config
+        core = as_core(model.core, "LocalView")
+        readout, config = as_gaussian(model.readout, "LocalView"), core.config
         _, rows, columns = config.feature_shape(height, width)
         self.margin = config.hidden_kernel // 2
-        fused = fuse(model.core)
+        fused = fuse(core)
         self.depth = config.layers
         for i in range(fused.n_stages):
             self.register_buffer(f"weight_{i}", fused.get_buffer(f"weight_{i}"))
             self.register_buffer(f"bias_{i}", fused.get_buffer(f"bias_{i}"))
         with torch.no_grad():
-            mu = model.readout.mu()
-            self.register_buffer("weights", model.readout.weights().detach().clone())
-            self.register_buffer("bias", model.readout.bias.detach().clone())
+            mu = readout.mu()
+            self.register_buffer("weights", readout.weights().detach().clone())
+            self.register_buffer("bias", readout.bias.detach().clone())
         index, corner = bilinear_corners(mu, rows, columns)
         sides = [[min(2, extent)] for extent in (rows, columns)]
         starts = [

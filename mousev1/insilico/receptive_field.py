@@ -29,6 +29,7 @@ from mousev1.insilico.frame import Float, Frame, Images32
 from mousev1.insilico.local import LocalView
 from mousev1.insilico.table import check_units, to_rows, write_csv
 from mousev1.model import ResponseModel
+from mousev1.representation import as_core
 from mousev1.stimulus import Images, prepare_images
 
 PAIRS_AT_A_TIME = 16
@@ -121,8 +122,9 @@ def readout_position(model: ResponseModel, frame: Frame) -> tuple[Float, Float]:
 
     and y alike: the frame's centre is mu = 0.
     """
-    kernel = model.core.config.input_kernel
-    model.core.config.feature_shape(frame.height, frame.width)
+    config = as_core(model.core, "readout_position").config
+    config.feature_shape(frame.height, frame.width)
+    kernel = config.input_kernel
     with torch.no_grad():
         mu = model.readout.mu().double().cpu().numpy()
     x = (mu[:, 0] + 1) / 2 * (frame.width - kernel) + (kernel - 1) / 2

@@ -39,6 +39,7 @@ from mousev1.insilico.stimuli import gratings
 from mousev1.insilico.table import check_units, to_rows, write_csv
 from mousev1.model import ResponseModel
 from mousev1.readout import sample_at
+from mousev1.representation import as_core
 
 UNITS_AT_A_TIME = 512
 PAIRS_AT_A_TIME = 16
@@ -60,7 +61,8 @@ class Tuning:
         phase_curve: (U, P) at both, over the phase at the disks' centre.
         size_curve: (U, D) over diameter.
         contrast_curve: (U, Q) over contrast.
-        orientation_deg: preferred orientation of the stripes, counter-clockwise from horizontal.
+        orientation_deg: preferred orientation of the stripes, counter-clockwise from horizontal: the mean
+            vector of the curve at the preferred frequency.
         orientation_selectivity: 1 - circular variance; 0 untuned, 1 one orientation.
         orientation_index: (preferred - orthogonal) / (preferred + orthogonal).
         half_width_deg: half width at half height over orientation.
@@ -167,7 +169,10 @@ def measure_tuning(
     frame.check_inside(x, y, name="centres_deg")
     with torch.no_grad():
         mu = model.readout.mu()
-    view, fused = LocalView(model, height=frame.height, width=frame.width), fuse(model.core)
+    view, fused = (
+        LocalView(model, height=frame.height, width=frame.width),
+        fuse(as_core(model.core, "measure_tuning")),
+    )
     spread = _feature_std(fused, frame, settings)
     parts = []
     bar = tqdm(total=len(index), desc="tuning", unit="unit", disable=not progress)
