@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mousev1.fused import fuse
+from mousev1.insilico.convolutions import depthwise_at, first_convolution, pointwise
 from mousev1.model import ResponseModel
 from mousev1.readout import as_gaussian, bilinear_corners
 from mousev1.representation import as_core
@@ -29,7 +30,7 @@ class LocalView(nn.Module):
     """Each unit's own features, from patches of the image that it sees; differentiable in the patches.
 
     Args:
-        model: a fitted model; its core and readout are copied.
+        model: a fitted model of a ``Core`` with a Gaussian readout, which are copied.
         height: rows of the whole images.
         width: columns of the whole images.
 
@@ -80,7 +81,7 @@ class LocalView(nn.Module):
         self.sizes = list(zip(*sides, strict=True))[::-1]
         starts = starts[::-1]
         self.register_buffer("origin", torch.stack(starts[0], dim=1))
-        # (layers - 1, U, 2) where each window starts in the zero-padded one below
+        # (layers - 1, U, 2) where each window starts in the one below
         steps = [
             torch.stack([up[axis] - down[axis] for axis in (0, 1)], dim=1) for down, up in pairwise(starts)
         ]
@@ -113,19 +114,14 @@ class LocalView(nn.Module):
         Returns:
             (B, C), the features that the readout weighs, with gradients.
         """
-        x = F.elu(_first_convolution(patches, self._weight(0), self._bias(0)))
+        x = F.elu(first_convolution(patches, self._weight(0), self._bias(0)), inplace=True)
         for layer in range(self.depth - 1):
             stage = 1 + 3 * layer
-            x = F.conv2d(x, self._weight(stage))
-            height, width = self.sizes[layer + 1]
-            x = _window(
-                F.pad(x, (self.margin,) * 4),
-                self.shift[layer, units],
-                height + 2 * self.margin,
-                width + 2 * self.margin,
-            )
-            x = F.conv2d(x, self._weight(stage + 1), groups=x.shape[1])
-            x = F.elu(F.conv2d(x, self._weight(stage + 2), self._bias(stage + 2)))
+            x = pointwise(x, self._weight(stage))
+            starts = self.shift[layer, units].tolist()
+            x = depthwise_at(x, self._weight(stage + 1), starts, *self.sizes[layer + 1])
+            x = pointwise(x, self._weight(stage + 2)) + self._bias(stage + 2)[:, None, None]
+            x = F.elu(x, inplace=True)
         sampled: Tensor = (x.flatten(2) * self.corner[units][:, None]).sum(dim=2)
         return sampled
 
@@ -141,34 +137,9 @@ class LocalView(nn.Module):
         return self.get_buffer(f"bias_{stage}")
 
 
-def _first_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    out: Tensor = _FirstConvolution.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-    return out
-
-
 def _window(x: Tensor, starts: Tensor, height: int, width: int) -> Tensor:
     out: Tensor = _Window.apply(x, starts, height, width)  # type: ignore[no-untyped-call]
     return out
-
-
-class _FirstConvolution(torch.autograd.Function):
-    """A convolution from few channels to many, with a gradient for its input alone.
-
-    One matrix product and a sum over overlapping windows: 10 times as fast on a processor as torch's own,
-    which would otherwise take half of the time of a gradient.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.size = x.shape[2:]
-        return F.conv2d(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (weight,) = ctx.saved_tensors
-        columns = weight.flatten(1).T @ gradients[0].flatten(2)
-        return F.fold(columns, ctx.size, weight.shape[2:]), None, None
 
 
 class _Window(torch.autograd.Function):
