@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -47,9 +48,9 @@ def fit(
     quiet: bool,
 ) -> str:
     """``mousev1 fit``: read, fit, score on the test trials, save."""
-    _check_free(out, overwrite)
+    check_free(out, overwrite)
     loaded = load_core(core)
-    recording = _read(scan, skip_tier, progress=not quiet)
+    recording = read(scan, skip_tier, progress=not quiet)
     if units is not None:
         if not 1 <= units <= recording.n_units:
             raise ValueError(f"--units: expected 1 to {recording.n_units}, the scan's neurons, got {units}")
@@ -91,7 +92,7 @@ def predict(
     writers = {".h5": _write_hdf5, ".csv": _write_csv}
     if out.suffix not in writers:
         raise ValueError(f"--out: expected a name ending in .h5 or .csv, got {out}")
-    _check_free(out, overwrite)
+    check_free(out, overwrite)
     fitted = load_model(model).to(device)
     rates, names = [], []
     for source in images:
@@ -117,15 +118,22 @@ def score(
     scan: Path,
     skip_tier: Sequence[str],
     tier: str,
+    manifest: Path | None,
     out: Path | None,
     overwrite: bool,
     quiet: bool,
 ) -> str:
     """``mousev1 score``: recorded against predicted responses."""
     if out is not None:
-        _check_free(out, overwrite)
+        check_free(out, overwrite)
+    if manifest is not None:
+        from mousev1.insilico.commands import score_manifest
+
+        return score_manifest(
+            model=model, scan=scan, skip_tier=skip_tier, manifest=manifest, out=out, quiet=quiet
+        )
     fitted = load_model(model)
-    recording = _same_units(_read(scan, skip_tier, progress=not quiet), fitted)
+    recording = same_units(read(scan, skip_tier, progress=not quiet), fitted)
     table = _score(fitted, recording, tier, progress=not quiet)
     print(table)
     if out is None:
@@ -153,9 +161,9 @@ def compare(
     quiet: bool,
 ) -> str:
     """``mousev1 compare``: cores and baselines on one scan, over the number of training images."""
-    _check_free(out, overwrite)
+    check_free(out, overwrite)
     loaded = [load_core(core) for core in cores or ["11-S"]]
-    recording = _read(scan, skip_tier, progress=not quiet)
+    recording = read(scan, skip_tier, progress=not quiet)
     for core in loaded:
         print(f"core: {describe_core(core)}")
     print(recording.summary())
@@ -188,6 +196,20 @@ def compare(
     return f"wrote {out}: curve.csv, curve.txt" + (" and curve.png" if drawn else NO_FIGURE)
 
 
+def insilico(**options: Any) -> str:
+    """``mousev1 insilico``: tables, images and figures of neurons; see ``mousev1.insilico.commands``."""
+    from mousev1.insilico import commands
+
+    return commands.insilico(**options)
+
+
+def export(**options: Any) -> str:
+    """``mousev1 export``: stimuli for an experiment; see ``mousev1.insilico.commands``."""
+    from mousev1.insilico import commands
+
+    return commands.export(**options)
+
+
 def import_(
     *,
     checkpoint: Path,
@@ -200,7 +222,7 @@ def import_(
     overwrite: bool,
 ) -> str:
     """``mousev1 import``: a published checkpoint as a folder of ours."""
-    _check_free(out, overwrite)
+    check_free(out, overwrite)
     if (mean is None) != (std is None):
         raise ValueError("--mean, --std: expected both or neither; give both, 0 and 1 for raw images")
     contract = None if mean is None or std is None else InputContract(mean=mean, std=std)
@@ -257,11 +279,12 @@ def describe_model(model: ResponseModel) -> str:
     return "\n".join(lines)
 
 
-def _read(path: Path, skip_tiers: Sequence[str], *, progress: bool) -> Scan:
+def read(path: Path, skip_tiers: Sequence[str], *, progress: bool) -> Scan:
+    """A scan without the trials of some of its file's tiers."""
     return read_scan(path, tiers=dict.fromkeys(skip_tiers) or None, progress=progress)
 
 
-def _check_free(out: Path, overwrite: bool) -> None:
+def check_free(out: Path, overwrite: bool) -> None:
     """Refuse to write over something before any work is done."""
     taken = any(out.iterdir()) if out.is_dir() else out.exists()
     if taken and not overwrite:
@@ -290,7 +313,7 @@ def _draw(curve: TransferCurve, path: Path) -> bool:
     return True
 
 
-def _same_units(scan: Scan, model: ResponseModel) -> Scan:
+def same_units(scan: Scan, model: ResponseModel) -> Scan:
     """The scan's neurons in the model's order."""
     wanted = model.unit_ids.cpu().numpy()
     place = {int(unit): i for i, unit in enumerate(scan.unit_ids)}
