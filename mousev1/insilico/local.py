@@ -120,8 +120,7 @@ class LocalView(nn.Module):
             x = pointwise(x, self._weight(stage))
             starts = self.shift[layer, units].tolist()
             x = depthwise_at(x, self._weight(stage + 1), starts, *self.sizes[layer + 1])
-            x = pointwise(x, self._weight(stage + 2)) + self._bias(stage + 2)[:, None, None]
-            x = F.elu(x, inplace=True)
+            x = F.elu(pointwise(x, self._weight(stage + 2), self._bias(stage + 2)))
         sampled: Tensor = (x.flatten(2) * self.corner[units][:, None]).sum(dim=2)
         return sampled
 
