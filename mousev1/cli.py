@@ -114,6 +114,11 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
         type=float,
         help="resolution of the images if it is not the core's; they are resampled",
     )
+    parser.add_argument(
+        "--no-extrapolation",
+        action="store_true",
+        help="do not tell which images are unlike the training images, which takes as long as predicting",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from mousev1.checkpoint import CONFIG_FILE, read_kind, replacing, save_core
@@ -18,13 +16,15 @@ from mousev1.demo import run_demo
 from mousev1.fit import fit_scan
 from mousev1.formats import read_scan
 from mousev1.hub import largest_deviation, load_core
+from mousev1.insilico.extrapolation import LEVEL, measure_extrapolation
 from mousev1.legacy import import_checkpoint
 from mousev1.metrics import ScoreTable
-from mousev1.model import FloatArray, ResponseModel
+from mousev1.model import ResponseModel
 from mousev1.model_io import load_model
+from mousev1.prediction_files import write_csv, write_hdf5
 from mousev1.representation import as_core
 from mousev1.scan import Scan
-from mousev1.stimulus import picture_files
+from mousev1.stimulus import Images, picture_files
 from mousev1.transfer import transfer_curve
 
 NO_FIGURE = "; no figure, because matplotlib is not installed: pip install 'mousev1[plot]'"
@@ -84,31 +84,39 @@ def predict(
     images: Sequence[Path],
     out: Path,
     pixels_per_degree: float | None,
+    no_extrapolation: bool,
     device: str,
     overwrite: bool,
     quiet: bool,
 ) -> str:
     """``mousev1 predict``: responses to pictures, as HDF5 or CSV."""
-    writers = {".h5": _write_hdf5, ".csv": _write_csv}
-    if out.suffix not in writers:
+    if out.suffix not in (".h5", ".csv"):
         raise ValueError(f"--out: expected a name ending in .h5 or .csv, got {out}")
     check_free(out, overwrite)
     fitted = load_model(model).to(device)
-    rates, names = [], []
+    judged = fitted.training_statistics is not None and not no_extrapolation
+    rates, names, distances = [], [], []
     for source in images:
-        if source.suffix == ".npy":
-            array = np.load(source, allow_pickle=False)
-            found = fitted.predict(array, pixels_per_degree=pixels_per_degree, progress=not quiet)
-            labels = [f"{source}[{i}]" for i in range(len(found))]
-        else:
-            files = picture_files(source)
-            found = fitted.predict(files, pixels_per_degree=pixels_per_degree, progress=not quiet)
-            labels = [str(file) for file in files]
+        files = None if source.suffix == ".npy" else picture_files(source)
+        shown: Images = np.load(source, allow_pickle=False) if files is None else files
+        found = fitted.predict(shown, pixels_per_degree=pixels_per_degree, progress=not quiet)
+        names += [f"{source}[{i}]" for i in range(len(found))] if files is None else map(str, files)
         rates.append(found)
-        names += labels
+        if judged:
+            far = measure_extrapolation(fitted, shown, units=[0], pixels_per_degree=pixels_per_degree)
+            distances.append(far.image_distance)
+    extrapolation = np.concatenate(distances) if judged else None
     unit_ids = fitted.unit_ids.cpu().numpy()
     with replacing(out) as staging:
-        writers[out.suffix](staging, np.concatenate(rates), names, unit_ids)
+        if out.suffix == ".h5":
+            write_hdf5(staging, np.concatenate(rates), names, unit_ids, extrapolation)
+        else:
+            write_csv(staging, np.concatenate(rates), names, unit_ids)
+    if extrapolation is not None and (extrapolation > 1).any():
+        print(
+            f"note: {int((extrapolation > 1).sum())} of {len(names)} images are farther from the training images than "
+            f"{LEVEL:g}% of these, up to {extrapolation.max():.2g} times as far; predictions of them are extrapolation"
+        )
     return f"wrote {out}: responses of {fitted.n_units} neurons to {len(names)} images"
 
 
@@ -323,20 +331,3 @@ def same_units(scan: Scan, model: ResponseModel) -> Scan:
             f"{missing[0]}); score the model on the scan it was fitted to"
         )
     return scan.select_units(np.array([place[int(unit)] for unit in wanted]))
-
-
-def _write_hdf5(path: Path, rates: FloatArray, names: Sequence[str], unit_ids: np.ndarray) -> None:
-    with h5py.File(path, "w") as file:
-        file["rates"] = rates
-        file["rates"].attrs["axes"] = "images, units"
-        file["images"] = [name.encode() for name in names]
-        file["unit_ids"] = unit_ids
-
-
-def _write_csv(path: Path, rates: FloatArray, names: Sequence[str], unit_ids: np.ndarray) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", *(f"unit_{unit}" for unit in unit_ids)])
-        writer.writerows(
-            [name, *(f"{rate:.7g}" for rate in row)] for name, row in zip(names, rates, strict=True)
-        )
