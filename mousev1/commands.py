@@ -95,7 +95,8 @@ def predict(
     check_free(out, overwrite)
     fitted = load_model(model).to(device)
     judged = fitted.training_statistics is not None and not no_extrapolation
-    rates, names, distances = [], [], []
+    names: list[str] = []
+    rates, distances = [], []
     for source in images:
         files = None if source.suffix == ".npy" else picture_files(source)
         shown: Images = np.load(source, allow_pickle=False) if files is None else files
