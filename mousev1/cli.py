@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from mousev1.insilico.arguments import add_export, add_insilico
+
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -31,6 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_score(commands)
     _add_compare(commands)
+    add_insilico(commands)
+    add_export(commands)
     _add_import(commands)
     _add_info(commands)
     _add_demo(commands)
@@ -110,6 +114,11 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
         type=float,
         help="resolution of the images if it is not the core's; they are resampled",
     )
+    parser.add_argument(
+        "--no-extrapolation",
+        action="store_true",
+        help="do not tell which images are unlike the training images, which takes as long as predicting",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -129,6 +138,11 @@ def _add_score(commands: Commands[argparse.ArgumentParser]) -> None:
         choices=["train", "validation", "test"],
         default="test",
         help="which trials (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        help="of `mousev1 export`: compare its predictions with the recorded responses to its images, per class",
     )
     parser.add_argument("--out", type=Path, help="also write the table to this .csv")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
@@ -244,6 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "predict": commands.predict,
         "score": commands.score,
         "compare": commands.compare,
+        "insilico": commands.insilico,
+        "export": commands.export,
         "import": commands.import_,
         "info": commands.info,
         "demo": commands.demo,
@@ -254,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("mousev1: interrupted; nothing was written", file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         print(f"mousev1: error: {error}", file=sys.stderr)
         return FAILED
     return OK

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 
 from mousev1.checkpoint import CONFIG_FILE, read_kind, replacing, save_core
@@ -17,13 +16,15 @@ from mousev1.demo import run_demo
 from mousev1.fit import fit_scan
 from mousev1.formats import read_scan
 from mousev1.hub import largest_deviation, load_core
+from mousev1.insilico.extrapolation import LEVEL, measure_extrapolation
 from mousev1.legacy import import_checkpoint
 from mousev1.metrics import ScoreTable
-from mousev1.model import FloatArray, ResponseModel
+from mousev1.model import ResponseModel
 from mousev1.model_io import load_model
+from mousev1.prediction_files import write_csv, write_hdf5
 from mousev1.representation import as_core
 from mousev1.scan import Scan
-from mousev1.stimulus import picture_files
+from mousev1.stimulus import Images, picture_files
 from mousev1.transfer import transfer_curve
 
 NO_FIGURE = "; no figure, because matplotlib is not installed: pip install 'mousev1[plot]'"
@@ -47,9 +48,9 @@ def fit(
     quiet: bool,
 ) -> str:
     """``mousev1 fit``: read, fit, score on the test trials, save."""
-    _check_free(out, overwrite)
+    check_free(out, overwrite)
     loaded = load_core(core)
-    recording = _read(scan, skip_tier, progress=not quiet)
+    recording = read(scan, skip_tier, progress=not quiet)
     if units is not None:
         if not 1 <= units <= recording.n_units:
             raise ValueError(f"--units: expected 1 to {recording.n_units}, the scan's neurons, got {units}")
@@ -83,31 +84,40 @@ def predict(
     images: Sequence[Path],
     out: Path,
     pixels_per_degree: float | None,
+    no_extrapolation: bool,
     device: str,
     overwrite: bool,
     quiet: bool,
 ) -> str:
     """``mousev1 predict``: responses to pictures, as HDF5 or CSV."""
-    writers = {".h5": _write_hdf5, ".csv": _write_csv}
-    if out.suffix not in writers:
+    if out.suffix not in (".h5", ".csv"):
         raise ValueError(f"--out: expected a name ending in .h5 or .csv, got {out}")
-    _check_free(out, overwrite)
+    check_free(out, overwrite)
     fitted = load_model(model).to(device)
-    rates, names = [], []
+    judged = fitted.training_statistics is not None and not no_extrapolation
+    names: list[str] = []
+    rates, distances = [], []
     for source in images:
-        if source.suffix == ".npy":
-            array = np.load(source, allow_pickle=False)
-            found = fitted.predict(array, pixels_per_degree=pixels_per_degree, progress=not quiet)
-            labels = [f"{source}[{i}]" for i in range(len(found))]
-        else:
-            files = picture_files(source)
-            found = fitted.predict(files, pixels_per_degree=pixels_per_degree, progress=not quiet)
-            labels = [str(file) for file in files]
+        files = None if source.suffix == ".npy" else picture_files(source)
+        shown: Images = np.load(source, allow_pickle=False) if files is None else files
+        found = fitted.predict(shown, pixels_per_degree=pixels_per_degree, progress=not quiet)
+        names += [f"{source}[{i}]" for i in range(len(found))] if files is None else map(str, files)
         rates.append(found)
-        names += labels
+        if judged:
+            far = measure_extrapolation(fitted, shown, units=[0], pixels_per_degree=pixels_per_degree)
+            distances.append(far.image_distance)
+    extrapolation = np.concatenate(distances) if judged else None
     unit_ids = fitted.unit_ids.cpu().numpy()
     with replacing(out) as staging:
-        writers[out.suffix](staging, np.concatenate(rates), names, unit_ids)
+        if out.suffix == ".h5":
+            write_hdf5(staging, np.concatenate(rates), names, unit_ids, extrapolation)
+        else:
+            write_csv(staging, np.concatenate(rates), names, unit_ids)
+    if extrapolation is not None and (extrapolation > 1).any():
+        print(
+            f"note: {int((extrapolation > 1).sum())} of {len(names)} images are farther from the training images than "
+            f"{LEVEL:g}% of these, up to {extrapolation.max():.2g} times as far; predictions of them are extrapolation"
+        )
     return f"wrote {out}: responses of {fitted.n_units} neurons to {len(names)} images"
 
 
@@ -117,15 +127,22 @@ def score(
     scan: Path,
     skip_tier: Sequence[str],
     tier: str,
+    manifest: Path | None,
     out: Path | None,
     overwrite: bool,
     quiet: bool,
 ) -> str:
     """``mousev1 score``: recorded against predicted responses."""
     if out is not None:
-        _check_free(out, overwrite)
+        check_free(out, overwrite)
+    if manifest is not None:
+        from mousev1.insilico.commands import score_manifest
+
+        return score_manifest(
+            model=model, scan=scan, skip_tier=skip_tier, manifest=manifest, out=out, quiet=quiet
+        )
     fitted = load_model(model)
-    recording = _same_units(_read(scan, skip_tier, progress=not quiet), fitted)
+    recording = same_units(read(scan, skip_tier, progress=not quiet), fitted)
     table = _score(fitted, recording, tier, progress=not quiet)
     print(table)
     if out is None:
@@ -153,9 +170,9 @@ def compare(
     quiet: bool,
 ) -> str:
     """``mousev1 compare``: cores and baselines on one scan, over the number of training images."""
-    _check_free(out, overwrite)
+    check_free(out, overwrite)
     loaded = [load_core(core) for core in cores or ["11-S"]]
-    recording = _read(scan, skip_tier, progress=not quiet)
+    recording = read(scan, skip_tier, progress=not quiet)
     for core in loaded:
         print(f"core: {describe_core(core)}")
     print(recording.summary())
@@ -188,6 +205,20 @@ def compare(
     return f"wrote {out}: curve.csv, curve.txt" + (" and curve.png" if drawn else NO_FIGURE)
 
 
+def insilico(**options: Any) -> str:
+    """``mousev1 insilico``: tables, images and figures of neurons; see ``mousev1.insilico.commands``."""
+    from mousev1.insilico import commands
+
+    return commands.insilico(**options)
+
+
+def export(**options: Any) -> str:
+    """``mousev1 export``: stimuli for an experiment; see ``mousev1.insilico.commands``."""
+    from mousev1.insilico import commands
+
+    return commands.export(**options)
+
+
 def import_(
     *,
     checkpoint: Path,
@@ -200,7 +231,7 @@ def import_(
     overwrite: bool,
 ) -> str:
     """``mousev1 import``: a published checkpoint as a folder of ours."""
-    _check_free(out, overwrite)
+    check_free(out, overwrite)
     if (mean is None) != (std is None):
         raise ValueError("--mean, --std: expected both or neither; give both, 0 and 1 for raw images")
     contract = None if mean is None or std is None else InputContract(mean=mean, std=std)
@@ -257,11 +288,12 @@ def describe_model(model: ResponseModel) -> str:
     return "\n".join(lines)
 
 
-def _read(path: Path, skip_tiers: Sequence[str], *, progress: bool) -> Scan:
+def read(path: Path, skip_tiers: Sequence[str], *, progress: bool) -> Scan:
+    """A scan without the trials of some of its file's tiers."""
     return read_scan(path, tiers=dict.fromkeys(skip_tiers) or None, progress=progress)
 
 
-def _check_free(out: Path, overwrite: bool) -> None:
+def check_free(out: Path, overwrite: bool) -> None:
     """Refuse to write over something before any work is done."""
     taken = any(out.iterdir()) if out.is_dir() else out.exists()
     if taken and not overwrite:
@@ -290,7 +322,7 @@ def _draw(curve: TransferCurve, path: Path) -> bool:
     return True
 
 
-def _same_units(scan: Scan, model: ResponseModel) -> Scan:
+def same_units(scan: Scan, model: ResponseModel) -> Scan:
     """The scan's neurons in the model's order."""
     wanted = model.unit_ids.cpu().numpy()
     place = {int(unit): i for i, unit in enumerate(scan.unit_ids)}
@@ -300,20 +332,3 @@ def _same_units(scan: Scan, model: ResponseModel) -> Scan:
             f"{missing[0]}); score the model on the scan it was fitted to"
         )
     return scan.select_units(np.array([place[int(unit)] for unit in wanted]))
-
-
-def _write_hdf5(path: Path, rates: FloatArray, names: Sequence[str], unit_ids: np.ndarray) -> None:
-    with h5py.File(path, "w") as file:
-        file["rates"] = rates
-        file["rates"].attrs["axes"] = "images, units"
-        file["images"] = [name.encode() for name in names]
-        file["unit_ids"] = unit_ids
-
-
-def _write_csv(path: Path, rates: FloatArray, names: Sequence[str], unit_ids: np.ndarray) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", *(f"unit_{unit}" for unit in unit_ids)])
-        writer.writerows(
-            [name, *(f"{rate:.7g}" for rate in row)] for name, row in zip(names, rates, strict=True)
-        )

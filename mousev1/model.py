@@ -19,6 +19,7 @@ from mousev1.posterior import WeightPosterior, rate_std
 from mousev1.readout import Readout, rate_from_drive, sample_at
 from mousev1.representation import FrozenCore
 from mousev1.stimulus import Images, image_identities, prepare_images
+from mousev1.training_statistics import TrainingStatistics
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -64,6 +65,8 @@ class ResponseModel(nn.Module):
             recorded responses.
         record: how the model was made.
         posterior: how well the weights are known, if the fit tells.
+        training_statistics: what the training images look like to the core, if the fit tells: by it
+            ``mousev1.insilico.measure_extrapolation`` knows stimuli unlike them.
 
     As a torch module it maps (N, C_in, H, W) gray values to (N, U) rates with gradients; ``predict``
     takes pictures of any kind and returns numpy.
@@ -81,12 +84,14 @@ class ResponseModel(nn.Module):
         response_scale: Array | Tensor,
         record: FitRecord,
         posterior: WeightPosterior | None = None,
+        training_statistics: TrainingStatistics | None = None,
     ) -> None:
         super().__init__()
         self.core = core
         self.readout = readout
         self.record = record
         self.posterior = posterior
+        self.training_statistics = training_statistics
         self.register_buffer("unit_ids", torch.as_tensor(np.asarray(unit_ids, dtype=np.int64)))
         self.register_buffer("response_scale", torch.as_tensor(response_scale, dtype=torch.float32))
         for name in ("unit_ids", "response_scale"):
@@ -103,6 +108,11 @@ class ResponseModel(nn.Module):
             raise ValueError(
                 f"posterior: expected a basis of {expected[0]} rows and variances of {expected[1]}, got "
                 f"{len(posterior.basis)} and {len(posterior.variances)}"
+            )
+        if training_statistics is not None and len(training_statistics.mean) != readout.channels:
+            raise ValueError(
+                f"training_statistics: expected {readout.channels} channels as the core has, got "
+                f"{len(training_statistics.mean)}"
             )
         self.eval()
 

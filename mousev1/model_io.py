@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,12 @@ from mousev1.readout import (
     as_gaussian,
 )
 from mousev1.representation import as_core
+from mousev1.training_statistics import TrainingStatistics
 
 CORE_FILE = "core.safetensors"
 POSTERIOR_FILE = "posterior.safetensors"
+STATISTICS_FILE = "training-statistics.safetensors"
+OPTIONAL_FILES = (CORE_FILE, POSTERIOR_FILE, STATISTICS_FILE)
 UNIT_TENSORS = ("unit_ids", "response_scale")
 
 
@@ -84,6 +87,8 @@ def save_model(
     files = {WEIGHTS_FILE: tensors}
     if model.posterior is not None and include_posterior:
         files[POSTERIOR_FILE] = {"basis": model.posterior.basis, "variances": model.posterior.variances}
+    if model.training_statistics is not None:
+        files[STATISTICS_FILE] = model.training_statistics.tensors()
     if include_core:
         files[CORE_FILE] = core.state_dict()
     config = {
@@ -122,7 +127,7 @@ def load_model(source: str | Path, *, core: Core | None = None, revision: str | 
     config = read_config(folder, "response-model")
     path = folder / CONFIG_FILE
     check_keys(path, config, required={"core", "readout", "record"}, optional=set())
-    check_files(folder, config, required={WEIGHTS_FILE}, optional={CORE_FILE, POSTERIOR_FILE})
+    check_files(folder, config, required={WEIGHTS_FILE}, optional=set(OPTIONAL_FILES))
     for key in ("core", "readout", "record"):
         if not isinstance(config[key], dict):
             raise ValueError(f"{path}: '{key}': expected an object, got {config[key]!r}")
@@ -144,7 +149,10 @@ def load_model(source: str | Path, *, core: Core | None = None, revision: str | 
     _check_units(own, readout.units, folder / WEIGHTS_FILE)
     readout.requires_grad_(False)
     posterior = _read_posterior(folder, config) if POSTERIOR_FILE in config["files"] else None
-    return ResponseModel(core, readout, record=record, posterior=posterior, **own)
+    statistics = _read_statistics(folder, config) if STATISTICS_FILE in config["files"] else None
+    return ResponseModel(
+        core, readout, record=record, posterior=posterior, training_statistics=statistics, **own
+    )
 
 
 def _read_posterior(folder: Path, config: dict[str, Any]) -> WeightPosterior:
@@ -156,6 +164,17 @@ def _read_posterior(folder: Path, config: dict[str, Any]) -> WeightPosterior:
     return WeightPosterior(**tensors)
 
 
+def _read_statistics(folder: Path, config: dict[str, Any]) -> TrainingStatistics:
+    tensors, path = read_tensors(folder, STATISTICS_FILE, config), folder / STATISTICS_FILE
+    expected = {f.name for f in fields(TrainingStatistics)}
+    if set(tensors) != expected:
+        raise ValueError(f"{path}: expected {listing(sorted(expected))}, got {listing(sorted(tensors))}")
+    try:
+        return TrainingStatistics(**tensors)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def _resolve_folder(source: str | Path, revision: str | None) -> Path:
     """The folder itself, or where the Hub's cache has the repository."""
     if Path(source).exists() or not is_repo_id(source):
@@ -164,7 +183,7 @@ def _resolve_folder(source: str | Path, revision: str | None) -> Path:
         return Path(source)
     from mousev1.download import fetch_artifact
 
-    return fetch_artifact(str(source), revision, "response-model", (WEIGHTS_FILE, CORE_FILE))
+    return fetch_artifact(str(source), revision, "response-model", (WEIGHTS_FILE, *OPTIONAL_FILES))
 
 
 def _record_config(record: FitRecord) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A small simulated scan whose truth is known: the oracle of the tests that fit."""
+"""Small simulated scans and models whose truth is known: the oracle of the tests that fit and ask."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mousev1.core import Core, CoreConfig
-from mousev1.readout import CortexPositions, FeatureWeights, GaussianReadout, PositionNetwork
+from mousev1.core import Core, CoreConfig, InputContract
+from mousev1.model import FitRecord, ResponseModel
+from mousev1.readout import (
+    CortexPositions,
+    FeatureWeights,
+    FreePositions,
+    GaussianReadout,
+    PositionNetwork,
+)
 from mousev1.scan import Scan
 
 CONFIG = CoreConfig(hidden_channels=6, layers=3, input_kernel=5, hidden_kernel=3)
+FRAME = InputContract(height=18, width=30)
+SMALL = CoreConfig(hidden_channels=6, layers=3, input_kernel=5, hidden_kernel=3, input=FRAME)
+LINEAR = CoreConfig(hidden_channels=4, layers=1, input_kernel=7, input=FRAME)
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ def simulate(
     """Poisson-like responses of a random core's readout, in arbitrary units per neuron."""
     rng = np.random.default_rng(seed)
     core = Core.random(CONFIG, seed=seed)
-    images = _smooth_noise(rng, train + validation + test, 16, 24)
+    images = smooth_noise(rng, train + validation + test, 16, 24)
     cortex = rng.uniform(-400, 400, size=(units, 3)).astype(np.float32)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
@@ -65,7 +75,7 @@ def simulate(
     return Simulated(scan, core, readout, scale, rates * scale)
 
 
-def _smooth_noise(rng: np.random.Generator, count: int, height: int, width: int) -> np.ndarray:
+def smooth_noise(rng: np.random.Generator, count: int, height: int, width: int) -> np.ndarray:
     noise = rng.normal(size=(count, height, width))
     spectrum = np.fft.rfft2(noise) / (
         0.05 + np.hypot(*np.meshgrid(np.fft.fftfreq(height), np.fft.rfftfreq(width), indexing="ij"))
@@ -73,3 +83,26 @@ def _smooth_noise(rng: np.random.Generator, count: int, height: int, width: int)
     smooth = np.fft.irfft2(spectrum, s=(height, width))
     smooth = (smooth - smooth.mean()) / smooth.std()
     return np.clip(120 + 50 * smooth, 0, 255).astype(np.uint8)
+
+
+def random_model(config: CoreConfig, *, units: int = 7, seed: int = 0, lift: float = 0.0) -> ResponseModel:
+    """A random model; ``lift`` moves all channels of the last layer up, where ELU is linear."""
+    core = Core.random(config, seed=seed)
+    with torch.no_grad():
+        core.layers[-1].norm.bias.fill_(lift)
+    generator = torch.Generator().manual_seed(seed)
+    readout = GaussianReadout(FreePositions(units), FeatureWeights(units, config.hidden_channels))
+    noise = smooth_noise(np.random.default_rng(seed), 40, config.input.height, config.input.width)
+    with torch.no_grad():
+        features = core(torch.from_numpy(noise)[:, None].float())
+        readout.positions.mu.copy_(torch.rand(units, 2, generator=generator) * 2 - 1)
+        weights = torch.randn(units, config.hidden_channels, generator=generator)
+        readout.weights.weight.copy_(weights / features.std(dim=(0, 2, 3)))
+        readout.bias.copy_(-(readout.weights.weight * features.mean(dim=(0, 2, 3))).sum(dim=1))
+    return ResponseModel(
+        core,
+        readout.requires_grad_(False),
+        unit_ids=np.arange(units) + 10,
+        response_scale=torch.linspace(0.5, 2.0, units),
+        record=FitRecord("random"),
+    )

@@ -15,6 +15,7 @@ from PIL import Image
 
 import mousev1
 from mousev1.checkpoint import save_core
+from mousev1.insilico import measure_extrapolation
 from small import simulate
 
 
@@ -79,6 +80,12 @@ def test_predict_reads_pictures_folders_and_arrays_alike(folder, tmp_path):
     with h5py.File(tmp_path / "rates.h5") as file:
         rates = file["rates"][:]
         assert file["unit_ids"][:].tolist() == [1, 2, 3, 4, 5]
+        far = file["extrapolation"][:]
+    expected = measure_extrapolation(mousev1.load_model(folder / "model"), images).image_distance
+    np.testing.assert_allclose(far, np.tile(expected, 2), rtol=1e-5)
+    # white noise is no natural image
+    assert (far > 1).all()
+    assert "note: 6 of 6 images are farther from the training images than 99% of these" in last
     np.testing.assert_allclose(rates[:3], rates[3:], atol=1e-6)
     np.testing.assert_allclose(rates[:3], mousev1.load_model(folder / "model").predict(images), atol=1e-6)
 

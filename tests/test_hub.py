@@ -22,7 +22,9 @@ from hub_server.eight import load_in_eight_processes
 from hub_server.server import OTHER_TOKEN, TOKEN
 from mousev1 import download
 from mousev1.checkpoint import load_core_folder, save_core
+from mousev1.fit import fit_readout
 from mousev1.hub import load_core
+from mousev1.insilico.extrapolation import measure_extrapolation
 from mousev1.metrics import score_table
 from mousev1.model_io import load_model, save_model
 from mousev1.share import push_core, push_model
@@ -298,6 +300,19 @@ def test_pushed_model_comes_back_bit_identical_with_the_readout_alone(hub: HubSe
     assert same_tensors(loaded, model)
     images = np.random.default_rng(0).integers(0, 256, size=(3, 10, 12), dtype=np.uint8)
     assert np.array_equal(loaded.predict(images), model.predict(images))
+
+
+def test_what_a_fit_knows_beside_the_readout_comes_back_too(hub: HubServer):
+    push_core(tiny_core(), "lab/core")
+    images = np.random.default_rng(0).integers(0, 256, size=(20, 10, 12), dtype=np.uint8)
+    responses = np.random.default_rng(1).gamma(1.0, size=(20, 3))
+    model = fit_readout(images, responses, core=load_core("lab/core"), progress=False)
+    push_model(model, "lab/readout")
+    loaded = load_model("lab/readout")
+    spread, expected = (m.predict(images, return_std=True)[1] for m in (loaded, model))
+    np.testing.assert_allclose(spread, expected, rtol=1e-5)
+    distance, expected = (measure_extrapolation(m, images).unit_distance for m in (loaded, model))
+    np.testing.assert_allclose(distance, expected, rtol=1e-5)
 
 
 def test_model_refuses_another_core(hub: HubServer):

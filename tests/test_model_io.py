@@ -27,6 +27,7 @@ from mousev1.readout import (
     PositionNetwork,
     PositionNetworkConfig,
 )
+from mousev1.training_statistics import training_statistics
 
 PINNED = Path(__file__).parent / "data" / "model-v1"
 IMAGES = np.random.default_rng(0).integers(0, 256, size=(4, 10, 12), dtype=np.uint8)
@@ -70,6 +71,28 @@ def test_model_comes_back_bit_for_bit_with_all_that_is_known_of_it(core: Core, f
     assert loaded.unit_ids.tolist() == [7, 3, 11, 5, 2]
     assert loaded.record == model.record
     assert np.array_equal(loaded.predict(IMAGES), model.predict(IMAGES))
+
+
+def test_training_statistics_come_back_and_must_be_sound(core: Core, tmp_path: Path):
+    model = tiny_model(core)
+    model.training_statistics = training_statistics(core, torch.from_numpy(IMAGES)[:, None])
+    folder = save_model(model, tmp_path / "model")
+    loaded = load_model(folder).training_statistics
+    assert loaded is not None
+    for name, tensor in model.training_statistics.tensors().items():
+        assert torch.equal(getattr(loaded, name), tensor)
+    path = folder / "training-statistics.safetensors"
+    files = json.loads((folder / "config.json").read_text())["files"]
+    save_file({**loaded.tensors(), "mean": torch.full((4,), torch.nan)}, path)
+    with pytest.raises(ValueError, match=r"training-statistics\.safetensors: truncated or altered"):
+        load_model(folder)
+    edit_config(folder, files=files | {path.name: file_sha256(path)})
+    with pytest.raises(ValueError, match=r"training-statistics.*mean: expected finite float32"):
+        load_model(folder)
+    save_file({"mean": torch.zeros(4)}, path)
+    edit_config(folder, files=files | {path.name: file_sha256(path)})
+    with pytest.raises(ValueError, match=r"expected 'gray', 'image_quantiles', .* got 'mean'"):
+        load_model(folder)
 
 
 def test_readout_on_cortex_keeps_its_position_network(core: Core, tmp_path: Path):

@@ -1,0 +1,131 @@
+"""The most and least exciting images of a given gallery, such as natural photographs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mousev1.insilico.contrast import set_contrast
+from mousev1.insilico.frame import Frame, Images32
+from mousev1.insilico.table import check_units, to_rows, write_csv
+from mousev1.model import ResponseModel
+from mousev1.stimulus import Images, prepare_images
+
+IMAGES_AT_A_TIME = 512
+
+
+@dataclass(frozen=True, eq=False)
+class GalleryRanks:
+    """Which images of a gallery excite each of U units most and least.
+
+    Attributes:
+        unit_ids: (U,) the scan's names of the units.
+        frame: the screen.
+        best: (U, K) index of the images with the highest predicted responses, the highest first.
+        worst: (U, K) the same of the lowest, the lowest first.
+        best_response: (U, K) predicted responses, in the units of the recorded responses.
+        worst_response: (U, K) the same.
+        left_out: indices of the images that could not be given the wanted contrast.
+    """
+
+    unit_ids: NDArray[np.int64]
+    frame: Frame
+    best: NDArray[np.int64]
+    worst: NDArray[np.int64]
+    best_response: NDArray[np.float32]
+    worst_response: NDArray[np.float32]
+    left_out: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.unit_ids)
+
+    @property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Numbers per unit by name, ``unit_id`` first; ranks count from 1."""
+        out: dict[str, NDArray[Any]] = {"unit_id": self.unit_ids}
+        for name in ("best", "worst"):
+            for rank in range(self.best.shape[1]):
+                out[f"{name}_{rank + 1}_image"] = getattr(self, name)[:, rank]
+                out[f"{name}_{rank + 1}_response"] = getattr(self, f"{name}_response")[:, rank]
+        return out
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One dict of plain values per unit."""
+        return to_rows(self.columns)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the columns as CSV, one row per unit; all of it or nothing."""
+        write_csv(path, self.columns)
+
+
+def rank_gallery(
+    model: ResponseModel,
+    gallery: Images,
+    *,
+    units: object = None,
+    contrast: float | None = None,
+    frame: Frame | None = None,
+    top: int = 1,
+    progress: bool = False,
+) -> GalleryRanks:
+    """The images of a gallery that excite each unit most, and least.
+
+    Args:
+        model: a fitted model of a core of gray images.
+        gallery: N images of the frame's size, whatever ``model.predict`` takes.
+        units: (U,) indices of units; all by default.
+        contrast: give every image the frame's background as its mean, and this RMS contrast, so that it is
+            the pattern that is ranked; extremes that leave the range of gray values are cut off. The images as
+            they are by default.
+        frame: the screen; the core's own by default.
+        top: how many images K of either end.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: no such unit, images of another size than the frame's, or fewer images than ``top``.
+    """
+    config = model.core.config
+    frame = frame or Frame.of(config.input)
+    index = check_units(units, model.n_units)
+    stack = prepare_images(gallery, config.input, channels=1)[:, 0].numpy()
+    if stack.shape[1:] != (frame.height, frame.width):
+        raise ValueError(
+            f"gallery: expected images of {frame.height} x {frame.width} pixels as the frame, got "
+            f"{stack.shape[1]} x {stack.shape[2]}; mousev1.insilico.natural_crops cuts larger pictures"
+        )
+    if not 1 <= top <= len(stack):
+        raise ValueError(f"top: expected 1 to {len(stack)}, as the gallery has images, got {top}")
+    kept = np.arange(len(stack))
+    if contrast is not None:
+        # a gain makes no pattern of a uniform image
+        kept = np.flatnonzero(stack.reshape(len(stack), -1).std(axis=1) > 0)
+    responses = np.empty((len(kept), len(index)), dtype=np.float32)
+    for start in range(0, len(kept), IMAGES_AT_A_TIME):
+        rows = slice(start, start + IMAGES_AT_A_TIME)
+        shown = at_contrast(stack[kept[rows]], frame, contrast)
+        responses[rows] = model.predict(shown, progress=progress)[:, index]
+    if len(kept) < top:
+        raise ValueError(f"gallery: only {len(kept)} of {len(stack)} images have any contrast, top is {top}")
+    order = np.argsort(responses, axis=0, kind="stable")
+    worst, best = order[:top].T, order[::-1][:top].T
+    columns = np.arange(len(index))[:, None]
+    return GalleryRanks(
+        unit_ids=model.unit_ids.cpu().numpy()[index],
+        frame=frame,
+        best=kept[best],
+        worst=kept[worst],
+        best_response=responses[best, columns],
+        worst_response=responses[worst, columns],
+        left_out=np.setdiff1d(np.arange(len(stack)), kept),
+    )
+
+
+def at_contrast(images: NDArray[Any], frame: Frame, contrast: float | None) -> Images32:
+    """Images (N, H, W) with the frame's background as their mean and this RMS contrast; None leaves them."""
+    if contrast is None:
+        return np.asarray(images, dtype=np.float32)
+    return set_contrast(images, frame, rms=contrast, clip=True)

@@ -1,0 +1,260 @@
+"""Tuning of a whole population: orientation, spatial frequency, phase, size and contrast.
+
+As an experimenter would, on the noise-free model:
+
+1. full-field gratings of all orientations, frequencies and phases; the response averaged over phases (F0),
+   less that to an empty screen, gives preferred orientation and frequency; phases at the best of these
+   gratings tell simple from complex cells;
+2. disks of that grating around the unit's receptive field, of growing size;
+3. the best of these disks at growing contrast.
+
+Phases are static frames: the core knows no motion, so there is no direction, and F1 is that of a grating
+that is stepped, not one that drifts. Stimuli end where the frame ends: a disk around a unit near the border
+is cut, as it would be on a monitor.
+
+**Intervals** come from the posterior over weights, drawn jointly for all stimuli (``mousev1.insilico.draws``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from mousev1.fused import FusedCore, fuse
+from mousev1.insilico import curves
+from mousev1.insilico.draws import Estimate, Readouts, draw_readouts
+from mousev1.insilico.examine import Examined, TuningSettings, examine, indices_of
+from mousev1.insilico.frame import Float, Frame, Images32
+from mousev1.insilico.local import LocalView
+from mousev1.insilico.receptive_field import readout_position
+from mousev1.insilico.stimuli import gratings
+from mousev1.insilico.table import check_units, to_rows, write_csv
+from mousev1.model import ResponseModel
+from mousev1.readout import sample_at
+from mousev1.representation import as_core
+
+UNITS_AT_A_TIME = 512
+PAIRS_AT_A_TIME = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """Tuning of U units. Curves are evoked responses of the fitted model; indices have intervals.
+
+    Attributes:
+        unit_ids: (U,) the scan's names of the units.
+        settings: what was shown.
+        x_deg: (U,) where disks were centred, degrees from the frame's centre, to the right.
+        y_deg: (U,) the same, up.
+        blank: (U,) response to the empty screen.
+        surface: (U, K, F) response to gratings over orientation and frequency, averaged over phases.
+        orientation_curve: (U, K) at the preferred frequency.
+        frequency_curve: (U, F) at the preferred orientation.
+        phase_curve: (U, P) at both, over the phase at the disks' centre.
+        size_curve: (U, D) over diameter.
+        contrast_curve: (U, Q) over contrast.
+        orientation_deg: preferred orientation of the stripes, counter-clockwise from horizontal: the mean
+            vector of the curve at the preferred frequency.
+        orientation_selectivity: 1 - circular variance; 0 untuned, 1 one orientation.
+        orientation_index: (preferred - orthogonal) / (preferred + orthogonal).
+        half_width_deg: half width at half height over orientation.
+        frequency_cpd: preferred spatial frequency.
+        frequency_low_cpd: below it, half height; NaN for a low-pass unit.
+        frequency_high_cpd: above it, half height; NaN if beyond what was shown.
+        f1_f0: phase modulation; above 1 simple, below complex.
+        phase_deg: preferred phase at the disks' centre; 0 is a bright centre, 180 a dark one.
+        size_deg: preferred diameter.
+        suppression: 1 - response to the largest disk over that to the preferred.
+        semi_saturation: contrast of half the largest response, of the Naka-Rushton function.
+        exponent: of that function.
+        contrast_r2: (U,) quality of its fit.
+    """
+
+    unit_ids: NDArray[np.int64]
+    settings: TuningSettings
+    x_deg: Float
+    y_deg: Float
+    blank: Float
+    surface: Float
+    orientation_curve: Float
+    frequency_curve: Float
+    phase_curve: Float
+    size_curve: Float
+    contrast_curve: Float
+    orientation_deg: Estimate
+    orientation_selectivity: Estimate
+    orientation_index: Estimate
+    half_width_deg: Estimate
+    frequency_cpd: Estimate
+    frequency_low_cpd: Estimate
+    frequency_high_cpd: Estimate
+    f1_f0: Estimate
+    phase_deg: Estimate
+    size_deg: Estimate
+    suppression: Estimate
+    semi_saturation: Estimate
+    exponent: Estimate
+    contrast_r2: Float
+
+    def __len__(self) -> int:
+        return len(self.unit_ids)
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """All indices with intervals by name."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Estimate)}
+
+    @property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """All numbers per unit (not the curves) by name, ``unit_id`` first; ends as ``<name>_low``, ``_high``."""
+        out: dict[str, NDArray[Any]] = {"unit_id": self.unit_ids, "x_deg": self.x_deg, "y_deg": self.y_deg}
+        out["blank"] = self.blank
+        for name, index in self.estimates.items():
+            out |= {name: index.value, f"{name}_from": index.low, f"{name}_to": index.high}
+        return {**out, "contrast_r2": self.contrast_r2}
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One dict of plain values per unit."""
+        return to_rows(self.columns)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the columns as CSV, one row per unit; all of it or nothing."""
+        write_csv(path, self.columns)
+
+
+def measure_tuning(
+    model: ResponseModel,
+    *,
+    units: object = None,
+    settings: TuningSettings | None = None,
+    frame: Frame | None = None,
+    centres_deg: tuple[Float, Float] | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Tuning:
+    """Tuning of many units at once.
+
+    Args:
+        model: a fitted model of gray images.
+        units: (U,) indices of units; all by default.
+        settings: what to show.
+        frame: the screen; by default that of the core, empty at its ``background``.
+        centres_deg: x (U,) and y (U,) of the disks, for example ``ReceptiveFields.gaussian``'s; by default
+            where the readouts look.
+        seed: of the draws.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: no such unit, or a stimulus that the frame cannot show.
+    """
+    if model.core.config.input_channels != 1:
+        raise ValueError("model: expected a core of gray images, got one with more channels")
+    settings = settings or TuningSettings()
+    frame = frame or Frame.of(model.core)
+    index = check_units(units, model.n_units)
+    x, y = (values[index] for values in readout_position(model, frame))
+    if centres_deg is not None:
+        x, y = (np.asarray(values, dtype=np.float64) for values in centres_deg)
+        if x.shape != index.shape or y.shape != index.shape:
+            raise ValueError(f"centres_deg: expected two arrays ({len(index)},), got {x.shape} and {y.shape}")
+    frame.check_inside(x, y, name="centres_deg")
+    with torch.no_grad():
+        mu = model.readout.mu()
+    view, fused = (
+        LocalView(model, height=frame.height, width=frame.width),
+        fuse(as_core(model.core, "measure_tuning")),
+    )
+    spread = _feature_std(fused, frame, settings)
+    parts = []
+    bar = tqdm(total=len(index), desc="tuning", unit="unit", disable=not progress)
+    with torch.no_grad(), bar:
+        for start in range(0, len(index), UNITS_AT_A_TIME):
+            rows = slice(start, start + UNITS_AT_A_TIME)
+            chosen = torch.from_numpy(index[rows]).to(model.device)
+            readouts = draw_readouts(model, chosen, spread, draws=settings.draws, seed=seed)
+            subject = _ModelUnits(fused, view, chosen, mu[chosen], readouts)
+            parts.append(examine(subject, frame, settings, x[rows], y[rows], done=bar.update))
+    return assemble(model.unit_ids.cpu().numpy()[index], settings, parts)
+
+
+@dataclass(frozen=True)
+class _ModelUnits:
+    fused: FusedCore
+    view: LocalView
+    units: Tensor
+    mu: Tensor
+    readouts: Readouts
+
+    def to_all(self, images: Images32) -> Float:
+        features = self.fused(torch.from_numpy(images)[:, None].to(self.mu.device))
+        return _float(self.readouts.responses(sample_at(features, self.mu)))
+
+    def to_each(self, row: int, images: Images32) -> Float:
+        stack = torch.from_numpy(images)[:, None].to(self.mu.device)
+        sampled = []
+        for part in stack.split(PAIRS_AT_A_TIME):
+            units = self.units[row].expand(len(part))
+            sampled.append(self.view(self.view.cut(part, units), units))
+        return _float(self.readouts.of(row).responses(torch.cat(sampled)[None])[:, 0])
+
+
+@torch.no_grad()
+def _feature_std(fused: FusedCore, frame: Frame, settings: TuningSettings) -> Tensor:
+    """(C,) standard deviation of the features over gratings and places."""
+    images = gratings(
+        frame,
+        orientation_deg=np.array([0.0, 45.0, 90.0, 135.0])[:, None, None],
+        frequency_cpd=np.array(settings.frequencies_cpd)[::2, None],
+        phase_deg=np.array([0.0, 90.0]),
+        contrast=settings.contrast,
+    )
+    features: Tensor = fused(torch.from_numpy(images)[:, None].to(fused.get_buffer("weight_0").device))
+    return features.transpose(0, 1).flatten(1).std(dim=1)
+
+
+def assemble(unit_ids: NDArray[np.int64], settings: TuningSettings, parts: list[Examined]) -> Tuning:
+    """Curves and indices of all units, from what chunks of them were found to do."""
+    found = [indices_of(part, settings) for part in parts]
+    estimates = {
+        name: Estimate(
+            *(np.concatenate([getattr(one[name], end) for one in found]) for end in ("value", "low", "high"))
+        )
+        for name in found[0]
+    }
+
+    def joined(get: Callable[[Examined], Float]) -> Float:
+        return np.concatenate([get(part) for part in parts])
+
+    def section(part: Examined, which: int) -> Float:
+        return curves.cross_sections(part.surface[0], *curves.best_cell(part.surface[0]))[which]
+
+    contrast_curve = joined(lambda part: part.contrast[0])
+    return Tuning(
+        unit_ids=unit_ids,
+        settings=settings,
+        x_deg=joined(lambda part: part.x_deg),
+        y_deg=joined(lambda part: part.y_deg),
+        blank=joined(lambda part: part.blank[0]),
+        surface=joined(lambda part: part.surface[0]),
+        orientation_curve=joined(lambda part: section(part, 0)),
+        frequency_curve=joined(lambda part: section(part, 1)),
+        phase_curve=joined(lambda part: part.cycle[0]),
+        size_curve=joined(lambda part: part.size[0]),
+        contrast_curve=contrast_curve,
+        contrast_r2=curves.naka_rushton(contrast_curve, settings.contrasts)[3],
+        **estimates,
+    )
+
+
+def _float(values: Tensor) -> Float:
+    out: Float = values.double().cpu().numpy()
+    return out

@@ -1,0 +1,53 @@
+"""Which units to ask about: by their ids, or those that a model knows best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mousev1.errors import listing
+from mousev1.model import ResponseModel
+from mousev1.stimulus import Images
+
+
+def units_with_ids(model: ResponseModel, unit_ids: Sequence[int]) -> NDArray[np.int64]:
+    """Indices of units in the model, in the order of their ids.
+
+    Raises:
+        ValueError: an id that the model has not, or none at all.
+    """
+    have = {int(unit): row for row, unit in enumerate(model.unit_ids.tolist())}
+    if not len(unit_ids):
+        raise ValueError("units: expected at least one unit id, got none")
+    if missing := [int(unit) for unit in unit_ids if int(unit) not in have]:
+        raise ValueError(
+            f"units: the model has no unit {listing(missing, 5)}; its {model.n_units} unit ids are "
+            f"{listing(sorted(have), 10)}"
+        )
+    return np.array([have[int(unit)] for unit in unit_ids], dtype=np.int64)
+
+
+def modulation(model: ResponseModel, images: Images) -> NDArray[np.float64]:
+    """How strongly images modulate each unit's predicted rate, (U,): variance over mean.
+
+    Rates are those of the readout, in which fits are done and single trials of a neuron scatter with a variance of
+    the order of their mean: the more its rate varies against that, the better single trials can be predicted. It
+    needs no recordings; where there are some, scores on them are to be preferred.
+    """
+    rates = model.predict(images).astype(np.float64) / model.response_scale.cpu().numpy()
+    return np.asarray(rates.var(axis=0) / np.maximum(rates.mean(axis=0), 1e-12))
+
+
+def best_units(scores: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:
+    """Indices of the units with the highest scores (U,), the best first; undefined scores come last.
+
+    Raises:
+        ValueError: a count below 1.
+    """
+    if count < 1:
+        raise ValueError(f"count: expected at least 1 unit, got {count}")
+    values = np.where(np.isfinite(scores), scores, -np.inf)
+    return np.argsort(-values, kind="stable")[:count].astype(np.int64)

@@ -1,0 +1,69 @@
+"""What all figures share: how they are made, their colours, how they are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mousev1.checkpoint import replacing
+from mousev1.insilico.frame import Frame
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, GREY, BLUE, RED, PALE = "#222222", "#9a9a9a", "#2b6cb0", "#c0392b", "#bcd4ec"
+DPI = 150
+
+
+def new_figure(width: float, height: float, title: str | None) -> Figure:
+    """An empty figure, inches wide and high, that no window or global state knows of.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed; the message says how to get it.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "figures need matplotlib: pip install 'mousev1[plot]' (tables need nothing)"
+        ) from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    if title:
+        figure.suptitle(title, fontsize=10, color=INK)
+    return figure
+
+
+def grid(count: int, columns: int) -> tuple[int, int]:
+    """Rows and columns for a number of panels."""
+    columns = min(columns, count)
+    return -(-count // columns), columns
+
+
+def extent(frame: Frame) -> tuple[float, float, float, float]:
+    """Left, right, bottom and top of the frame in degrees, for ``imshow``."""
+    height, width = frame.size_deg
+    return -width / 2, width / 2, -height / 2, height / 2
+
+
+def bare(axes: Any) -> None:
+    """No ticks, thin grey frame."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for side in axes.spines.values():
+        side.set(color=GREY, linewidth=0.5)
+
+
+def plain(axes: Any) -> None:
+    """Small ticks and two spines only."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=7, length=2)
+    axes.xaxis.label.set_size(8)
+    axes.yaxis.label.set_size(8)
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as its ending says (.png, .pdf, .svg), complete or not at all; returns the path."""
+    path = Path(path)
+    with replacing(path) as staging:
+        figure.savefig(staging, format=path.suffix.lstrip(".") or "png", dpi=DPI, facecolor="white")
+    return path

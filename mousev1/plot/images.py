@@ -1,0 +1,82 @@
+"""Sheets of images that drive units, and how the ascent to them went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mousev1.insilico.frame import Frame
+from mousev1.insilico.mei import OptimalImages
+from mousev1.plot.figure import BLUE, GREY, INK, RED, bare, extent, grid, new_figure, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def image_sheet(
+    images: NDArray[Any],
+    frame: Frame,
+    labels: Sequence[str],
+    *,
+    outside: NDArray[np.bool_] | None = None,
+    columns: int = 6,
+    title: str | None = None,
+) -> Figure:
+    """Images side by side, all on one gray scale.
+
+    Args:
+        images: (N, H, W) gray values.
+        frame: the screen; gray runs symmetrically around its background.
+        labels: N texts above them.
+        outside: (N,) which predictions are extrapolations; these have a red label and frame.
+        columns: images in a row.
+        title: of the sheet.
+    """
+    if len(labels) != len(images):
+        raise ValueError(f"labels: expected {len(images)}, one per image, got {len(labels)}")
+    rows, columns = grid(len(images), columns)
+    height = 1.7 * frame.height / frame.width + 0.22
+    figure = new_figure(1.7 * columns + 0.2, height * rows + (0.5 if title else 0.1), title)
+    low, high = frame.value_range
+    reach = max(frame.background - low, high - frame.background)
+    deviation = np.abs(images - frame.background).max(initial=1e-6)
+    reach = min(reach, float(deviation))
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for i, axes in enumerate(panels.flat):
+        if i >= len(images):
+            axes.set_axis_off()
+            continue
+        axes.imshow(
+            images[i],
+            cmap="gray",
+            vmin=frame.background - reach,
+            vmax=frame.background + reach,
+            extent=extent(frame),
+            interpolation="nearest",
+        )
+        bare(axes)
+        far = outside is not None and bool(outside[i])
+        axes.set_title(labels[i], fontsize=7, color=RED if far else INK, pad=2)
+        if far:
+            for side in axes.spines.values():
+                side.set(color=RED, linewidth=1.2)
+    return figure
+
+
+def traces(found: OptimalImages, *, title: str | None = None) -> Figure:
+    """Responses during the ascent over their last ones: median and quartiles over units, all starts."""
+    figure = new_figure(4.2, 3.0, title)
+    axes = figure.subplots()
+    last = found.response[:, None, None]
+    relative = (found.trace / np.where(last > 0, last, np.nan)).reshape(-1, found.trace.shape[-1])
+    steps = np.arange(relative.shape[1])
+    lower, middle, upper = np.nanquantile(relative, [0.25, 0.5, 0.75], axis=0)
+    axes.fill_between(steps, lower, upper, color=BLUE, alpha=0.25, linewidth=0)
+    axes.plot(steps, middle, color=BLUE)
+    axes.axhline(1.0, color=GREY, linewidth=0.7)
+    axes.set(xlabel="step", ylabel="response / best response", xlim=(0, steps[-1]), ylim=(0, None))
+    plain(axes)
+    return figure

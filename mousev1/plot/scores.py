@@ -1,0 +1,54 @@
+"""Distributions of scores over units."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mousev1.metrics import FEVE_NEEDS_FEV, ScoreTable
+from mousev1.plot.figure import BLUE, GREY, INK, RED, new_figure, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def score_distributions(table: ScoreTable, *, title: str | None = None) -> Figure:
+    """Histograms of a model's scores over units, and model against oracle correlation.
+
+    Units whose score is undefined are left out and counted; FEVE is shown where FEV is above 0.15.
+    """
+    figure = new_figure(9.5, 2.7, title or f"scores of {len(table)} units")
+    panels = figure.subplots(1, 4)
+    feve = np.where(table.fev > FEVE_NEEDS_FEV, table.feve, np.nan)
+    for axes, (name, values) in zip(
+        panels,
+        (
+            ("single-trial correlation", table.single_trial_correlation),
+            ("correlation to average", table.correlation_to_average),
+            (f"FEVE (FEV > {FEVE_NEEDS_FEV})", feve),
+        ),
+        strict=False,
+    ):
+        defined = values[np.isfinite(values)]
+        if defined.size:
+            shown = np.clip(defined, -1.0, 1.0)
+            axes.hist(shown, bins=np.linspace(min(0.0, shown.min()), 1.0, 31).tolist(), color=BLUE)
+            axes.axvline(defined.mean(), color=RED, linewidth=1)
+            axes.set_title(f"mean {defined.mean():.3f}, {defined.size} units", fontsize=8, color=INK)
+        else:
+            axes.set_title("undefined: no repeats", fontsize=8, color=INK)
+        axes.set(xlabel=name, ylabel="units")
+        plain(axes)
+    axes = panels[3]
+    oracle, model = table.oracle_correlation, table.single_trial_correlation
+    both = np.isfinite(oracle) & np.isfinite(model)
+    axes.plot(oracle[both], model[both], ".", color=BLUE, markersize=2, alpha=0.5)
+    if both.any():
+        ends = np.array([min(0.0, oracle[both].min()), oracle[both].max()])
+        axes.plot(ends, ends, color=GREY, linewidth=0.7)
+        axes.plot(ends, table.fraction_oracle * ends, color=RED, linewidth=1)
+        axes.set_title(f"fraction oracle {table.fraction_oracle:.3f}", fontsize=8, color=INK)
+    axes.set(xlabel="oracle correlation", ylabel="single-trial correlation")
+    plain(axes)
+    return figure

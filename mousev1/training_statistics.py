@@ -1,0 +1,150 @@
+"""What the training images look like to the core, small enough to travel with a model.
+
+The features of all training images at all places are described by their mean m and covariance S (C x C).
+A feature vector f, at a place of some stimulus, is as far from them as
+
+    distance(f) = sqrt((f - m)' S^-1 (f - m) / C),
+
+the Mahalanobis distance per channel (Lee et al. 2018, NeurIPS, use it to tell inputs unlike the training
+set). Features are no Gaussians, so that the distance is judged by that of the training images themselves: by
+its quantiles over their places, and, for a whole image, by the quantiles of its root mean square over places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from mousev1.fused import fuse
+from mousev1.representation import FrozenCore
+
+IMAGES = 256
+"""Images that statistics are computed from; more change the quantiles by less than their scatter."""
+
+LEVELS = 201
+"""Quantiles kept: 0, 0.5, ... 100 percent."""
+
+SMALLEST_VARIANCE = 1e-4
+"""Directions of less variance than this, relative to the largest, count as having that much."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingStatistics:
+    """Distances of features from those of the training images.
+
+    Attributes:
+        mean: (C,) float32, mean of the features over images and places.
+        whitening: (C, C) float32, W with W W' = S^-1 / C: distance(f) = |(f - mean) W|.
+        place_quantiles: (Q,) float32, distances at single places, at evenly spaced quantiles from 0 to 1.
+        image_quantiles: (Q,) float32, root mean square distances of whole images, likewise.
+        gray: (2,) float32, mean gray value of the training images, and the mean over images of the standard
+            deviation of their pixels.
+    """
+
+    mean: Tensor
+    whitening: Tensor
+    place_quantiles: Tensor
+    image_quantiles: Tensor
+    gray: Tensor
+
+    def __post_init__(self) -> None:
+        channels = len(self.mean) if self.mean.ndim == 1 else -1
+        levels = len(self.place_quantiles) if self.place_quantiles.ndim == 1 else -1
+        shapes = {
+            "mean": (channels,),
+            "whitening": (channels, channels),
+            "place_quantiles": (levels,),
+            "image_quantiles": (levels,),
+            "gray": (2,),
+        }
+        for name, shape in shapes.items():
+            value = getattr(self, name)
+            if value.shape != shape or value.dtype != torch.float32 or not bool(value.isfinite().all()):
+                raise ValueError(
+                    f"training statistics: {name}: expected finite float32 {shape}, got {value.dtype} "
+                    f"{tuple(value.shape)}"
+                )
+        if levels < 2:
+            raise ValueError(f"training statistics: expected at least two quantiles, got {levels}")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything by name, as it is stored."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def to(self, device: torch.device) -> TrainingStatistics:
+        """The same on another device."""
+        return TrainingStatistics(**{name: value.to(device) for name, value in self.tensors().items()})
+
+    def whiten(self, features: Tensor) -> Tensor:
+        """Feature maps (N, C, H, W) to maps of the same shape whose norm over channels is the distance."""
+        maps = torch.einsum("ncp,cd->ndp", features.flatten(2), self.whitening)
+        return (maps - (self.mean @ self.whitening)[:, None]).view(features.shape)
+
+    def place_percentile(self, distance: Tensor) -> Tensor:
+        """How many percent of the training images' places are nearer, 0 to 100."""
+        return _percentile(distance, self.place_quantiles)
+
+    def image_percentile(self, distance: Tensor) -> Tensor:
+        """How many percent of the training images are nearer, 0 to 100."""
+        return _percentile(distance, self.image_quantiles)
+
+    def limit(self, level: float, *, whole_image: bool = False) -> float:
+        """The distance that ``level`` percent of the training images' places (or images) stay below."""
+        quantiles = self.image_quantiles if whole_image else self.place_quantiles
+        return float(_quantiles(quantiles, torch.tensor([level / 100], device=quantiles.device))[0])
+
+
+@torch.no_grad()
+def training_statistics(core: FrozenCore, images: Tensor) -> TrainingStatistics:
+    """Statistics of training images, from at most ``IMAGES`` of them, evenly spread.
+
+    Args:
+        core: frozen.
+        images: (N, C_in, H, W), gray values in the core's value range, any real type.
+    """
+    if images.ndim != 4 or not len(images):
+        raise ValueError(f"images: expected at least one image as (N, C, H, W), got {tuple(images.shape)}")
+    device = core.device
+    chosen = torch.linspace(0, len(images) - 1, min(len(images), IMAGES)).round().long()
+    shown = images[chosen].to(device)
+    features = fuse(core)(shown).flatten(2)  # (N, C, P)
+    mean = features.mean(dim=(0, 2), dtype=torch.float64)
+    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=device)
+    for one in features:
+        centred = one.double() - mean[:, None]
+        covariance += centred @ centred.T
+    values, vectors = torch.linalg.eigh(covariance / (features.shape[0] * features.shape[2]))
+    values = values.clamp_min(SMALLEST_VARIANCE * float(values[-1].clamp_min(1e-30)))
+    whitening = vectors * (values * len(mean)).rsqrt()
+    distances = torch.stack(
+        [(whitening.T @ (one.double() - mean[:, None])).square().sum(dim=0) for one in features]
+    )
+    gray = shown.flatten(1).float()
+    levels = torch.linspace(0, 1, LEVELS, dtype=torch.float64, device=device)
+    found = TrainingStatistics(
+        mean=mean.float(),
+        whitening=whitening.float(),
+        place_quantiles=_quantiles(distances.flatten().sqrt().sort().values, levels).float(),
+        image_quantiles=_quantiles(distances.mean(dim=1).sqrt().sort().values, levels).float(),
+        gray=torch.stack([gray.mean(), gray.std(dim=1, correction=0).mean()]),
+    )
+    return found.to(torch.device("cpu"))
+
+
+def _quantiles(ordered: Tensor, levels: Tensor) -> Tensor:
+    """Quantiles of sorted values (torch.quantile takes no more than 16 million)."""
+    place = levels * (len(ordered) - 1)
+    low = place.floor().long()
+    high = (low + 1).clamp_max(len(ordered) - 1)
+    return torch.lerp(ordered[low], ordered[high], (place - low).to(ordered.dtype))
+
+
+def _percentile(values: Tensor, quantiles: Tensor) -> Tensor:
+    """Place of values among quantiles, interpolated, in percent."""
+    flat = values.flatten().contiguous()
+    high = torch.searchsorted(quantiles, flat).clamp(1, len(quantiles) - 1)
+    below, above = quantiles[high - 1], quantiles[high]
+    share = ((flat - below) / (above - below).clamp_min(1e-30)).clamp(0.0, 1.0)
+    return ((high - 1 + share) * (100.0 / (len(quantiles) - 1))).view(values.shape)
