@@ -181,6 +181,7 @@ class BenchmarkConfig:
         frozen: how readouts are trained on frozen cores with method ``"sgd"``.
         feature_l1: readout to number of images to the weight of its regulariser, in place of the recipes'
             ``feature_l1``, as ``training.search --fine-tune`` finds it. The number closest in ratio counts.
+        learning_rate: readout to learning rate on frozen cores, in place of that of ``frozen``.
     """
 
     name: str
@@ -198,6 +199,7 @@ class BenchmarkConfig:
     direct: Mapping[str, Any] = field(default_factory=dict)
     frozen: Mapping[str, Any] = field(default_factory=dict)
     feature_l1: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    learning_rate: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_text("name", self.name)
@@ -212,6 +214,10 @@ class BenchmarkConfig:
                 raise ValueError(f"{name}: {listing(twice)} used more than once")
         object.__setattr__(self, "core_sets", self._all_core_sets())
         object.__setattr__(self, "feature_l1", _regularisers(self.feature_l1))
+        for readout, rate in self.learning_rate.items():
+            check_choice("learning_rate", readout, READOUTS)
+            if type(rate) not in (int, float) or rate <= 0:
+                raise ValueError(f"learning_rate.{readout}: expected a positive number, got {rate!r}")
         for entry in self.cores:
             if entry.core_set is not None:
                 check_choice(f"cores.core_set of '{entry.label}'", entry.core_set, self.core_sets)
@@ -265,13 +271,16 @@ class BenchmarkConfig:
         if unknown := sorted({*tables} - {"readout", "optimisation", "compute"}):
             raise ValueError(f"{kind}: unknown table {listing(unknown)}; see training/config.py")
         settings = {**tables.get("readout", {}), "share_features": share_features}
+        optimisation = dict(tables.get("optimisation", {}))
         if readout is not None:
             settings |= READOUTS[readout]
+            if kind == "frozen" and readout in self.learning_rate:
+                optimisation["learning_rate"] = self.learning_rate[readout]
             if images and readout in self.feature_l1:
                 weights = self.feature_l1[readout]
                 closest = min(weights, key=lambda count: abs(math.log(count / images)))
-                optimisation = {**tables.get("optimisation", {}), "feature_l1": weights[closest]}
-                tables["optimisation"] = optimisation
+                optimisation["feature_l1"] = weights[closest]
+        tables["optimisation"] = optimisation
         tables["readout"] = settings
         return PretrainConfig.from_dict(
             {"name": kind, "scans": ["scan.h5"], "seed": seed, "core": self.core.to_dict(), **tables}
@@ -294,7 +303,7 @@ class BenchmarkConfig:
         for key, schema in {"targets": Target, "grids": Grid, "cores": CoreEntry}.items():
             if key in values:
                 values[key] = tuple(_entry(key, entry, schema) for entry in _list(key, values[key]))
-        for key in ("core", "core_sets", "pretraining", "direct", "frozen", "feature_l1"):
+        for key in ("core", "core_sets", "pretraining", "direct", "frozen", "feature_l1", "learning_rate"):
             if not isinstance(values.get(key, {}), dict):
                 raise ValueError(f"{key}: expected a table, got {values[key]!r}")
         if "core" in values:

@@ -18,7 +18,6 @@ from mousev1.core import Core
 from mousev1.errors import listing
 from mousev1.representation import FrozenCore
 from training.benchmark_config import (
-    BEST_CORE,
     DIFF_CORE,
     DIRECT,
     SGD,
@@ -278,12 +277,16 @@ class Plan:
 
     def frozen_recipe(self, cell: Cell) -> PretrainConfig:
         """How a cell's readout is trained on its frozen core."""
+        images = cell.images
+        if cell.condition == DIFF_CORE:
+            files = self.target_files(self.config.target(cell.target))
+            images = sum(self.survey.training_images(file) for file in files)
         return self.config.recipe(
             "frozen",
             seed=cell.seed,
             readout=cell.readout,
             share_features=cell.sharing,
-            images=cell.images if cell.condition == BEST_CORE else 0,
+            images=images,
         )
 
     def key(self, cell: Cell) -> str:

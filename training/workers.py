@@ -11,10 +11,12 @@ import concurrent.futures
 import contextlib
 import importlib
 import multiprocessing
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 RETRIES_ON_RAY = 3
@@ -63,6 +65,12 @@ def attempt(name: str, work: Work, *arguments: Any) -> Outcome:
         line = f"{type(error).__name__}: {error}"
         return Outcome(name, line, traceback.format_exc())
     return Outcome(name)
+
+
+def attempt_in(folder: str, name: str, work: Work, *arguments: Any) -> Outcome:
+    """The same with the working directory of whoever asked for it, which relative paths start from."""
+    os.chdir(folder)
+    return attempt(name, work, *arguments)
 
 
 class ThisProcess:
@@ -146,6 +154,8 @@ class LocalProcesses:
 class RayCluster:
     """Processes of a Ray cluster; work whose worker dies is started again elsewhere.
 
+    All machines need the package, and the driver's working directory and files under the same paths.
+
     Args:
         address: of the cluster, such as ``"ray://head:10001"`` or ``"auto"``; ``"local"`` starts one on this
             machine, and ends it with ``close``.
@@ -162,12 +172,12 @@ class RayCluster:
         self._ray = ray
         local = {"num_cpus": cpus, "include_dashboard": False} if address == "local" else {}
         ray.init(address=address, log_to_driver=False, logging_level="warning", **local)
-        self._attempt = ray.remote(num_cpus=1, max_retries=RETRIES_ON_RAY)(attempt)
+        self._attempt = ray.remote(num_cpus=1, max_retries=RETRIES_ON_RAY)(attempt_in)
         self._running: dict[Any, str] = {}
 
     def submit(self, name: str, work: Work, *arguments: Any) -> None:
         """Hand a piece of work to the cluster."""
-        self._running[self._attempt.remote(name, work, *arguments)] = name
+        self._running[self._attempt.remote(str(Path.cwd()), name, work, *arguments)] = name
 
     def next(self) -> Outcome:
         """Wait for a piece of work to end."""

@@ -71,6 +71,7 @@ def changed(path: str, value: object) -> dict:
         ("frozen", {"optimizer": {}}, "frozen: unknown table 'optimizer'"),
         ("direct", {"optimisation": {"speed": 1}}, "unknown key 'speed'"),
         ("feature_l1", {"gaussian": {"50": -1.0}}, "feature_l1.gaussian: expected numbers of images"),
+        ("learning_rate", {"gaussian": -1.0}, "learning_rate.gaussian: expected a positive number"),
         ("targets.0.scope", "elsewhere", "targets.scope: expected one of 'within-animal'"),
     ],
 )
@@ -98,6 +99,19 @@ def test_the_regulariser_of_the_closest_number_of_images_counts():
     ]
     assert weights == [9.0, 9.0, 1.0, 1.0]  # 223.6 is halfway in ratio
     assert config.recipe("frozen", readout="factorized", images=50).optimisation.feature_l1 == 2.439
+
+
+def test_a_readout_may_have_a_learning_rate_of_its_own_on_frozen_cores():
+    config = BenchmarkConfig.from_dict(changed("learning_rate", {"factorized": 0.5}))
+
+    def rate(kind, readout):
+        return config.recipe(kind, readout=readout).optimisation.learning_rate
+
+    assert (rate("frozen", "factorized"), rate("frozen", "gaussian"), rate("direct", "factorized")) == (
+        0.5,
+        5e-3,
+        5e-3,
+    )
 
 
 def test_a_config_expands_to_every_combination_once(tmp_path):
