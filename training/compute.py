@@ -18,7 +18,7 @@ import mousev1
 from mousev1.model import FitRecord, ResponseModel
 from mousev1.representation import FrozenCore
 from mousev1.scan import Scan
-from training.benchmark_config import BEST_CORE, CONVEX, DIFF_CORE, DIRECT, READOUTS
+from training.benchmark_config import CONVEX, DIFF_CORE, DIRECT, READOUTS
 from training.benchmarks.record import machine, now, versions
 from training.cells import Cell, NeuronDraw, Plan, Training, load_core
 from training.conditions import draw_images, draw_neurons
@@ -84,10 +84,10 @@ def is_trained(plan: Plan, training: Training) -> bool:
 
 def train(plan: Plan, training: Training) -> Direct:
     """Train, or go on where that stopped, or read what it gave. One process at a time; others wait."""
-    torch.set_num_threads(training.recipe.compute.threads or 1)
     folder = plan.training_folder(training)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")), _log(folder / "log.txt"):
+    threads = _threads(training.recipe.compute.threads or 1)
+    with FileLock(folder.with_suffix(".lock")), _log(folder / "log.txt"), threads:
         files = _training_files(training, folder / "scans")
         return train_end_to_end(files, training.recipe, folder, figures=False)
 
@@ -132,6 +132,17 @@ def _log(path: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads of torch. Results depend on it in the last digits, and processes must not compete."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 # ---------------------------------------------------------------- cells
 
 
@@ -151,11 +162,11 @@ def cell_file(plan: Plan, key: str) -> Path:
 
 def compute(plan: Plan, cell: Cell, origin: Origin) -> None:
     """Compute a cell and write its row."""
-    torch.set_num_threads(1)
-    drawn = draw_target(plan, cell)
-    fitted = fit(plan, cell, drawn.scans)
-    key = plan.key(cell)
-    write_rows([_row(plan, cell, key, drawn, fitted, origin)], cell_file(plan, key))
+    with _threads(1):
+        drawn = draw_target(plan, cell)
+        fitted = fit(plan, cell, drawn.scans)
+        key = plan.key(cell)
+        write_rows([_row(plan, cell, key, drawn, fitted, origin)], cell_file(plan, key))
 
 
 def fit(plan: Plan, cell: Cell, scans: list[Scan]) -> Fitted:
@@ -169,15 +180,21 @@ def fit(plan: Plan, cell: Cell, scans: list[Scan]) -> Fitted:
     if cell.condition != DIFF_CORE:
         scans = draw_images(scans, cell.images, cell.partition)
     training = plan.training(cell)
-    trained = None if training is None else train(plan, training)
-    spent = 0.0 if trained is None or cell.condition == BEST_CORE else trained.seconds
+    spent = 0.0
     if cell.condition == DIRECT:
-        assert trained is not None
+        assert training is not None
+        trained = train(plan, training)
+        spent = trained.seconds
         if cell.method != CONVEX:
             return Fitted(trained.models, spent, trained.details["epochs"])
+    elif training is not None and not is_trained(plan, training):
+        train(plan, training)
     if training is not None:
+        run = plan.training_folder(training) / "run"
         # As whoever gets the core would have it: with its prior on readouts.
-        core: FrozenCore = mousev1.load_core(plan.training_folder(training) / "run" / "core")
+        core: FrozenCore = mousev1.load_core(run / "core")
+        if cell.condition == DIFF_CORE:
+            spent = 3600 * json.loads((run / RESULT_FILE).read_text(encoding="utf-8"))["hours"]
     else:
         core = load_core(plan, plan.config.entry(cell.core), cell.seed)
     started = time.perf_counter()

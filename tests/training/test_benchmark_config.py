@@ -10,7 +10,7 @@ import pytest
 from benchmarking import write_benchmark
 from pretraining import small_scan
 
-from training import benchmark
+from training import benchmark, survey
 from training.benchmark import make_plan
 from training.benchmark_config import BenchmarkConfig, read_benchmark_config
 from training.config import read_toml
@@ -169,6 +169,16 @@ def test_a_core_that_would_see_the_neurons_or_test_images_it_is_judged_on_is_ref
     path.write_text(text.replace('own = ["scan.h5"]', 'own = ["thief.h5"]'))
     with pytest.raises(ValueError, match="training, validation and test images must not mix"):
         make_plan(path, tmp_path / "out")
+
+
+def test_scans_are_read_once_and_again_only_if_they_change(tmp_path, monkeypatch):
+    path = write_benchmark(tmp_path)
+    first = make_plan(path, tmp_path / "out").survey
+    with monkeypatch.context() as patch:
+        patch.setattr(survey.mousev1, "read_scan", lambda *_: pytest.fail("read again"))
+        assert make_plan(path, tmp_path / "out").survey == first
+    write_benchmark(tmp_path, units=5)
+    assert make_plan(path, tmp_path / "out").survey.common_units([tmp_path / "scan.h5"]) == 5
 
 
 @pytest.mark.parametrize("name", ["benchmark-tiny", "simulated", "twin"])
