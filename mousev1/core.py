@@ -203,7 +203,8 @@ class Core(nn.Module):
         hidden = (SeparableLayer(self.config) for _ in range(self.config.layers - 1))
         self.layers = nn.ModuleList([InputLayer(self.config), *hidden])
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            # without memory there is nothing to fill, and torch would import its compiler to do it: 1.5 s
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.xavier_normal_(module.weight)
 
     @classmethod

@@ -332,3 +332,11 @@ def test_replacing_puts_files_and_folders_in_place_or_nothing(tmp_path: Path):
         staging.write_text("new")
     assert target.read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_loading_does_not_import_torchs_compiler(tmp_path):
+    folder = save_core(tiny_core(), tmp_path / "core")
+    script = (
+        f"import sys, mousev1; mousev1.load_core({str(folder)!r}); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
