@@ -46,6 +46,17 @@ def test_true_neurons_asked_as_models_are_have_the_tuning_of_the_truth(simulated
         assert np.isnan(found[~seen]).all()
 
 
+def test_a_scan_without_noise_has_the_true_rates_on_every_trial(simulated):
+    scan, truth = simulated
+    clean = insilico_truth.without_noise(scan, truth.to_arrays())
+    trials = clean.trials("test")
+    row_of = {int(image): row for row, image in enumerate(truth.rate_image_ids)}
+    expected = truth.rates[[row_of[int(image)] for image in trials.image_ids]]
+    np.testing.assert_allclose(trials.responses, expected, rtol=1e-4)
+    # the recorded trials scatter around them
+    assert np.abs(scan.trials("test").responses / expected - 1).mean() > 0.05
+
+
 def test_the_comparison_runs_from_scan_to_report_and_keeps_its_model(simulated, tmp_path, capsys):
     scan, truth = simulated
     scan.write(tmp_path / "sim.h5")

@@ -11,7 +11,9 @@ them, preferred spatial frequency within half an octave for 80%, centre of the r
 in the median.
 
 Beside the targets, the simulation's noise-free neurons are shown the very same stimuli, so that what the truth
-file measured otherwise (or not at all) can be compared, and how often the intervals hold the truth.
+file measured otherwise (or not at all) can be compared, and how often the intervals hold the truth. With
+``--noise-free`` the model is fitted to the neurons' true rates instead of the recorded trials: the errors that are
+left are those of the core.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -84,12 +86,28 @@ class Neurons:
         return np.asarray((responder.rates(images) * unit).T[None], dtype=np.float64)
 
 
+def population_of(truth: Arrays) -> Population:
+    """The simulation's neurons."""
+    prefix = "parameter_"
+    return Population(**{key[len(prefix) :]: truth[key] for key in truth if key.startswith(prefix)})
+
+
+def without_noise(scan: Scan, truth: Arrays) -> Scan:
+    """The scan with every trial's response replaced by the neurons' true rates."""
+    height, width = scan.images.shape[2:]
+    responder = Responder(
+        population_of(truth), height=height, width=width, surround_ratio=NeuronConfig().surround_ratio
+    )
+    rates = responder.rates(scan.images[:, 0]) * truth["unit"].astype(np.float32)
+    return replace(scan, name=f"{scan.name}-noise-free", responses=rates[scan.trial_image])
+
+
 def fitted_model(scan: Scan, core: Core, folder: Path, seed: int) -> tuple[ResponseModel, bool]:
     """The model of the scan on the core, and whether it was there already."""
     folder = folder / f"{scan.name}-{core.name}-{core.content_hash()[:8]}-seed{seed}"
     if folder.is_dir():
         return mousev1.load_model(folder, core=core), True
-    model = mousev1.fit_scan(scan, core=core, seed=seed, progress=sys.stderr.isatty())
+    model = mousev1.fit_scan(scan, core=core, seed=seed, constant_units="mean", progress=sys.stderr.isatty())
     model.save(folder, include_core=True)
     return model, False
 
@@ -98,9 +116,7 @@ def true_tuning(
     truth: Arrays, units: npt.NDArray[np.int64], frame: Frame, settings: TuningSettings
 ) -> Tuning:
     """Tuning of the simulation's own neurons, shown what the model is shown."""
-    prefix = "parameter_"
-    parameters = {key[len(prefix) :]: truth[key] for key in truth if key.startswith(prefix)}
-    population = Population(**parameters).select(units)
+    population = population_of(truth).select(units)
     subject = Neurons(population, truth["unit"][units], frame, NeuronConfig().surround_ratio)
     x, y = frame.to_degrees(population.x, population.y)
     return assemble(units, settings, [examine(subject, frame, settings, x, y)])
@@ -193,6 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scan, core = mousev1.read_scan(options.scan), mousev1.load_core(options.core)
     with np.load(options.truth) as file:
         truth = {name: file[name] for name in file.files}
+    if options.noise_free:
+        scan = without_noise(scan, truth)
     started = time.perf_counter()
     model, cached = fitted_model(scan, core, options.models, options.seed)
     seconds = {"fit": None if cached else round(time.perf_counter() - started, 1)}
@@ -233,6 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "data_sha256": record.data_sha256(options.scan),
         "core": core.name,
         "core_hash": core.content_hash(),
+        "noise_free_fit": options.noise_free,
         "seed": options.seed,
         "units": len(units),
         "images_for_gradients": options.images,
@@ -264,6 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def report(results: dict[str, Any]) -> str:
     """The results as Markdown."""
     first = results["results"][0]
+    fitted_to = "rates without noise" if results["noise_free_fit"] else "responses"
     rows = [
         (
             "preferred orientation within 10 degrees",
@@ -282,7 +302,7 @@ def report(results: dict[str, Any]) -> str:
         ),
     ]
     lines = [
-        f"In-silico experiments on a model of **simulated** responses ({results['scan']}, {results['units']} "
+        f"In-silico experiments on a model of **simulated** {fitted_to} ({results['scan']}, {results['units']} "
         f"units, core {results['core']} {results['core_hash'][:8]}, seed {results['seed']}), against the truth "
         f"of the simulation. {results['date']}, {results['machine']['cpu']}, `{results['command']}`",
         "",
@@ -362,6 +382,7 @@ def _parser() -> argparse.ArgumentParser:
         "--models", type=Path, default=Path("runs/insilico"), help="where fitted models are kept"
     )
     parser.add_argument("--units", type=int, help="how many units, chosen by the seed (default: all)")
+    parser.add_argument("--noise-free", action="store_true", help="fit true rates instead of recorded trials")
     parser.add_argument("--images", type=int, default=40, help="natural images for gradients (default: 40)")
     parser.add_argument("--draws", type=int, default=100, help="from the posterior (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
