@@ -46,7 +46,7 @@ def _head(results: Results) -> str:
     return (
         f"# {results.name}\n\n{kind} Scores are on test images: means over neurons where they are defined. A "
         "partition is a random draw of neurons and training images. Numbers are "
-        f"{results.protocol}; ± is half of the 95% interval over partitions (Student's t)."
+        f"{results.protocol()}; ± is half of the 95% interval over partitions (Student's t)."
     )
 
 
@@ -236,9 +236,16 @@ def _provenance(results: Results) -> str:
             "## How it was made\n",
             f"- {len(rows):,} cells, {hours:.1f} hours of computing, {min(row['date'] for row in rows)} to "
             f"{max(row['date'] for row in rows)}",
-            "- commands: " + ", ".join(f"`{c}`" for c in sorted({row["command"] for row in rows})),
+            "- commands: "
+            + ", ".join(f"`{command}`" for command in sorted({_whole(row["command"]) for row in rows}))
+            + "; one cell alone with the command in its row",
             "- code: " + (", ".join(f"`{commit}`" for commit in commits) or "not in a checkout"),
             "- scans: " + ", ".join(f"{scan} (`{sha256}`)" for scan, sha256 in scans),
             "- machines: " + ", ".join(f"{cpu}, {cpus} CPUs, {system}" for cpu, cpus, system in kinds),
         ]
     )
+
+
+def _whole(command: str) -> str:
+    """The command of a whole benchmark, from that of one of its cells."""
+    return command.partition(" --only ")[0]

@@ -73,7 +73,7 @@ def _figure(name: str, results: Results, series: list[Series], score: str) -> Fi
     return draw(
         panels(results, series, score),
         title=f"{TITLES[name]} ({kind})",
-        subtitle=f"{results.name}: {series[0].scan}; {results.protocol}; {bars}",
+        subtitle=f"{results.name}: {series[0].scan}; {results.protocol(series)}; {bars}",
     )
 
 

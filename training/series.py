@@ -95,14 +95,12 @@ class Results:
         name: of the benchmark.
         simulated: whether the responses are.
         rows: best seeds only.
-        seeds: most seeds that any partition had to choose from.
         all_rows: every row.
     """
 
     name: str
     simulated: bool
     rows: tuple[Row, ...]
-    seeds: int
     all_rows: tuple[Row, ...]
 
     @classmethod
@@ -116,12 +114,7 @@ class Results:
         if len(names) != 1:
             raise ValueError(f"rows: expected those of one benchmark, got those of {sorted(names) or 'none'}")
         ((name, simulated),) = names
-        best = best_per_partition(rows)
-        tried: dict[tuple[Any, ...], set[int]] = {}
-        for row in rows:
-            cell = (Series.of(row), row["images"], row["units"], row["partition"])
-            tried.setdefault(cell, set()).add(row["seed"])
-        return cls(name, simulated, tuple(best), max(map(len, tried.values())), tuple(rows))
+        return cls(name, simulated, tuple(best_per_partition(rows)), tuple(rows))
 
     @cached_property
     def _cells(self) -> dict[tuple[Series, int, int], dict[int, Row]]:
@@ -172,13 +165,19 @@ class Results:
         """What the data are, for tables and titles: ours are never taken for the paper's."""
         return "ours, simulated" if self.simulated else "ours, real data"
 
-    @property
-    def protocol(self) -> str:
-        """What a number stands for, in words."""
-        count = len(self.partitions)
-        over = f"means over {count} partitions" if count > 1 else "one partition"
-        seeds = f"the best of {self.seeds} seeds by validation" if self.seeds > 1 else "one seed"
-        return f"{over}, {seeds} in each" if count > 1 else f"{over}, {seeds}"
+    def protocol(self, series: Iterable[Series] | None = None) -> str:
+        """What a number stands for, in words: of some curves, or of all."""
+        wanted = set(self.series if series is None else series)
+        seeds: dict[tuple[Series, int, int], dict[int, set[int]]] = {}
+        for row in self.all_rows:
+            place = (Series.of(row), row["images"], row["units"])
+            if place[0] in wanted:
+                seeds.setdefault(place, {}).setdefault(row["partition"], set()).add(row["seed"])
+        partitions = _span(len(found) for found in seeds.values())
+        tried = _span(len(some) for found in seeds.values() for some in found.values())
+        over = "one partition" if partitions == "1" else f"means over {partitions} partitions"
+        chosen = "one seed" if tried == "1" else f"the best of {tried} seeds by validation"
+        return f"{over}, {chosen}" + ("" if partitions == "1" else " in each")
 
     def scores(self) -> list[str]:
         """Columns of ``SCORES`` that have any value."""
@@ -191,3 +190,9 @@ def by_benchmark(rows: Iterable[Row]) -> list[Results]:
     for row in rows:
         groups.setdefault((row["benchmark"], bool(row["simulated"])), []).append(row)
     return [Results.of(group) for group in groups.values()]
+
+
+def _span(counts: Iterable[int]) -> str:
+    """Numbers as "3", or "1 to 3" where they differ."""
+    found = sorted(set(counts))
+    return f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"

@@ -250,9 +250,18 @@ def test_undefined_scores_are_left_out_and_counted():
 def test_seeds_are_told_apart_from_partitions():
     rows = [make_row(0.5 + 0.1 * s, seed=s, partition=p) for s in range(3) for p in range(2)]
     found = Results.of(rows)
-    assert (found.seeds, len(found.partitions), len(found.rows)) == (3, 2, 2)
+    assert (len(found.partitions), len(found.rows)) == (2, 2)
     assert {row["seed"] for row in found.rows} == {2}
-    assert found.protocol == "means over 2 partitions, the best of 3 seeds by validation in each"
+    assert found.protocol() == "means over 2 partitions, the best of 3 seeds by validation in each"
+
+
+def test_the_protocol_tells_where_partitions_and_seeds_differ():
+    many = [make_row(0.5, seed=s, partition=p) for s in range(2) for p in range(3)]
+    one = make_row(0.5, readout="factorized")
+    found = Results.of([*many, one])
+    assert found.protocol() == "means over 1 to 3 partitions, the best of 1 to 2 seeds by validation in each"
+    other = found.where(lambda series: series.readout == "factorized")
+    assert found.protocol(other) == "one partition, one seed"
 
 
 def test_a_series_does_not_depend_on_spelling():
