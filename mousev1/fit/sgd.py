@@ -46,7 +46,9 @@ class SGDSettings:
         max_epochs: upper limit over all rounds.
         batch_size: images per step.
         feature_l1: weight of the summed absolute feature weights.
-        init_sigma: start of the sampling maps, see ``GaussianReadout``.
+        init_sigma: start of the sampling maps, see ``GaussianReadout``; as in the authors' transfer example.
+        loss_trials: trials n in the factor sqrt(n / batch) on the loss; None is the number of training
+            images. The authors' loader counts all trials of a file, validation and test included.
         position_network: the map from cortex to positions; without positions it is not used.
         batchnorm: ``"frozen"`` keeps the core bit for bit; ``"batch"`` lets its batch norm follow the
             batches, as the published code does, so that the model ends with a core of its own.
@@ -61,14 +63,15 @@ class SGDSettings:
     max_epochs: int = 200
     batch_size: int = 64
     feature_l1: float = 2.439
-    init_sigma: float = 0.1
+    init_sigma: float = 0.4
+    loss_trials: int | None = None
     position_network: PositionNetworkConfig = field(default_factory=PositionNetworkConfig)
     batchnorm: str = "frozen"
 
     def __post_init__(self) -> None:
         check_choice("batchnorm", self.batchnorm, ("frozen", "batch"))
-        for name in ("learning_rate", "patience", "rounds", "max_epochs", "batch_size"):
-            if not getattr(self, name) > 0:
+        for name in ("learning_rate", "patience", "rounds", "max_epochs", "batch_size", "loss_trials"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
 
 
@@ -153,7 +156,7 @@ def fit_sgd(
             rates = readout(features, generator=generator)
             target = responses[chosen.to(device)]
             poisson = (rates - target * torch.log(rates + LOG_OFFSET)).sum()
-            scale = math.sqrt(len(images) / len(chosen))
+            scale = math.sqrt((settings.loss_trials or len(images)) / len(chosen))
             loss = scale * poisson + settings.feature_l1 * readout.feature_l1()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

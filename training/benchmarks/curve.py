@@ -80,7 +80,7 @@ def run_recipe(task: Task) -> Fitted:
         (data.images, data.responses / scale),
         (data.validation[0], data.validation[1] / scale),
         data.cortex,
-        settings=SGDSettings(max_epochs=task.max_epochs),
+        settings=SGDSettings(max_epochs=task.max_epochs, loss_trials=task.file_trials),
         seed=task.seed,
         device=torch.device("cpu"),
         progress=False,

@@ -2,7 +2,8 @@
 
 neuralpredictors 0.3.0 (Sinz lab) provides core, readout, loss and early stopping. The settings are
 those of Lurz et al. 2021, "Generalization in data-driven models of primary visual cortex", ICLR, and
-of its code (github.com/sinzlab/nnsysident). The core's features are recomputed in every epoch, as in
+of its code (github.com/sinzlab/nnsysident; github.com/sinzlab/Lurz_2020_code, notebooks/example.ipynb, for
+transfer). The core's features are recomputed in every epoch, as in
 that code.
 """
 
@@ -117,7 +118,7 @@ class PeerSettings:
     learning_rate: float = 5e-3
     batch_size: int = 64
     feature_l1: float = 2.439
-    init_sigma: float = 0.1
+    init_sigma: float = 0.4
     init_mu_range: float = 0.3
     init_transform_scale: float = 0.2
     max_epochs: int = 200

@@ -352,7 +352,7 @@ def fit_theirs(task: Task, epochs: int) -> PeerFit:
         (train.images[task.train_rows], train.responses[task.train_rows]),
         (validation.images, validation.responses),
         task.scan.positions,
-        settings=PeerSettings(max_epochs=epochs),
+        settings=PeerSettings(max_epochs=epochs, loss_trials=task.file_trials),
         seed=task.seed,
     )
 

@@ -55,6 +55,11 @@ class Task:
     core_mode: Literal["eval", "train"]
     max_epochs: int
 
+    @property
+    def file_trials(self) -> int:
+        """All trials of the scan: what the authors' loader scales the loss with, see ``PeerSettings``."""
+        return len(self.scan.responses)
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -67,7 +72,9 @@ class Fitted:
 def run_peer(task: Task) -> Fitted:
     """The published recipe with the authors' library."""
     train, validation = task.scan.trials("train"), task.scan.trials("validation")
-    settings = PeerSettings(core_mode=task.core_mode, max_epochs=task.max_epochs)
+    settings = PeerSettings(
+        core_mode=task.core_mode, max_epochs=task.max_epochs, loss_trials=task.file_trials
+    )
     fit = fit_peer(
         task.core,
         (train.images[task.train_rows], train.responses[task.train_rows]),
@@ -83,7 +90,8 @@ def run_peer(task: Task) -> Fitted:
 def run_sgd(task: Task) -> Fitted:
     """The published recipe in mousev1: features are computed once while the core is frozen."""
     batchnorm = "batch" if task.core_mode == "train" else "frozen"
-    return _run_mousev1(task, "sgd", SGDSettings(batchnorm=batchnorm, max_epochs=task.max_epochs))
+    settings = SGDSettings(batchnorm=batchnorm, max_epochs=task.max_epochs, loss_trials=task.file_trials)
+    return _run_mousev1(task, "sgd", settings)
 
 
 def run_convex(task: Task) -> Fitted:
