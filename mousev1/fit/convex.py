@@ -28,6 +28,7 @@ from mousev1.representation import FrozenCore
 
 PRIOR_SAMPLES = 1_000_000  # responses that the prior is learned from at least, if there are as many
 ROUGH_UNITS = 100  # least number of neurons in the rounds that lead to a prior
+ROUGH_PART = 8  # these rounds learn from one in so many of the sample
 REACH = 3.0  # standard deviations around the map in which neurons are looked for
 UNITS_PER_PASS = 6000
 IMAGES_FOR_PLACES, IMAGES_FOR_PRECISION = 6000, 500
@@ -48,8 +49,8 @@ class ConvexSettings:
             neighbouring features differ.
         prior_units: least number of neurons that the prior is learned from (more for few images).
         prior_images: most images that it is learned from.
-        prior_rounds: times that it is learned, from a third of these but for the last; 0 keeps the starting
-            prior.
+        prior_rounds: times that it is learned, from an eighth of these but for the last; 0 keeps the
+            starting prior.
     """
 
     map_units: int = 500
@@ -193,7 +194,11 @@ def fit_convex(
         sample = shuffled[: max(settings.prior_units, PRIOR_SAMPLES // n)]
         for round_ in range(1, settings.prior_rounds + 1):
             # All but the last round only lead there.
-            enough = len(sample) if round_ == settings.prior_rounds else max(ROUGH_UNITS, len(sample) // 3)
+            enough = (
+                len(sample)
+                if round_ == settings.prior_rounds
+                else max(ROUGH_UNITS, len(sample) // ROUGH_PART)
+            )
             glm.learn_prior(
                 sample[:enough],
                 images=settings.prior_images,

@@ -149,9 +149,10 @@ class PopulationGlm:
         store, out = self.data.store, torch.zeros(images, len(units))
         for cell, pixels, mixing in self._by_cell(units, images):
             theta = self.theta[units[cell]].float()
-            out[:, cell] = theta[:, -1]
+            z = theta[:, -1].repeat(images, 1)
             for features, weights in zip(store.blocks(pixels, images), mixing.T, strict=True):
-                out[:, cell] += features @ (theta[:, :-1] * weights[:, None]).T
+                z.addmm_(features, (theta[:, :-1] * weights[:, None]).T)
+            out[:, cell] = z
         return out
 
     def _basis(self, units: Tensor) -> tuple[Tensor, Tensor]:
