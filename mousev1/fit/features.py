@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -180,7 +179,8 @@ def compute_features(
         core: frozen core.
         images: (N, C_in, H, W), gray values in the core's ``value_range``, any real type.
         device: where the core runs; the store is in main memory or on disk.
-        order: (N,) permutation: image ``order[i]`` becomes row i of the store. As given by default.
+        order: (N,) permutation: image ``order[i]`` becomes row i of the store. As given by default. Channels
+            are standardised by the first rows, so that their order should be random.
         directory: keep the features in a temporary file there instead of in memory.
         progress: show a progress bar.
     """
@@ -194,29 +194,39 @@ def compute_features(
     def run(index: Tensor) -> Tensor:
         return module(images[index].to(device))
 
-    spread = torch.linspace(0, n - 1, min(n, IMAGES_FOR_STANDARDISATION)).round().long()
-    standardisation = _measure(run, spread)
+    step = IMAGES_PER_WRITE if directory is None else IMAGES_PER_DISK_WRITE
+    first = _checked(run(order[: max(step, IMAGES_FOR_STANDARDISATION)]), core)
+    standardisation = _measure(first[:IMAGES_FOR_STANDARDISATION])
     shape = core.config.feature_shape(images.shape[2], images.shape[3])
     store = FeatureStore(shape, n, standardisation, directory=directory)
     try:
-        step = IMAGES_PER_WRITE if directory is None else IMAGES_PER_DISK_WRITE
-        for start in tqdm(range(0, n, step), desc="features", unit_scale=step, disable=not progress):
-            features = run(order[start : start + step])
-            if not torch.isfinite(features.sum()):
-                raise ValueError(
-                    "images: the core's features are not finite; check the images for NaN or values far "
-                    f"outside {core.config.input.value_range}"
-                )
-            store.write(start, features.cpu())
+        store.write(0, first)
+        done = len(first)
+        del first
+        with tqdm(total=n, initial=done, desc="features", unit="image", disable=not progress) as bar:
+            for start in range(done, n, step):
+                features = _checked(run(order[start : start + step]), core)
+                store.write(start, features)
+                bar.update(len(features))
     except BaseException:
         store.close()
         raise
     return store
 
 
-def _measure(run: Callable[[Tensor], Tensor], index: Tensor) -> Standardisation:
+def _checked(features: Tensor, core: FrozenCore) -> Tensor:
+    """The features in main memory; ``ValueError`` if they are not finite."""
+    if not torch.isfinite(features.sum()):
+        raise ValueError(
+            "images: the core's features are not finite; check the images for NaN or values far "
+            f"outside {core.config.input.value_range}"
+        )
+    return features.cpu()
+
+
+def _measure(features: Tensor) -> Standardisation:
     """Mean and standard deviation of each channel over some images and all places."""
-    features = run(index).double().cpu()
+    features = features.double()
     mean = features.mean(dim=(0, 2, 3))
     std = (features - mean[:, None, None]).square().mean(dim=(0, 2, 3)).sqrt()
     constant = std <= 1e-6 * mean.abs().clamp_min(1e-6)
