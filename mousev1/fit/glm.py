@@ -20,9 +20,10 @@ Newton steps d solve (X'hX / phi + S^-1) d = -gradient. They are damped by backt
 which they diverge here. Along a step the drive is linear too, so that trial steps cost
 nothing but the output nonlinearity.
 
-Time goes into the matrices X'hX, one per neuron, so they are used sparingly. The first steps share
-the population's average matrix, scaled to the neuron; then the neuron's own is computed and serves
-all later steps, because the curvature changes little once steps are small. Everything else is
+Time goes into the matrices X'hX, one per neuron, so they are used sparingly. The first steps are
+conjugate gradients that share the population's average matrix, scaled to the neuron; then the neuron's
+own is computed and serves all later steps, because the curvature changes little once steps are small.
+Everything else is
 shared: neurons between the same few pixels of the feature map have X_u = sum_k a_uk F_k with the
 pixels' features F_k, so that drives and gradients of all of them are products of F_k with matrices.
 """
@@ -34,12 +35,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-COMMON_STEPS = 4
+COMMON_STEPS = 5
 MOST_STEPS = 40
 MOST_HALVINGS = 12
 TOLERANCE = 1e-7
 # A matrix is computed anew when a step shrinks the decrement less than this.
 REUSE_BELOW = 0.5
+# After the first step with it, a matrix is computed anew if that step was longer: its square, in posterior
+# standard deviations.
+FAR = 2.0
 # Neurons that are done wait, unchanged, until this share of a block is, and leave together.
 LEAVE_TOGETHER = 0.3
 DISPERSION_RANGE = (0.02, 50.0)
@@ -128,17 +132,19 @@ def fit_glm(
     problem = _Problem(data, mean, precision)
     result = GlmFit.empty(len(start), len(mean))
     index = torch.arange(len(start))  # of the neurons still at work
-    theta, phi = start.clone(), dispersion.clone()
-    z = problem.drive(theta)
+    phi = dispersion.clone()
+    theta, z = _approach(problem, start, phi, common_information)
+    if estimate_dispersion:
+        phi = problem.dispersion(z, common_information, phi)
+    information = problem.information(z, index)
+    factor = problem.factor(information, phi)
     finished = torch.zeros(len(theta), dtype=torch.bool)
     previous = torch.full((len(theta),), torch.inf, dtype=torch.float64)
-    information = problem.common(z, common_information)
-    factor = problem.factor(information, phi)
     for step in range(MOST_STEPS + 1):
         gradient = problem.gradient(z, theta, phi)
         direction = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
         decrement = -(gradient * direction).sum(dim=1)
-        done = (decrement < tolerance) & (step > COMMON_STEPS)
+        done = (decrement < tolerance) & (step > 0)
         done = done | finished
         if float(done.float().mean()) > LEAVE_TOGETHER or step == MOST_STEPS:
             leave = done if step < MOST_STEPS else torch.ones_like(done)
@@ -159,19 +165,45 @@ def fit_glm(
         size = problem.backtrack(z, z_step, theta, direction, phi, decrement) * ~finished
         theta = theta + size[:, None] * direction
         z = z + size.float() * z_step
-        if step < COMMON_STEPS - 1:
-            continue
-        if step <= COMMON_STEPS and estimate_dispersion:
-            phi = problem.dispersion(z, information[:, -1, -1], common_information, phi)
+        if step == 0 and estimate_dispersion:
+            phi = problem.dispersion(z, common_information, phi)
             factor = problem.factor(information, phi)
-        stale = (decrement > REUSE_BELOW * previous) & (decrement > 1e-4) & ~finished
-        stale = stale | (step == COMMON_STEPS - 1)
+        far = decrement > FAR
+        slow = (decrement > REUSE_BELOW * previous) & (decrement > 1e-4)
+        stale = (far if step == 0 else slow) & ~finished
         previous = decrement
         if bool(stale.any()):
             late = stale.nonzero()[:, 0]
             information[late] = problem.information(z, late)
             factor[late] = problem.factor(information[late], phi[late])
     return result
+
+
+def _approach(problem: _Problem, start: Tensor, phi: Tensor, common: Tensor) -> tuple[Tensor, Tensor]:
+    """Conjugate gradients, preconditioned with the population's matrix: theta, and the drives there."""
+    theta, z = start.clone(), problem.drive(start)
+    curvature = _curvature(z, problem.y).sum(dim=0, dtype=torch.float64)
+    factor = problem.factor(curvature[:, None, None] * common, phi)
+    direction, last_gradient = torch.zeros_like(theta), torch.zeros_like(theta)
+    last_decrement = torch.full((len(theta),), torch.inf, dtype=torch.float64)
+    for _ in range(COMMON_STEPS):
+        gradient = problem.gradient(z, theta, phi)
+        newton = torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
+        decrement = (gradient * newton).sum(dim=1)
+        # Polak and Ribiere's rule, which forgets the past where it does not help.
+        change = ((gradient - last_gradient) * newton).sum(dim=1)
+        keep = (change / last_decrement).clamp_min(0.0)
+        direction = keep[:, None] * direction - newton
+        uphill = (gradient * direction).sum(dim=1) >= 0.0
+        direction = torch.where(uphill[:, None], -newton, direction)
+        slope = -(gradient * direction).sum(dim=1)
+        z_step = problem.drive(direction)
+        size = slope / problem.bend(z, z_step, direction, phi)
+        size = problem.backtrack(z, z_step, theta, direction, phi, slope, size)
+        theta = theta + size[:, None] * direction
+        z = z + size.float() * z_step
+        last_gradient, last_decrement = gradient, decrement
+    return theta, z
 
 
 class _Problem:
@@ -205,9 +237,10 @@ class _Problem:
         data[:, -1] = slope.sum(dim=0, dtype=torch.float64)
         return data / phi[:, None] + (theta - self.mean) @ self.precision
 
-    def common(self, z: Tensor, information: Tensor) -> Tensor:
-        """The population's matrix, scaled to each neuron's curvature, (B, C + 1, C + 1)."""
-        return _curvature(z, self.y).sum(dim=0, dtype=torch.float64)[:, None, None] * information
+    def bend(self, z: Tensor, z_step: Tensor, direction: Tensor, phi: Tensor) -> Tensor:
+        """Second derivative of the objective along a direction, (B,) float64."""
+        data = _curvature(z, self.y).mul_(z_step).mul_(z_step).sum(dim=0, dtype=torch.float64)
+        return data / phi + ((direction @ self.precision) * direction).sum(dim=1)
 
     def factor(self, information: Tensor, phi: Tensor) -> Tensor:
         """Cholesky factor of X'hX / phi + S^-1."""
@@ -245,10 +278,20 @@ class _Problem:
         return loss / phi + 0.5 * ((away @ self.precision) * away).sum(dim=1)
 
     def backtrack(
-        self, z: Tensor, z_step: Tensor, theta: Tensor, direction: Tensor, phi: Tensor, decrement: Tensor
+        self,
+        z: Tensor,
+        z_step: Tensor,
+        theta: Tensor,
+        direction: Tensor,
+        phi: Tensor,
+        decrement: Tensor,
+        size: Tensor | None = None,
     ) -> Tensor:
-        """Largest of 1, 1/2, 1/4, ... per neuron that lowers the objective as it should, (B,)."""
-        size = torch.ones_like(decrement)
+        """Largest of 1, 1/2, 1/4, ... times ``size`` per neuron that lowers the objective as it should, (B,).
+
+        ``decrement`` is the slope along the step, downwards; ``size`` is 1 by default.
+        """
+        size = torch.ones_like(decrement) if size is None else size.clone()
         # Near the optimum a full step is right, and its gain is lost in rounding.
         tried = (decrement > 1e-2).nonzero()[:, 0]
         if not len(tried):
@@ -271,12 +314,13 @@ class _Problem:
         size[tried] = step
         return size
 
-    def dispersion(self, z: Tensor, curvature: Tensor, common: Tensor, phi: Tensor) -> Tensor:
+    def dispersion(self, z: Tensor, common: Tensor, phi: Tensor) -> Tensor:
         """Residual variance over mean rate, corrected for the parameters spent on the fit, (B,).
 
         Those are the trace of A (A + S^-1)^-1 for an information A, for which the population's average
-        ``common``, scaled to the neuron's ``curvature``, is good enough.
+        ``common``, scaled to the neuron's curvature, is good enough.
         """
+        curvature = _curvature(z, self.y).sum(dim=0, dtype=torch.float64)
         rate, n = _rate(z), len(z)
         residual = (self.y - rate).square_().sum(dim=0, dtype=torch.float64)
         root = torch.linalg.cholesky(self.precision)

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mousev1.fit.features import FeatureStore
-from mousev1.fit.glm import TOLERANCE, CellData, GlmFit, fit_glm
+from mousev1.fit.glm import DISPERSION_RANGE, TOLERANCE, CellData, GlmFit, fit_glm
 from mousev1.fit.prior import WeightPrior
 from mousev1.readout import bilinear_corners
 
@@ -200,13 +200,14 @@ class PopulationGlm:
                 for place, weights in zip(cell.split(most), mixing.split(most), strict=True):
                     index = units[place]
                     y = self.data.responses(index, n)
+                    theta, phi = self._start(index, y)
                     fit = fit_glm(
                         CellData(features, weights, y),
                         mean=self.prior.mean,
                         precision=precision,
                         common_information=self.common,
-                        start=self._start(index, y),
-                        dispersion=self.dispersion[index],
+                        start=theta,
+                        dispersion=phi,
                         tolerance=tolerance,
                     )
                     self.theta[index], self.dispersion[index] = fit.theta, fit.dispersion
@@ -214,9 +215,14 @@ class PopulationGlm:
                     yield place, fit
                     bar.update(len(place))
 
-    def _start(self, index: Tensor, y: Tensor) -> Tensor:
-        """No selectivity and the mean rate; where fitted before, the last fit."""
-        mean = y.mean(dim=0).double().clamp_min(1e-3)
-        start = torch.zeros(len(index), len(self.common), dtype=torch.float64)
-        start[:, -1] = torch.where(mean < 1.0, mean.log(), mean - 1.0)
-        return torch.where(self.started[index][:, None], self.theta[index], start)
+    def _start(self, index: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Where to start: no selectivity, and all of the variance noise; where fitted before, the last fit."""
+        mean, variance = (part.double() for part in (y.mean(dim=0), y.var(dim=0, unbiased=False)))
+        mean = mean.clamp_min(1e-3)
+        theta = torch.zeros(len(index), len(self.common), dtype=torch.float64)
+        theta[:, -1] = torch.where(mean < 1.0, mean.log(), mean - 1.0)
+        started = self.started[index]
+        return (
+            torch.where(started[:, None], self.theta[index], theta),
+            torch.where(started, self.dispersion[index], (variance / mean).clamp(*DISPERSION_RANGE)),
+        )
