@@ -23,9 +23,9 @@ nothing but the output nonlinearity.
 Time goes into the matrices X'hX, one per neuron, so they are used sparingly. The first steps are
 conjugate gradients that share the population's average matrix, scaled to the neuron; then the neuron's
 own is computed and serves all later steps, because the curvature changes little once steps are small.
-Everything else is
-shared: neurons between the same few pixels of the feature map have X_u = sum_k a_uk F_k with the
-pixels' features F_k, so that drives and gradients of all of them are products of F_k with matrices.
+Everything else is shared: neurons between the same few pixels of the feature map have
+X_u = sum_k a_uk F_k with the pixels' features F_k, so that drives and gradients of all of them are
+products of F_k with matrices.
 """
 
 from __future__ import annotations
