@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mousev1.core import CoreConfig
 from mousev1.errors import check_choice, listing, reject_unknown_keys
 from training.conditions import CORE_SETS
 from training.config import PretrainConfig, read_toml, whole_numbers
 from training.results_table import CHOICES
+
+Number = TypeVar("Number", int, float)
 
 DIRECT = "direct"
 BEST_CORE = "best-core/diff-readout"
@@ -182,6 +184,8 @@ class BenchmarkConfig:
         feature_l1: readout to number of images to the weight of its regulariser, in place of the recipes'
             ``feature_l1``, as ``training.search --fine-tune`` finds it. The number closest in ratio counts.
         learning_rate: readout to learning rate on frozen cores, in place of that of ``frozen``.
+        direct_epochs: number of images to most epochs of direct training, in place of ``direct``'s
+            ``max_epochs``: few images make short epochs. The number closest in ratio counts.
     """
 
     name: str
@@ -200,6 +204,7 @@ class BenchmarkConfig:
     frozen: Mapping[str, Any] = field(default_factory=dict)
     feature_l1: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     learning_rate: Mapping[str, float] = field(default_factory=dict)
+    direct_epochs: Mapping[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_text("name", self.name)
@@ -214,6 +219,10 @@ class BenchmarkConfig:
                 raise ValueError(f"{name}: {listing(twice)} used more than once")
         object.__setattr__(self, "core_sets", self._all_core_sets())
         object.__setattr__(self, "feature_l1", _regularisers(self.feature_l1))
+        if self.direct_epochs:
+            expected = "numbers of images with a number of epochs of at least 1 each"
+            epochs = _by_images("direct_epochs", self.direct_epochs, int, 1, expected)
+            object.__setattr__(self, "direct_epochs", epochs)
         for readout, rate in self.learning_rate.items():
             check_choice("learning_rate", readout, READOUTS)
             if type(rate) not in (int, float) or rate <= 0:
@@ -265,7 +274,8 @@ class BenchmarkConfig:
             seed: of the training.
             readout: a key of ``READOUTS``; None for what the recipe's own table says.
             share_features: whether matched neurons share feature weights.
-            images: number of training images, for the regulariser; 0 where it does not depend on that.
+            images: number of training images, for the regulariser and the epochs of direct training; 0
+                where nothing depends on it.
         """
         tables = {key: dict(table) for key, table in getattr(self, kind).items()}
         if unknown := sorted({*tables} - {"readout", "optimisation", "compute"}):
@@ -277,9 +287,9 @@ class BenchmarkConfig:
             if kind == "frozen" and readout in self.learning_rate:
                 optimisation["learning_rate"] = self.learning_rate[readout]
             if images and readout in self.feature_l1:
-                weights = self.feature_l1[readout]
-                closest = min(weights, key=lambda count: abs(math.log(count / images)))
-                optimisation["feature_l1"] = weights[closest]
+                optimisation["feature_l1"] = _closest(self.feature_l1[readout], images)
+        if kind == "direct" and images and self.direct_epochs:
+            optimisation["max_epochs"] = _closest(self.direct_epochs, images)
         tables["optimisation"] = optimisation
         tables["readout"] = settings
         return PretrainConfig.from_dict(
@@ -342,19 +352,31 @@ def _list(key: str, values: Any) -> list[Any]:
 
 
 def _regularisers(values: Mapping[str, Any]) -> dict[str, dict[int, float]]:
-    found: dict[str, dict[int, float]] = {}
-    for readout, weights in values.items():
+    for readout in values:
         check_choice("feature_l1", readout, READOUTS)
-        try:
-            # Keys of TOML and JSON are texts.
-            found[readout] = {int(images): float(weight) for images, weight in weights.items()}
-        except (AttributeError, TypeError, ValueError):
-            found[readout] = {}
-        if not found[readout] or min(found[readout]) < 1 or min(found[readout].values()) < 0:
-            raise ValueError(
-                f"feature_l1.{readout}: expected numbers of images with a weight of at least 0 each, got {weights!r}"
-            )
+    expected = "numbers of images with a weight of at least 0 each"
+    return {
+        readout: _by_images(f"feature_l1.{readout}", weights, float, 0, expected)
+        for readout, weights in values.items()
+    }
+
+
+def _by_images(
+    name: str, values: Any, kind: Callable[[Any], Number], least: int, expected: str
+) -> dict[int, Number]:
+    """A table of values by numbers of images."""
+    try:
+        # Keys of TOML and JSON are texts.
+        found = {int(images): kind(value) for images, value in values.items()}
+    except (AttributeError, TypeError, ValueError):
+        found = {}
+    if not found or min(found) < 1 or min(found.values()) < least:
+        raise ValueError(f"{name}: expected {expected}, got {values!r}")
     return found
+
+
+def _closest(by_images: Mapping[int, Number], images: int) -> Number:
+    return by_images[min(by_images, key=lambda count: abs(math.log(count / images)))]
 
 
 def _check_text(name: str, value: Any) -> None:

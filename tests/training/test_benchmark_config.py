@@ -71,6 +71,7 @@ def changed(path: str, value: object) -> dict:
         ("frozen", {"optimizer": {}}, "frozen: unknown table 'optimizer'"),
         ("direct", {"optimisation": {"speed": 1}}, "unknown key 'speed'"),
         ("feature_l1", {"gaussian": {"50": -1.0}}, "feature_l1.gaussian: expected numbers of images"),
+        ("direct_epochs", {"50": 0}, "direct_epochs: expected numbers of images"),
         ("learning_rate", {"gaussian": -1.0}, "learning_rate.gaussian: expected a positive number"),
         ("targets.0.scope", "elsewhere", "targets.scope: expected one of 'within-animal'"),
     ],
@@ -99,6 +100,17 @@ def test_the_regulariser_of_the_closest_number_of_images_counts():
     ]
     assert weights == [9.0, 9.0, 1.0, 1.0]  # 223.6 is halfway in ratio
     assert config.recipe("frozen", readout="factorized", images=50).optimisation.feature_l1 == 2.439
+
+
+def test_direct_training_on_few_images_may_take_more_epochs():
+    config = BenchmarkConfig.from_dict(changed("direct_epochs", {"50": 120, "1000": 9}))
+    most = {
+        (kind, images): config.recipe(kind, images=images).optimisation.max_epochs
+        for kind in ("direct", "pretraining")
+        for images in (0, 50, 900)
+    }
+    assert (most["direct", 50], most["direct", 900]) == (120, 9)
+    assert most["direct", 0] == most["pretraining", 50] == 200
 
 
 def test_a_readout_may_have_a_learning_rate_of_its_own_on_frozen_cores():
