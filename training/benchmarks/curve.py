@@ -167,6 +167,10 @@ def draw(results: dict[str, Any]) -> Figure:
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
+    low, high = right.get_ylim()
+    seconds = [step * 10.0**power for power in range(-1, 4) for step in (1, 2, 5)]
+    seconds = [value for value in seconds if low <= value <= high]
+    right.set_yticks(seconds, [f"{value:,g}" for value in seconds])
     left.legend(frameon=False, loc="lower right")
     figure.suptitle(
         f"{results['units']:,} neurons with simulated responses, core {results['core']} (seed {results['seed']})"
