@@ -192,15 +192,11 @@ def fit_convex(
             notes.append(f"the prior over weights starts from one learned on {prior.units} other neurons")
         glm = PopulationGlm(data, mu.float(), start)
         sample = shuffled[: max(settings.prior_units, PRIOR_SAMPLES // n)]
+        rough = sample[: max(ROUGH_UNITS, len(sample) // ROUGH_PART)]
         for round_ in range(1, settings.prior_rounds + 1):
-            # All but the last round only lead there.
-            enough = (
-                len(sample)
-                if round_ == settings.prior_rounds
-                else max(ROUGH_UNITS, len(sample) // ROUGH_PART)
-            )
             glm.learn_prior(
-                sample[:enough],
+                # All but the last round only lead there.
+                sample if round_ == settings.prior_rounds else rough,
                 images=settings.prior_images,
                 other=start if prior is not None else None,
                 progress=progress,

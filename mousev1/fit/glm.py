@@ -149,7 +149,7 @@ def fit_glm(
         if float(done.float().mean()) > LEAVE_TOGETHER or step == MOST_STEPS:
             leave = done if step < MOST_STEPS else torch.ones_like(done)
             # Computed a few steps ago, the matrices keep their shape but take the curvature of the optimum.
-            curvature = _curvature(z[:, leave], problem.y[:, leave]).sum(dim=0, dtype=torch.float64)
+            curvature = problem.only(leave).curvature(z[:, leave])
             settled = information[leave] * (curvature / information[leave, -1, -1])[:, None, None]
             result.put(index[leave], theta[leave], settled, phi[leave], done[leave])
             stay = ~leave
@@ -168,9 +168,8 @@ def fit_glm(
         if step == 0 and estimate_dispersion:
             phi = problem.dispersion(z, common_information, phi)
             factor = problem.factor(information, phi)
-        far = decrement > FAR
         slow = (decrement > REUSE_BELOW * previous) & (decrement > 1e-4)
-        stale = (far if step == 0 else slow) & ~finished
+        stale = (decrement > FAR if step == 0 else slow) & ~finished
         previous = decrement
         if bool(stale.any()):
             late = stale.nonzero()[:, 0]
@@ -182,8 +181,7 @@ def fit_glm(
 def _approach(problem: _Problem, start: Tensor, phi: Tensor, common: Tensor) -> tuple[Tensor, Tensor]:
     """Conjugate gradients, preconditioned with the population's matrix: theta, and the drives there."""
     theta, z = start.clone(), problem.drive(start)
-    curvature = _curvature(z, problem.y).sum(dim=0, dtype=torch.float64)
-    factor = problem.factor(curvature[:, None, None] * common, phi)
+    factor = problem.factor(problem.curvature(z)[:, None, None] * common, phi)
     direction, last_gradient = torch.zeros_like(theta), torch.zeros_like(theta)
     last_decrement = torch.full((len(theta),), torch.inf, dtype=torch.float64)
     for _ in range(COMMON_STEPS):
@@ -236,6 +234,10 @@ class _Problem:
             data[:, :-1] += (slope.T @ features).mul_(self.mixing[:, pixel, None])
         data[:, -1] = slope.sum(dim=0, dtype=torch.float64)
         return data / phi[:, None] + (theta - self.mean) @ self.precision
+
+    def curvature(self, z: Tensor) -> Tensor:
+        """Sum over images of h, (B,) float64."""
+        return _curvature(z, self.y).sum(dim=0, dtype=torch.float64)
 
     def bend(self, z: Tensor, z_step: Tensor, direction: Tensor, phi: Tensor) -> Tensor:
         """Second derivative of the objective along a direction, (B,) float64."""
@@ -320,7 +322,7 @@ class _Problem:
         Those are the trace of A (A + S^-1)^-1 for an information A, for which the population's average
         ``common``, scaled to the neuron's curvature, is good enough.
         """
-        curvature = _curvature(z, self.y).sum(dim=0, dtype=torch.float64)
+        curvature = self.curvature(z)
         rate, n = _rate(z), len(z)
         residual = (self.y - rate).square_().sum(dim=0, dtype=torch.float64)
         root = torch.linalg.cholesky(self.precision)

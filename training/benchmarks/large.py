@@ -15,7 +15,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -106,30 +105,25 @@ def true_model(
 def fit(core: Core, folder: Path, *, memory: int, seed: int) -> dict[str, Any]:
     """Fit and score in this process, whose memory counts."""
     load = {name: np.load(folder / f"{name}.npy") for name in ("images", "responses", "positions")}
-    before = record.peak_megabytes()
-    started, busy = time.perf_counter(), time.process_time()
-    model = mousev1.fit_readout(
-        load["images"],
-        load["responses"],
-        load["positions"],
-        core=core,
-        image_ids=np.arange(len(load["images"])),
-        constant_units="mean",
-        seed=seed,
-        memory=memory,
-        # prints what memory is predicted, too
-        progress=True,
+    model, cost = record.cost_of(
+        lambda: mousev1.fit_readout(
+            load["images"],
+            load["responses"],
+            load["positions"],
+            core=core,
+            image_ids=np.arange(len(load["images"])),
+            constant_units="mean",
+            seed=seed,
+            memory=memory,
+            # prints what memory is predicted, too
+            progress=True,
+        )
     )
-    seconds, busy = time.perf_counter() - started, time.process_time() - busy
-    peak = record.peak_megabytes()
     true = np.load(folder / "test_rates.npy")
     found = model.predict(np.load(folder / "test_images.npy"))
     varied = true.std(axis=0) > LEAST_SCORED
     return {
-        "seconds": round(seconds, 1),
-        "processor_seconds": round(busy, 1),
-        "peak_memory_mb": round(peak, 1),
-        "memory_before_mb": round(before, 1),
+        **cost,
         "true_rate_correlation": float(np.nanmean(metrics.correlation(found, true)[varied])),
         "units_scored": int(varied.sum()),
     }

@@ -2,9 +2,8 @@
 
 neuralpredictors 0.3.0 (Sinz lab) provides core, readout, loss and early stopping. The settings are
 those of Lurz et al. 2021, "Generalization in data-driven models of primary visual cortex", ICLR, and
-of its code (github.com/sinzlab/nnsysident; github.com/sinzlab/Lurz_2020_code, notebooks/example.ipynb, for
-transfer). The core's features are recomputed in every epoch, as in
-that code.
+of its code (github.com/sinzlab/nnsysident; for transfer github.com/sinzlab/Lurz_2020_code,
+notebooks/example.ipynb). The core's features are recomputed in every epoch, as in that code.
 """
 
 from __future__ import annotations

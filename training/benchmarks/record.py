@@ -11,13 +11,17 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from mousev1.checkpoint import file_sha256, replacing
 from mousev1.fit.memory import peak_memory
+
+Result = TypeVar("Result")
 
 PACKAGES = ("mousev1", "torch", "numpy", "neuralpredictors")
 
@@ -84,6 +88,20 @@ def circumstances() -> dict[str, Any]:
 def peak_megabytes() -> float:
     """Most memory that this process has held, in MiB."""
     return peak_memory() / 2**20
+
+
+def cost_of(run: Callable[[], Result]) -> tuple[Result, dict[str, float]]:
+    """What a call returns, and its seconds, processor seconds, and this process's memory at most, in MiB."""
+    before = peak_megabytes()
+    started, busy = time.perf_counter(), time.process_time()
+    result = run()
+    seconds, busy = time.perf_counter() - started, time.process_time() - busy
+    return result, {
+        "seconds": round(seconds, 3),
+        "peak_memory_mb": round(peak_megabytes(), 1),
+        "memory_before_mb": round(before, 1),
+        "processor_seconds": round(busy, 3),
+    }
 
 
 def resume(path: Path, header: dict[str, Any], empty: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import shlex
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,19 +51,12 @@ def measure(data: Path, core: Path, seed: int) -> dict[str, Any]:
     with np.load(data) as arrays:
         images, responses, positions = (arrays[name] for name in ("images", "responses", "positions"))
     frozen = read_core(core)
-    before = record.peak_megabytes()
-    started, busy = time.perf_counter(), time.process_time()
-    mousev1.fit_readout(
-        images, responses, positions, core=frozen, constant_units="mean", seed=seed, progress=False
+    _, cost = record.cost_of(
+        lambda: mousev1.fit_readout(
+            images, responses, positions, core=frozen, constant_units="mean", seed=seed, progress=False
+        )
     )
-    seconds, busy = time.perf_counter() - started, time.process_time() - busy
-    peak = record.peak_megabytes()
-    return {
-        "seconds": round(seconds, 3),
-        "peak_memory_mb": round(peak, 1),
-        "memory_before_mb": round(before, 1),
-        "processor_seconds": round(busy, 3),
-    }
+    return cost
 
 
 def run_point(options: argparse.Namespace, units: int, images: int) -> dict[str, Any]:
