@@ -23,6 +23,8 @@ from mousev1.representation import FrozenCore
 IMAGES = 256
 """Images that statistics are computed from; more change the quantiles by less than their scatter."""
 
+PLACES_AT_A_TIME = 32
+
 LEVELS = 201
 """Quantiles kept: 0, 0.5, ... 100 percent."""
 
@@ -106,28 +108,40 @@ def training_statistics(core: FrozenCore, images: Tensor) -> TrainingStatistics:
     """
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images: expected at least one image as (N, C, H, W), got {tuple(images.shape)}")
-    device = core.device
     chosen = torch.linspace(0, len(images) - 1, min(len(images), IMAGES)).round().long()
-    shown = images[chosen].to(device)
-    features = fuse(core)(shown).flatten(2)  # (N, C, P)
-    mean = features.mean(dim=(0, 2), dtype=torch.float64)
-    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=device)
-    for one in features:
-        centred = one.double() - mean[:, None]
-        covariance += centred @ centred.T
-    values, vectors = torch.linalg.eigh(covariance / (features.shape[0] * features.shape[2]))
+    shown = images[chosen].to(core.device)
+    return statistics_of(fuse(core)(shown).flatten(2).permute(2, 0, 1), shown)
+
+
+@torch.no_grad()
+def statistics_of(features: Tensor, images: Tensor) -> TrainingStatistics:
+    """Statistics of images whose features are known.
+
+    Args:
+        features: (P, n, C) float32, at all P places.
+        images: (n, C_in, H, W), gray values in the core's value range, any real type.
+    """
+    places, count, size = features.shape
+    device = features.device
+    parts = features.split(PLACES_AT_A_TIME)
+    # Sums of single precision over a part, of double precision over the parts.
+    mean = torch.stack([part.sum(dim=(0, 1)) for part in parts]).sum(dim=0, dtype=torch.float64)
+    mean = (mean / (places * count)).float()
+    covariance = torch.zeros(size, size, dtype=torch.float64, device=device)
+    for part in parts:
+        centred = part - mean
+        covariance += torch.bmm(centred.transpose(1, 2), centred).sum(dim=0, dtype=torch.float64)
+    values, vectors = torch.linalg.eigh(covariance / (places * count))
     values = values.clamp_min(SMALLEST_VARIANCE * float(values[-1].clamp_min(1e-30)))
-    whitening = vectors * (values * len(mean)).rsqrt()
-    distances = torch.stack(
-        [(whitening.T @ (one.double() - mean[:, None])).square().sum(dim=0) for one in features]
-    )
-    gray = shown.flatten(1).float()
+    whitening = (vectors * (values * size).rsqrt()).float()
+    distances = torch.cat([((part - mean) @ whitening).square_().sum(dim=2) for part in parts])
+    gray = images.flatten(1).float()
     levels = torch.linspace(0, 1, LEVELS, dtype=torch.float64, device=device)
     found = TrainingStatistics(
-        mean=mean.float(),
-        whitening=whitening.float(),
+        mean=mean,
+        whitening=whitening,
         place_quantiles=_quantiles(distances.flatten().sqrt().sort().values, levels).float(),
-        image_quantiles=_quantiles(distances.mean(dim=1).sqrt().sort().values, levels).float(),
+        image_quantiles=_quantiles(distances.mean(dim=0).sqrt().sort().values, levels).float(),
         gray=torch.stack([gray.mean(), gray.std(dim=1, correction=0).mean()]),
     )
     return found.to(torch.device("cpu"))

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from mousev1.core import Core, CoreConfig
 from mousev1.fit import population
 from mousev1.fit.convex import ConvexFit, ConvexSettings, fit_convex
+from mousev1.fit.features import compute_features
 from mousev1.fit.memory import plan_memory
 from mousev1.posterior import rate_std
 from mousev1.readout import normalise_cortex, rate_from_drive, sample_at
@@ -232,6 +233,17 @@ def test_a_prior_from_elsewhere_helps_a_small_scan_and_is_told() -> None:
         predict(small, alone)[0], small.test_rates
     )
     assert gain > 0.01
+
+
+@pytest.mark.parametrize("images", [3, 40], ids=["by row", "by column"])
+def test_responses_are_those_of_the_neurons_to_the_images_asked_for(images: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    table, order = torch.rand(40, 30, generator=generator), torch.randperm(40, generator=generator)
+    scale, units = torch.linspace(1.0, 2.0, 30), torch.tensor([7, 0, 21])
+    with compute_features(Core.random(CORE, seed=0), smooth_pictures(40, generator)) as store:
+        found = population.FitData(store, table, scale, order).responses(units, images)
+    by_hand = [[table[order[i], u] / scale[u] for u in units] for i in range(images)]
+    assert torch.equal(found, torch.tensor(by_hand))
 
 
 def test_too_little_memory_is_told_before_work_starts() -> None:

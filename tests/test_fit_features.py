@@ -56,6 +56,16 @@ def test_disk_and_memory_hold_the_same_bits(
         assert not memory.on_disk
         for position in range(memory.positions):
             assert torch.equal(memory.block(position), disk.block(position))
+            assert torch.equal(memory.block(position)[:5], disk.block(position, 5))
+        assert torch.equal(memory.raw(5), disk.raw(5))
+
+
+def test_raw_features_are_the_cores(core: Core) -> None:
+    images = pictures(9)
+    with compute_features(core, images) as store, torch.no_grad():
+        expected = core(images[:4].float()).flatten(2).permute(2, 0, 1)
+        # half precision rounds a standardised feature, a few at most, to 2^-11 of it
+        assert (store.raw(4) - expected).abs().max() < 2**-9 * store.standardisation.std.max()
 
 
 def test_order_permutes_the_images(core: Core) -> None:

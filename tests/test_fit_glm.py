@@ -75,6 +75,18 @@ def test_information_is_the_second_derivative_of_the_loss() -> None:
     assert (found.information[2] - oracle).abs().max() < 0.02 * oracle.abs().max()
 
 
+def test_matrices_known_from_another_prior_lead_to_the_same_optimum() -> None:
+    data = problem()
+    before = fit(data, mean=torch.full((C + 1,), 1.5).double())
+    again = fit(data, start=before.theta, information=before.information)
+    plain = fit(data)
+    assert (before.theta - plain.theta).abs().max() > 0.05
+    assert again.converged.all()
+    assert (again.theta - plain.theta).abs().max() < 1e-4
+    at_optimum = fit(data, start=plain.theta, information=plain.information).information
+    assert (again.information - at_optimum).abs().max() < 0.001 * at_optimum.abs().max()
+
+
 def test_neurons_do_not_depend_on_their_company() -> None:
     data = problem()
     together = fit(data).theta

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from mousev1.core import Core
 from mousev1.errors import check_choice, listing
 from mousev1.fit import methods
 from mousev1.fit.convex import ConvexSettings
@@ -24,7 +22,6 @@ from mousev1.model import FitRecord, ResponseModel
 from mousev1.representation import FrozenCore
 from mousev1.scan import Scan
 from mousev1.stimulus import Images
-from mousev1.training_statistics import TrainingStatistics, training_statistics
 
 Array = npt.NDArray[Any]
 
@@ -267,14 +264,9 @@ def _model(
         response_scale=job.scale,
         record=record,
         posterior=fitted.posterior,
-        training_statistics=_statistics(fitted.core, job.data.images),
+        training_statistics=fitted.statistics,
     )
     return model.to(job.device)
-
-
-def _statistics(core: FrozenCore, images: Tensor) -> TrainingStatistics | None:
-    # other networks may have so many channels that a covariance outweighs the readout
-    return training_statistics(core, images) if isinstance(core, Core) else None
 
 
 def _default_core() -> FrozenCore:

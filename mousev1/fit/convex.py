@@ -15,8 +15,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mousev1.core import Core
 from mousev1.fit.features import compute_features
-from mousev1.fit.memory import MemoryPlan, peak_memory, plan_memory
+from mousev1.fit.memory import (
+    IMAGES_FOR_PLACES,
+    MISFIT_IMAGES,
+    MISFIT_UNITS,
+    UNITS_PER_PASS,
+    MemoryPlan,
+    peak_memory,
+    plan_memory,
+)
 from mousev1.fit.misfit import misfit_ratio
 from mousev1.fit.population import FitData, PopulationGlm
 from mousev1.fit.prior import WeightPrior
@@ -25,15 +34,14 @@ from mousev1.fit.score_maps import Grid, ScoreMaps, compute_score_maps, roughnes
 from mousev1.posterior import WeightPosterior
 from mousev1.readout import rate_from_drive
 from mousev1.representation import FrozenCore
+from mousev1.training_statistics import IMAGES as STATISTICS_IMAGES
+from mousev1.training_statistics import TrainingStatistics, statistics_of
 
 PRIOR_SAMPLES = 1_000_000  # responses that the prior is learned from at least, if there are as many
 ROUGH_UNITS = 100  # least number of neurons in the rounds that lead to a prior
 ROUGH_PART = 8  # these rounds learn from one in so many of the sample
 REACH = 3.0  # standard deviations around the map in which neurons are looked for
-UNITS_PER_PASS = 6000
-IMAGES_FOR_PLACES, IMAGES_FOR_PRECISION = 6000, 500
-MISFIT_UNITS = 1500
-MISFIT_IMAGES = 1500
+IMAGES_FOR_PRECISION = 500
 # Misfit of the 11-S core where it could be measured, relative to the variance of the prediction.
 USUAL_MISFIT = 0.3
 
@@ -88,6 +96,7 @@ class ConvexFit:
         constant: (U,) neurons that never changed: weights 0, their constant as rate.
         misfit: what the features are off by, in variances of the prediction; part of ``posterior``, as is
             what positions are off by.
+        statistics: of the training images' features, for a ``Core``.
         converged: (U,) whether the solver reached its tolerance.
         prior: the prior learned, for scans to come.
         retinotopy: the map chosen, and the scores of its alternatives.
@@ -106,6 +115,7 @@ class ConvexFit:
     dispersion: Tensor
     constant: Tensor
     misfit: float
+    statistics: TrainingStatistics | None
     converged: Tensor
     prior: WeightPrior
     retinotopy: Retinotopy
@@ -215,6 +225,12 @@ def fit_convex(
         off = found.places.covariance.diagonal(dim1=1, dim2=2) if found.retinotopy.map.scattered else zero
         misfit[live] = (ratio + (2.0 * off @ roughness(store)).float()) * glm.drives(live, checked).var(dim=0)
         clock.lap("misfit")
+        statistics = None
+        # Other networks may have so many channels that a covariance outweighs the readout.
+        if isinstance(core, Core):
+            shown = min(n, STATISTICS_IMAGES)
+            statistics = statistics_of(store.raw(shown), images[order[:shown]])
+        clock.lap("statistics")
     if not bool(fits.converged.all()):
         notes.append(f"{int((~fits.converged).sum())} neurons stopped before the solver's tolerance")
     weights = torch.zeros(units, store.channels, dtype=torch.float64)
@@ -240,6 +256,7 @@ def fit_convex(
         dispersion=dispersion,
         constant=constant,
         misfit=ratio,
+        statistics=statistics,
         converged=converged,
         prior=glm.prior,
         retinotopy=found.retinotopy,

@@ -123,24 +123,32 @@ class FeatureStore:
             self._file.seek((position * self.images + start) * self.channels * BYTES)
             _write_all(self._file, memoryview(rows[position]).cast("B"))
 
-    def block(self, position: int) -> Tensor:
-        """Features of all images at one place (row * W + column), (N, C) float16. Do not modify."""
+    def block(self, position: int, images: int | None = None) -> Tensor:
+        """Features of the first ``images`` (or all) at one place (row * W + column), (n, C) float16.
+
+        Do not modify.
+        """
+        n = self.images if images is None else min(images, self.images)
         if self._memory is not None:
-            return self._memory[position]
+            return self._memory[position, :n]
         assert self._file is not None
-        size = self.images * self.channels * BYTES
-        buffer = bytearray(size)
-        self._file.seek(position * size)
+        buffer = bytearray(n * self.channels * BYTES)
+        self._file.seek(position * self.images * self.channels * BYTES)
         _read_all(self._file, memoryview(buffer))
-        return torch.frombuffer(buffer, dtype=torch.float16).view(self.images, self.channels)
+        return torch.frombuffer(buffer, dtype=torch.float16).view(n, self.channels)
 
     def blocks(self, positions: list[int], images: int | None = None) -> Tensor:
         """Features of the first ``images`` (or all) at several places, (len(positions), n, C) float32."""
         n = self.images if images is None else min(images, self.images)
         out = torch.empty(len(positions), n, self.channels)
         for row, position in enumerate(positions):
-            out[row] = self.block(position)[:n]
+            out[row] = self.block(position, n)
         return out
+
+    def raw(self, images: int) -> Tensor:
+        """What the core gave for the first ``images``, but for rounding, (H*W, n, C) float32."""
+        features = self.blocks(list(range(self.positions)), images)
+        return features.mul_(self.standardisation.std.float()).add_(self.standardisation.mean.float())
 
     def close(self) -> None:
         """Free the memory or the file."""

@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 COMMON_STEPS = 5
+RETURN_STEPS = 2
 MOST_STEPS = 40
 MOST_HALVINGS = 12
 TOLERANCE = 1e-7
@@ -112,6 +113,7 @@ def fit_glm(
     common_information: Tensor,
     start: Tensor,
     dispersion: Tensor,
+    information: Tensor | None = None,
     estimate_dispersion: bool = True,
     tolerance: float = TOLERANCE,
 ) -> GlmFit:
@@ -124,6 +126,8 @@ def fit_glm(
         common_information: (C + 1, C + 1) float64, the population's average of X'hX / sum(h).
         start: (B, C + 1) float64, where to start.
         dispersion: (B,) float64, phi, or where to start from.
+        information: (B, C + 1, C + 1) float64, X'hX at ``start``, if it is known: spares the approach to the
+            optimum with the population's.
         estimate_dispersion: set phi from the residuals after the first few steps; later it stays,
             so that there is one function to minimise.
         tolerance: Newton decrement at which a neuron is done: its squared distance to the optimum, in
@@ -133,7 +137,10 @@ def fit_glm(
     result = GlmFit.empty(len(start), len(mean))
     index = torch.arange(len(start))  # of the neurons still at work
     phi = dispersion.clone()
-    theta, z = _approach(problem, start, phi, common_information)
+    if information is None:
+        theta, z = _approach(problem, start, phi, common_information)
+    else:
+        theta, z = _return(problem, start, phi, information)
     if estimate_dispersion:
         phi = problem.dispersion(z, common_information, phi)
     information = problem.information(z, index)
@@ -204,34 +211,51 @@ def _approach(problem: _Problem, start: Tensor, phi: Tensor, common: Tensor) -> 
     return theta, z
 
 
+def _return(problem: _Problem, start: Tensor, phi: Tensor, information: Tensor) -> tuple[Tensor, Tensor]:
+    """Newton steps with matrices known from before, when the prior was another: theta, and the drives there."""
+    theta, z = start.clone(), problem.drive(start)
+    factor = problem.factor(information, phi)
+    for _ in range(RETURN_STEPS):
+        gradient = problem.gradient(z, theta, phi)
+        direction = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
+        decrement = -(gradient * direction).sum(dim=1)
+        z_step = problem.drive(direction)
+        size = problem.backtrack(z, z_step, theta, direction, phi, decrement)
+        theta = theta + size[:, None] * direction
+        z = z + size.float() * z_step
+    return theta, z
+
+
 class _Problem:
     """The neurons of a cell, and the sums over images that their fit needs."""
 
-    def __init__(self, data: CellData, mean: Tensor, precision: Tensor) -> None:
+    def __init__(
+        self, data: CellData, mean: Tensor, precision: Tensor, *, side_by_side: Tensor | None = None
+    ) -> None:
         self.features, self.mixing, self.y = data.features, data.mixing, data.responses
         self.mean, self.precision = mean, precision
+        if side_by_side is None:
+            side_by_side = self.features.transpose(0, 1).flatten(1)
+        self.side_by_side = side_by_side  # (N, P C), so that one product takes in all pixels
 
     def only(self, keep: Tensor) -> _Problem:
         """The same for some of the neurons."""
-        return _Problem(
-            CellData(self.features, self.mixing[keep], self.y[:, keep]), self.mean, self.precision
-        )
+        data = CellData(self.features, self.mixing[keep], self.y[:, keep])
+        return _Problem(data, self.mean, self.precision, side_by_side=self.side_by_side)
 
     def drive(self, theta: Tensor) -> Tensor:
         """X w + b, (N, B) float32."""
         theta = theta.float()
-        z = theta[:, -1].expand(self.y.shape).contiguous()
-        for pixel, features in enumerate(self.features):
-            z.addmm_(features, (theta[:, :-1] * self.mixing[:, pixel, None]).T)
-        return z
+        weights = (self.mixing[:, :, None] * theta[:, None, :-1]).flatten(1)
+        return torch.addmm(theta[:, -1], self.side_by_side, weights.T)
 
     def gradient(self, z: Tensor, theta: Tensor, phi: Tensor) -> Tensor:
         """(B, C + 1) float64."""
         rate = _rate(z)
         slope = (rate - self.y).div_(rate.clamp_min_(1.0))
-        data = torch.zeros_like(theta)
-        for pixel, features in enumerate(self.features):
-            data[:, :-1] += (slope.T @ features).mul_(self.mixing[:, pixel, None])
+        data = torch.empty_like(theta)
+        by_pixel = (slope.T @ self.side_by_side).view(*self.mixing.shape, -1)
+        data[:, :-1] = torch.bmm(self.mixing[:, None], by_pixel)[:, 0]
         data[:, -1] = slope.sum(dim=0, dtype=torch.float64)
         return data / phi[:, None] + (theta - self.mean) @ self.precision
 

@@ -10,12 +10,16 @@ from pathlib import Path
 from torch import Tensor
 
 from mousev1.fit.features import IMAGES_PER_DISK_WRITE, store_bytes
+from mousev1.fit.population import KEPT_UNITS
 from mousev1.fused import CPU_IMAGES_AT_A_TIME
 from mousev1.representation import FrozenCore
 
-MEBI = 2**20
+MEGA = 10**6
 # Allocator slack and torch's own buffers, measured.
-OVERHEAD = 250 * MEBI
+OVERHEAD = 260 * MEGA
+# Neurons and images that the steps of a fit take at once, or at most.
+UNITS_PER_PASS, IMAGES_FOR_PLACES = 6000, 6000
+MISFIT_UNITS, MISFIT_IMAGES = 1500, 1500
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,8 @@ class MemoryPlan:
     def __str__(self) -> str:
         place = f"in {self.directory}" if self.directory else "in memory"
         return (
-            f"predicted peak memory {self.peak / MEBI:,.0f} MB "
-            f"({self.held / MEBI:,.0f} MB held now; core features {self.features / MEBI:,.0f} MB {place})"
+            f"predicted peak memory {self.peak / MEGA:,.0f} MB "
+            f"({self.held / MEGA:,.0f} MB held now; core features {self.features / MEGA:,.0f} MB {place})"
         )
 
 
@@ -62,15 +66,21 @@ def plan_memory(
     Raises:
         ValueError: even with the features on disk it would take more.
     """
-    n, (height, width) = len(images), images.shape[2:]
-    channels, rows, columns = core.config.feature_shape(height, width)
-    features = store_bytes(core, n, height, width)
-    per_image = channels * rows * columns
+    n = len(images)
+    features = store_bytes(core, n, images.shape[2], images.shape[3])
+    channels, height, width = core.config.feature_shape(images.shape[2], images.shape[3])
+    per_image = channels * height * width
     running = per_image * (IMAGES_PER_DISK_WRITE * 10 + CPU_IMAGES_AT_A_TIME * 16)
-    maps = min(n, 6000) * min(units, 6000) * 4 * 3 + units * len_grid(rows, columns) * 4 * 4
-    glm = n * channels * 4 * 5 + max(1_000_000, 16 * n) * 4 * 10 + 8_000_000 * 3
+    rows, columns_at_once = min(n, IMAGES_FOR_PLACES), min(units, UNITS_PER_PASS)
+    # responses of some neurons are copied by way of whole rows or columns, whatever is less
+    maps = min(rows * units, n * columns_at_once) * 4 + rows * columns_at_once * 4 * 4
+    maps += units * len_grid(height, width) * 4 * 4
+    # the pixels around a group of neurons, in two layouts, and products of them
+    glm = (max(4 * n, min(9 * n, 400_000)) * 2 + n) * channels * 4
+    glm += max(1_000_000, 16 * n) * 4 * 10 + 8_000_000 * 3 + KEPT_UNITS * (channels + 1) ** 2 * 4
+    misfit = min(n, MISFIT_IMAGES) * (units + 3 * MISFIT_UNITS) * 4 * 2
     results = units * (channels + 1) * 8 * 6
-    work = OVERHEAD + max(running, maps, glm) + results
+    work = OVERHEAD + max(running, maps, glm, misfit) + results
     held = current_memory()
     plan = MemoryPlan(held, features, work, None)
     if memory is None or plan.peak <= memory:
@@ -78,8 +88,8 @@ def plan_memory(
     plan = MemoryPlan(held, features, work, directory or Path(tempfile.gettempdir()))
     if plan.peak > memory:
         raise ValueError(
-            f"memory: expected at least {plan.peak / MEBI:,.0f} MB for {units} neurons and {n} images, "
-            f"got {memory / MEBI:,.0f} MB; {held / MEBI:,.0f} MB are held already"
+            f"memory: expected at least {plan.peak / MEGA:,.0f} MB for {units} neurons and {n} images, "
+            f"got {memory / MEGA:,.0f} MB; {held / MEGA:,.0f} MB are held already"
         )
     return plan
 

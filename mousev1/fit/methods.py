@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mousev1.core import Core
 from mousev1.fit.convex import ConvexFit, ConvexSettings, fit_convex
 from mousev1.fit.inputs import FitInputs
 from mousev1.fit.prior import WeightPrior
@@ -17,6 +18,7 @@ from mousev1.fit.sgd import SGDSettings, core_features, fit_sgd, mean_correlatio
 from mousev1.posterior import WeightPosterior
 from mousev1.readout import FeatureWeights, FreePositions, GaussianReadout, normalise_cortex
 from mousev1.representation import FrozenCore
+from mousev1.training_statistics import TrainingStatistics, training_statistics
 
 Array = npt.NDArray[Any]
 FitSettings = ConvexSettings | SGDSettings
@@ -60,6 +62,7 @@ class Fitted:
     scores: dict[str, float]
     notes: tuple[str, ...] = ()
     posterior: WeightPosterior | None = field(default=None, repr=False)
+    statistics: TrainingStatistics | None = field(default=None, repr=False)
 
 
 def convex(job: Job, settings: ConvexSettings) -> Fitted:
@@ -106,7 +109,7 @@ def finished(job: Job, fit: ConvexFit) -> Fitted:
     scores = {} if job.data.validation is None else _validate(job, readout)
     scores |= {f"retinotopy/{name}": score for name, score in fit.retinotopy.held_out.items()}
     retinotopy = f"positions on the monitor: {fit.retinotopy.map.name} map"
-    return Fitted(readout, job.core, scores, (retinotopy, *fit.notes), fit.posterior)
+    return Fitted(readout, job.core, scores, (retinotopy, *fit.notes), fit.posterior, fit.statistics)
 
 
 def sgd(job: Job, settings: SGDSettings) -> Fitted:
@@ -125,7 +128,12 @@ def sgd(job: Job, settings: SGDSettings) -> Fitted:
     )
     if len(job.constant):
         _predict_constant(fit.readout, torch.from_numpy(job.constant), data.responses)
-    return Fitted(fit.readout, fit.core, {"validation_correlation": fit.validation_correlation})
+    return Fitted(
+        fit.readout,
+        fit.core,
+        {"validation_correlation": fit.validation_correlation},
+        statistics=training_statistics(fit.core, data.images) if isinstance(fit.core, Core) else None,
+    )
 
 
 def _validate(job: Job, readout: GaussianReadout) -> dict[str, float]:

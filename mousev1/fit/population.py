@@ -17,9 +17,11 @@ from mousev1.readout import bilinear_corners
 # Values of one (N, B) array of a cell's neurons; a handful of them are alive at once.
 CELL_VALUES = 1_000_000
 LEAST_NEURONS_AT_ONCE = 16
-# Responses per cell below which calls cost more than their sums.
-SMALL_CELL = 100_000
+# Sides of the groups of cells that are fitted together, and responses per group that make for enough work
+# at a time; with less than that the next side is taken.
+SIDES = {1: 100_000, 2: 20_000, 4: 0}
 ROUGH = 1e-3  # tolerance while the prior is learned
+KEPT_UNITS = 2000  # most neurons whose matrices are kept from the prior's last round, 17 kB each
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,11 @@ class FitData:
 
     def responses(self, units: Tensor, images: int | None = None) -> Tensor:
         """Scaled responses (n, len(units)) float32 of some neurons to the first ``images`` of the store."""
-        return self.all_responses[:, units][self.order[:images]].float() / self.scale[units]
+        rows, table = self.order[:images], self.all_responses
+        # A copy of whole rows or of whole columns comes first: the smaller one.
+        by_row = len(rows) * table.shape[1] < len(table) * len(units)
+        part = table[rows][:, units] if by_row else table[:, units][rows]
+        return part.float() / self.scale[units]
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,9 @@ class PopulationGlm:
         self.theta = torch.zeros(len(mu), store.channels + 1, dtype=torch.float64)
         self.dispersion = torch.ones(len(mu), dtype=torch.float64)
         self.started = torch.zeros(len(mu), dtype=torch.bool)
+        # Matrices X'hX of the neurons that the prior was last learned from, and where each neuron's is.
+        self.kept = torch.zeros(0, len(self.theta.T), len(self.theta.T))
+        self.kept_at = torch.full((len(mu),), -1)
         self.common = self._first_common(mu)
 
     def _first_common(self, mu: Tensor) -> Tensor:
@@ -106,9 +115,16 @@ class PopulationGlm:
         """
         amount = torch.zeros(len(units), dtype=torch.float64)
         total = torch.zeros_like(self.common)
+        keep = images >= self.data.store.images and len(units) <= KEPT_UNITS
+        kept = torch.zeros(len(units) if keep else 0, *self.common.shape)
         for place, fit in self._cells(units, images, "prior" if progress else None, ROUGH):
             amount[place] = fit.curvature / fit.dispersion
             total += (fit.information / fit.curvature[:, None, None]).sum(dim=0)
+            if keep:
+                kept[place] = fit.information.float()
+        self.kept = kept
+        self.kept_at.fill_(-1)
+        self.kept_at[units[: len(kept)]] = torch.arange(len(kept))
         self.common = total / len(units)
         self.prior = self.prior.learn(self.theta[units], amount, self.common, other=other)
 
@@ -140,8 +156,9 @@ class PopulationGlm:
             if out.information is not None:
                 out.information[place] = information
             factor = torch.linalg.cholesky(information + precision)
-            covariance = torch.cholesky_inverse(factor)
-            out.variances[place] = torch.einsum("ij,ujk,ik->ui", inverse, covariance, inverse)
+            # the diagonal of W C W' for the inverse W of the basis, from C^-1 = L L'
+            halves = torch.linalg.solve_triangular(factor, inverse.T.expand_as(factor), upper=False)
+            out.variances[place] = halves.square().sum(dim=1)
         return out
 
     def drives(self, units: Tensor, images: int) -> Tensor:
@@ -169,16 +186,16 @@ class PopulationGlm:
     def _by_cell(self, units: Tensor, images: int) -> Iterator[tuple[Tensor, list[int], Tensor]]:
         """Groups of neighbours: places within ``units``, pixels around them, and weights of those (B, P).
 
-        A group lies between the same four pixels; where that makes for little work at a time, between
-        the nine pixels of two by two such cells.
+        A group lies between the same four pixels; where that makes for little work at a time, in a square
+        of several such cells.
         """
         store = self.data.store
         first = self.corners[units, 0]
         rows, columns = first // store.width, first % store.width
-        cells = len(first.unique())
-        side = 1 if len(units) * images > SMALL_CELL * cells else 2
-        rows, columns = rows // side * side, columns // side * side
-        keys = rows * store.width + columns
+        for side, enough in SIDES.items():
+            keys = rows // side * side * store.width + columns // side * side
+            if len(units) * images > enough * len(keys.unique()):
+                break
         by_cell = torch.argsort(keys, stable=True)
         sizes = torch.unique_consecutive(keys[by_cell], return_counts=True)[1].tolist()
         for places in by_cell.split(sizes):
@@ -208,12 +225,18 @@ class PopulationGlm:
                         common_information=self.common,
                         start=theta,
                         dispersion=phi,
+                        information=self._kept(index) if tolerance == TOLERANCE else None,
                         tolerance=tolerance,
                     )
                     self.theta[index], self.dispersion[index] = fit.theta, fit.dispersion
                     self.started[index] = True
                     yield place, fit
                     bar.update(len(place))
+
+    def _kept(self, index: Tensor) -> Tensor | None:
+        """Matrices of neurons from the prior's last round, (B, C + 1, C + 1), if all of them are there."""
+        at = self.kept_at[index]
+        return self.kept[at].double() if bool((at >= 0).all()) else None
 
     def _start(self, index: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Where to start: no selectivity, and all of the variance noise; where fitted before, the last fit."""

@@ -223,7 +223,7 @@ def _correlations(
     inner = torch.zeros(len(ridges), len(positions), y.shape[1])
     last = torch.zeros_like(inner)
     for row, position in enumerate(tqdm(positions, desc=desc, disable=desc is None)):
-        x = store.block(position)[:n].float()
+        x = store.block(position, n).float()
         sums = folds.test(x - x.mean(dim=0), ridges)  # (R, folds, 5, U)
         inner[:, row] = _correlation(sums[:, :-1].sum(dim=1), edges[FOLDS - 1])
         last[:, row] = _correlation(sums[:, -1], n - edges[FOLDS - 1])
@@ -237,19 +237,30 @@ class _Folds:
     """
 
     def __init__(self, y: Tensor, parts: list[slice]) -> None:
-        self.y, self.parts = y, parts
-        self.totals = torch.stack([y[part].sum(dim=0) for part in parts])
-        self.powers = torch.stack([y[part].square().sum(dim=0) for part in parts])
+        sizes = torch.tensor([part.stop - part.start for part in parts])
+        self.shape = (len(parts), int(sizes.max()))
+        # Rows of zeros, which add nothing to sums, make the folds equally long.
+        fold = torch.repeat_interleave(torch.arange(len(parts)), sizes)
+        self.rows = torch.arange(len(y)) + fold * self.shape[1] - (sizes.cumsum(0) - sizes)[fold]
+        self.y = self._by_fold(y)
+        self.totals, self.powers = self.y.sum(dim=1), self.y.square().sum(dim=1)
         used = torch.ones(len(parts), len(parts)) - torch.eye(len(parts))
         used[:, -1] = 0.0
         self.used = used  # row: predicted fold; column: whether another is learned from
-        self.sizes = used @ torch.tensor([float(part.stop - part.start) for part in parts])
+        self.sizes = used @ sizes.float()
+
+    def _by_fold(self, rows: Tensor) -> Tensor:
+        """(N, K) to (folds, longest fold, K)."""
+        folds, longest = self.shape
+        if folds * longest != len(rows):
+            rows = rows.new_zeros(folds * longest, rows.shape[1]).index_copy_(0, self.rows, rows)
+        return rows.view(folds, longest, -1)
 
     def test(self, x: Tensor, ridges: tuple[float, ...]) -> Tensor:
         """Sums over each fold of p, p^2, p y, y and y^2 for predictions p from x (N, C), (R, folds, 5, U)."""
-        grams = torch.stack([x[part].T @ x[part] for part in self.parts])
-        crosses = torch.stack([x[part].T @ self.y[part] for part in self.parts])
-        means = torch.stack([x[part].sum(dim=0) for part in self.parts])
+        by_fold = self._by_fold(x)
+        transposed = by_fold.transpose(1, 2)
+        grams, crosses, sums = transposed @ by_fold, transposed @ self.y, by_fold.sum(dim=1)
         learned = torch.einsum("tf,fij->tij", self.used, grams)
         targets = torch.einsum("tf,fcu->tcu", self.used, crosses)
         unit, out = torch.eye(x.shape[1]), []
@@ -258,7 +269,7 @@ class _Folds:
             # For many neurons the inverse costs an eighth of solving with the factor.
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(penalised.double())).float()
             weights = inverse @ targets  # (folds, C, U)
-            predicted = torch.einsum("fc,fcu->fu", means, weights)
+            predicted = torch.bmm(sums[:, None], weights)[:, 0]
             squared = (weights * (grams @ weights)).sum(dim=1)
             product = (weights * crosses).sum(dim=1)
             out.append(torch.stack([predicted, squared, product, self.totals, self.powers], dim=1))

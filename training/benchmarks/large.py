@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "units": options.units,
         "images": options.images,
         "seed": options.seed,
-        "budget_mb": round(budget / 2**20, 1),
+        "budget_mb": round(budget / 1e6, 1),
         "plan": plan.replace(tempfile.gettempdir(), "the folder for temporary files"),
         **found,
     }

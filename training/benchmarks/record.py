@@ -86,12 +86,12 @@ def circumstances() -> dict[str, Any]:
 
 
 def peak_megabytes() -> float:
-    """Most memory that this process has held, in MiB."""
-    return peak_memory() / 2**20
+    """Most memory that this process has held, in MB."""
+    return peak_memory() / 1e6
 
 
 def cost_of(run: Callable[[], Result]) -> tuple[Result, dict[str, float]]:
-    """What a call returns, and its seconds, processor seconds, and this process's memory at most, in MiB."""
+    """What a call returns, and its seconds, processor seconds, and this process's memory at most, in MB."""
     before = peak_megabytes()
     started, busy = time.perf_counter(), time.process_time()
     result = run()
