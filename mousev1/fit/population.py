@@ -149,7 +149,9 @@ class PopulationGlm:
             else None,
         )
         precision = self.prior.precision
-        for place, fit in self._cells(units, self.data.store.images, desc, TOLERANCE):
+        # All or none: otherwise a neuron's fit would depend on those that it is fitted together with.
+        kept = bool((self.kept_at[units] >= 0).all())
+        for place, fit in self._cells(units, self.data.store.images, desc, TOLERANCE, kept=kept):
             out.theta[place], out.dispersion[place] = fit.theta, fit.dispersion
             out.converged[place] = fit.converged
             information = fit.information / fit.dispersion[:, None, None]
@@ -204,9 +206,9 @@ class PopulationGlm:
             yield places, pixels.tolist(), weights
 
     def _cells(
-        self, units: Tensor, images: int, desc: str | None, tolerance: float
+        self, units: Tensor, images: int, desc: str | None, tolerance: float, *, kept: bool = False
     ) -> Iterator[tuple[Tensor, GlmFit]]:
-        """Fit cell by cell; yields (places within ``units``, their fit)."""
+        """Fit cell by cell, from the matrices that were kept or not; yields (places in ``units``, their fit)."""
         store = self.data.store
         n = min(images, store.images)
         most = max(LEAST_NEURONS_AT_ONCE, CELL_VALUES // n)
@@ -225,18 +227,13 @@ class PopulationGlm:
                         common_information=self.common,
                         start=theta,
                         dispersion=phi,
-                        information=self._kept(index) if tolerance == TOLERANCE else None,
+                        information=self.kept[self.kept_at[index]].double() if kept else None,
                         tolerance=tolerance,
                     )
                     self.theta[index], self.dispersion[index] = fit.theta, fit.dispersion
                     self.started[index] = True
                     yield place, fit
                     bar.update(len(place))
-
-    def _kept(self, index: Tensor) -> Tensor | None:
-        """Matrices of neurons from the prior's last round, (B, C + 1, C + 1), if all of them are there."""
-        at = self.kept_at[index]
-        return self.kept[at].double() if bool((at >= 0).all()) else None
 
     def _start(self, index: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Where to start: no selectivity, and all of the variance noise; where fitted before, the last fit."""
