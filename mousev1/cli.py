@@ -80,6 +80,12 @@ def _add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument(
+        "--memory",
+        type=float,
+        metavar="GB",
+        help="most gigabytes to hold: features go to disk if they do not fit (default: no limit)",
+    )
     parser.add_argument("--include-core", action="store_true", help="put the core's weights into the model")
     parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")

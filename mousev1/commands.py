@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,12 +44,15 @@ def fit(
     constant_units: str,
     seed: int,
     device: str,
+    memory: float | None,
     include_core: bool,
     overwrite: bool,
     quiet: bool,
 ) -> str:
     """``mousev1 fit``: read, fit, score on the test trials, save."""
     check_free(out, overwrite)
+    if memory is not None and not 0.0 < memory < math.inf:
+        raise ValueError(f"--memory: expected gigabytes above 0, got {memory}; leave it out for no limit")
     loaded = load_core(core)
     recording = read(scan, skip_tier, progress=not quiet)
     if units is not None:
@@ -67,6 +71,7 @@ def fit(
         constant_units=constant_units,
         seed=seed,
         device=device,
+        memory=None if memory is None else round(memory * 1e9),
         progress=not quiet,
     )
     for note in model.record.notes:

@@ -163,6 +163,14 @@ def test_import_turns_the_published_core_into_a_folder(shared, tmp_path):
             "--units: expected 1 to 8",
         ),
         (["fit", "{scan}", "--core", "{core}", "--out", "{model}"], "is there already"),
+        (
+            ["fit", "{scan}", "--core", "{core}", "--out", "{new}", "--memory", "0.005"],
+            "memory: expected at least",
+        ),
+        (
+            ["fit", "{scan}", "--core", "{core}", "--out", "{new}", "--memory", "nan"],
+            "--memory: expected gigabytes above 0, got nan",
+        ),
         (["predict", "{model}", "{scan}", "--out", "{new}.txt"], "expected a name ending in .h5 or .csv"),
         (["predict", "{scan}", "x.png", "--out", "{new}.csv"], "scan.zip"),
         (["compare", "{scan}", "--core", "{core}", "--out", "{model}"], "is there already"),
