@@ -84,7 +84,7 @@ def _add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
         "--memory",
         type=float,
         metavar="GB",
-        help="most gigabytes to hold: features go to disk if they do not fit (default: no limit)",
+        help="most gigabytes that the convex fit may hold: features that do not fit go to disk (default: no limit)",
     )
     parser.add_argument("--include-core", action="store_true", help="put the core's weights into the model")
     parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from mousev1.core import Core
 from mousev1.fused import fuse
 from mousev1.representation import FrozenCore
 
@@ -98,6 +99,13 @@ class TrainingStatistics:
         return float(_quantiles(quantiles, torch.tensor([level / 100], device=quantiles.device))[0])
 
 
+def are_kept_for(core: FrozenCore) -> bool:
+    """Whether models on a core hold statistics: other networks may have so many channels that a covariance
+    outweighs the readout.
+    """
+    return isinstance(core, Core)
+
+
 @torch.no_grad()
 def training_statistics(core: FrozenCore, images: Tensor) -> TrainingStatistics:
     """Statistics of training images, from at most ``IMAGES`` of them, evenly spread.
@@ -109,25 +117,25 @@ def training_statistics(core: FrozenCore, images: Tensor) -> TrainingStatistics:
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images: expected at least one image as (N, C, H, W), got {tuple(images.shape)}")
     chosen = torch.linspace(0, len(images) - 1, min(len(images), IMAGES)).round().long()
-    shown = images[chosen].to(core.device)
-    return statistics_of(fuse(core)(shown).flatten(2).permute(2, 0, 1), shown)
+    shown = images[chosen]
+    features = fuse(core)(shown.to(core.device)).cpu()  # some devices have no double precision
+    return statistics_of(features.flatten(2).permute(2, 0, 1), shown.cpu())
 
 
 @torch.no_grad()
 def statistics_of(features: Tensor, images: Tensor) -> TrainingStatistics:
-    """Statistics of images whose features are known.
+    """Statistics of images whose features are known; all in main memory.
 
     Args:
         features: (P, n, C) float32, at all P places.
         images: (n, C_in, H, W), gray values in the core's value range, any real type.
     """
     places, count, size = features.shape
-    device = features.device
     parts = features.split(PLACES_AT_A_TIME)
     # Sums of single precision over a part, of double precision over the parts.
     mean = torch.stack([part.sum(dim=(0, 1)) for part in parts]).sum(dim=0, dtype=torch.float64)
     mean = (mean / (places * count)).float()
-    covariance = torch.zeros(size, size, dtype=torch.float64, device=device)
+    covariance = torch.zeros(size, size, dtype=torch.float64)
     for part in parts:
         centred = part - mean
         covariance += torch.bmm(centred.transpose(1, 2), centred).sum(dim=0, dtype=torch.float64)
@@ -136,15 +144,14 @@ def statistics_of(features: Tensor, images: Tensor) -> TrainingStatistics:
     whitening = (vectors * (values * size).rsqrt()).float()
     distances = torch.cat([((part - mean) @ whitening).square_().sum(dim=2) for part in parts])
     gray = images.flatten(1).float()
-    levels = torch.linspace(0, 1, LEVELS, dtype=torch.float64, device=device)
-    found = TrainingStatistics(
+    levels = torch.linspace(0, 1, LEVELS, dtype=torch.float64)
+    return TrainingStatistics(
         mean=mean,
         whitening=whitening,
         place_quantiles=_quantiles(distances.flatten().sqrt().sort().values, levels).float(),
         image_quantiles=_quantiles(distances.mean(dim=0).sqrt().sort().values, levels).float(),
         gray=torch.stack([gray.mean(), gray.std(dim=1, correction=0).mean()]),
     )
-    return found.to(torch.device("cpu"))
 
 
 def _quantiles(ordered: Tensor, levels: Tensor) -> Tensor:

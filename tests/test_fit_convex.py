@@ -18,6 +18,7 @@ from mousev1.fit.features import compute_features
 from mousev1.fit.memory import plan_memory
 from mousev1.posterior import rate_std
 from mousev1.readout import normalise_cortex, rate_from_drive, sample_at
+from mousev1.training_statistics import training_statistics
 
 CORE = CoreConfig(hidden_channels=8, layers=2, input_kernel=5, hidden_kernel=5)
 SETTINGS = ConvexSettings(map_units=150, prior_units=100)
@@ -195,6 +196,33 @@ def test_chunks_do_not_change_the_fit(
     monkeypatch.setattr("mousev1.fit.retinotopy.CHUNK", 11)
     monkeypatch.setattr("mousev1.fit.convex.UNITS_PER_PASS", 13)
     assert same(fitted, fit(scene), scene) < 1e-4
+
+
+@pytest.mark.parametrize("side", [1, 2, 4])
+def test_neighbours_fitted_together_do_not_change_the_fit(
+    affine: tuple[Scene, ConvexFit], monkeypatch: pytest.MonkeyPatch, side: int
+) -> None:
+    scene, fitted = affine
+    monkeypatch.setattr(population, "SIDES", {side: 0})
+    assert same(fitted, fit(scene), scene) < 1e-4
+
+
+def test_matrices_kept_from_the_prior_hardly_change_the_fit(
+    affine: tuple[Scene, ConvexFit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, fitted = affine
+    monkeypatch.setattr(population, "KEPT_BYTES", 0)
+    # Noise is measured on the way to the optimum, by which these ways differ.
+    assert same(fitted, fit(scene), scene) < 2e-3
+
+
+def test_statistics_are_those_of_the_training_images() -> None:
+    scene = simulate(units=20, n=60)
+    found, expected = fit(scene).statistics, training_statistics(scene.core, scene.images)
+    assert found is not None
+    for name, value in expected.tensors().items():
+        # but for features that were stored in half precision
+        torch.testing.assert_close(found.tensors()[name], value, rtol=2e-3, atol=1e-4, msg=name)
 
 
 def test_threads_do_not_change_the_fit(affine: tuple[Scene, ConvexFit]) -> None:

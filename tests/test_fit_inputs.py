@@ -55,6 +55,7 @@ def with_value(array, place, value):
             "settings: expected ConvexSettings for method 'convex', got SGDSettings",
         ),
         ({"memory": 1}, "memory: expected at least"),
+        ({"memory": 10**12, "method": "sgd"}, "memory: only method 'convex' keeps to a limit"),
         ({"constant_units": "drop"}, "constant_units: expected one of"),
         ({"core": Core(CONFIG)}, r"expected a frozen core.*core.freeze\(\)"),
     ],

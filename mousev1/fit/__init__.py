@@ -67,8 +67,8 @@ def fit_readout(
             their constant.
         seed: of everything random.
         device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        memory: most bytes that the process may hold; the convex solver then keeps features on disk if
-            they do not fit. What a fit will take is predicted and printed before work starts.
+        memory: most bytes that the process may hold, for the convex solver, which then keeps features on
+            disk if they do not fit. What a fit will take is predicted and printed before work starts.
         progress: show progress bars and that prediction.
 
     Returns:
@@ -91,6 +91,8 @@ def fit_readout(
     """
     check_choice("method", method, ("convex", "sgd"))
     check_choice("constant_units", constant_units, ("error", "mean"))
+    if method == "sgd" and memory is not None:
+        raise ValueError("memory: only method 'convex' keeps to a limit, got one for 'sgd'; leave it out")
     settings = _settings_of(method, settings)
     core = _frozen(core)
     data = check_inputs(

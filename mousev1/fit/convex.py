@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mousev1.core import Core
 from mousev1.fit.features import compute_features
 from mousev1.fit.memory import (
     IMAGES_FOR_PLACES,
@@ -35,7 +34,7 @@ from mousev1.posterior import WeightPosterior
 from mousev1.readout import rate_from_drive
 from mousev1.representation import FrozenCore
 from mousev1.training_statistics import IMAGES as STATISTICS_IMAGES
-from mousev1.training_statistics import TrainingStatistics, statistics_of
+from mousev1.training_statistics import TrainingStatistics, are_kept_for, statistics_of
 
 PRIOR_SAMPLES = 1_000_000  # responses that the prior is learned from at least, if there are as many
 ROUGH_UNITS = 100  # least number of neurons in the rounds that lead to a prior
@@ -96,7 +95,7 @@ class ConvexFit:
         constant: (U,) neurons that never changed: weights 0, their constant as rate.
         misfit: what the features are off by, in variances of the prediction; part of ``posterior``, as is
             what positions are off by.
-        statistics: of the training images' features, for a ``Core``.
+        statistics: of up to 256 random training images' features, for a ``Core``.
         converged: (U,) whether the solver reached its tolerance.
         prior: the prior learned, for scans to come.
         retinotopy: the map chosen, and the scores of its alternatives.
@@ -170,7 +169,9 @@ def fit_convex(
         raise ValueError(f"responses: expected {len(images)} rows as there are images, got {n}")
     if n < 8:
         raise ValueError(f"images: expected at least 8 to fit and to check on, got {n}")
-    plan = plan_memory(core, images, units, memory=memory, directory=directory)
+    plan = plan_memory(
+        core, images, units, memory=memory, directory=directory, keep_information=keep_information
+    )
     if report is not None:
         report(str(plan))
     generator = torch.Generator().manual_seed(seed)
@@ -204,11 +205,13 @@ def fit_convex(
         sample = shuffled[: max(settings.prior_units, PRIOR_SAMPLES // n)]
         rough = sample[: max(ROUGH_UNITS, len(sample) // ROUGH_PART)]
         for round_ in range(1, settings.prior_rounds + 1):
+            # All but the last round only lead there.
+            last = round_ == settings.prior_rounds
             glm.learn_prior(
-                # All but the last round only lead there.
-                sample if round_ == settings.prior_rounds else rough,
+                sample if last else rough,
                 images=settings.prior_images,
                 other=start if prior is not None else None,
+                keep=last and len(sample) == len(live),
                 progress=progress,
             )
         clock.lap("prior")
@@ -226,8 +229,7 @@ def fit_convex(
         misfit[live] = (ratio + (2.0 * off @ roughness(store)).float()) * glm.drives(live, checked).var(dim=0)
         clock.lap("misfit")
         statistics = None
-        # Other networks may have so many channels that a covariance outweighs the readout.
-        if isinstance(core, Core):
+        if are_kept_for(core):
             shown = min(n, STATISTICS_IMAGES)
             statistics = statistics_of(store.raw(shown), images[order[:shown]])
         clock.lap("statistics")
@@ -301,11 +303,15 @@ def _find_places(
     # On a map that neurons do not leave, their own scores tell no more than the precision.
     scattered = retinotopy.map.scattered
     used = min(store.images, IMAGES_FOR_PLACES if scattered else IMAGES_FOR_PRECISION)
-    parts = [
-        compute_score_maps(store, data.responses(part, used), near, ridge=maps.ridge, progress=progress)
-        for part in live.split(UNITS_PER_PASS)
-    ]
-    scores = ScoreMaps.joined(parts).for_images(1.0 if scattered else images / used)
+    factor = 1.0 if scattered else images / used
+    scores = ScoreMaps.joined(
+        [
+            compute_score_maps(
+                store, data.responses(part, used), near, ridge=maps.ridge, progress=progress
+            ).for_images(factor)
+            for part in live.split(UNITS_PER_PASS)
+        ]
+    )
     places = locate(retinotopy.map, scores, where)
     clock.lap("places")
     return _Found(retinotopy, places, maps.ridge)

@@ -23,9 +23,10 @@ nothing but the output nonlinearity.
 Time goes into the matrices X'hX, one per neuron, so they are used sparingly. The first steps are
 conjugate gradients that share the population's average matrix, scaled to the neuron; then the neuron's
 own is computed and serves all later steps, because the curvature changes little once steps are small.
+Where it is known from a fit under another prior, Newton steps with it take the place of the first steps.
 Everything else is shared: neurons between the same few pixels of the feature map have
 X_u = sum_k a_uk F_k with the pixels' features F_k, so that drives and gradients of all of them are
-products of F_k with matrices.
+products of the F_k, side by side, with matrices.
 """
 
 from __future__ import annotations
@@ -148,9 +149,7 @@ def fit_glm(
     finished = torch.zeros(len(theta), dtype=torch.bool)
     previous = torch.full((len(theta),), torch.inf, dtype=torch.float64)
     for step in range(MOST_STEPS + 1):
-        gradient = problem.gradient(z, theta, phi)
-        direction = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
-        decrement = -(gradient * direction).sum(dim=1)
+        direction, decrement = problem.newton(z, theta, phi, factor)
         done = (decrement < tolerance) & (step > 0)
         done = done | finished
         if float(done.float().mean()) > LEAVE_TOGETHER or step == MOST_STEPS:
@@ -216,9 +215,7 @@ def _return(problem: _Problem, start: Tensor, phi: Tensor, information: Tensor) 
     theta, z = start.clone(), problem.drive(start)
     factor = problem.factor(information, phi)
     for _ in range(RETURN_STEPS):
-        gradient = problem.gradient(z, theta, phi)
-        direction = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
-        decrement = -(gradient * direction).sum(dim=1)
+        direction, decrement = problem.newton(z, theta, phi, factor)
         z_step = problem.drive(direction)
         size = problem.backtrack(z, z_step, theta, direction, phi, decrement)
         theta = theta + size[:, None] * direction
@@ -258,6 +255,12 @@ class _Problem:
         data[:, :-1] = torch.bmm(self.mixing[:, None], by_pixel)[:, 0]
         data[:, -1] = slope.sum(dim=0, dtype=torch.float64)
         return data / phi[:, None] + (theta - self.mean) @ self.precision
+
+    def newton(self, z: Tensor, theta: Tensor, phi: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        """Newton's step (B, C + 1) for a factor of the Hessian, and its decrement (B,)."""
+        gradient = self.gradient(z, theta, phi)
+        direction = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
+        return direction, -(gradient * direction).sum(dim=1)
 
     def curvature(self, z: Tensor) -> Tensor:
         """Sum over images of h, (B,) float64."""

@@ -10,7 +10,14 @@ from pathlib import Path
 from torch import Tensor
 
 from mousev1.fit.features import IMAGES_PER_DISK_WRITE, store_bytes
-from mousev1.fit.population import KEPT_UNITS
+from mousev1.fit.population import (
+    CELL_VALUES,
+    KEPT_BYTES,
+    LEAST_NEURONS_AT_ONCE,
+    MATRIX_ARRAYS,
+    MATRIX_VALUES,
+    SIDES,
+)
 from mousev1.fused import CPU_IMAGES_AT_A_TIME
 from mousev1.representation import FrozenCore
 
@@ -52,7 +59,13 @@ class MemoryPlan:
 
 
 def plan_memory(
-    core: FrozenCore, images: Tensor, units: int, *, memory: int | None, directory: Path | None
+    core: FrozenCore,
+    images: Tensor,
+    units: int,
+    *,
+    memory: int | None,
+    directory: Path | None,
+    keep_information: bool = False,
 ) -> MemoryPlan:
     """Predict the peak of a fit, and decide where its features go.
 
@@ -62,6 +75,7 @@ def plan_memory(
         units: number of neurons U.
         memory: most bytes that the process may hold, or ``None`` for no limit.
         directory: where features may go; the system's place for temporary files by default.
+        keep_information: as for ``fit_convex``.
 
     Raises:
         ValueError: even with the features on disk it would take more.
@@ -71,15 +85,20 @@ def plan_memory(
     channels, height, width = core.config.feature_shape(images.shape[2], images.shape[3])
     per_image = channels * height * width
     running = per_image * (IMAGES_PER_DISK_WRITE * 10 + CPU_IMAGES_AT_A_TIME * 16)
-    rows, columns_at_once = min(n, IMAGES_FOR_PLACES), min(units, UNITS_PER_PASS)
+    images_at_once, units_at_once = min(n, IMAGES_FOR_PLACES), min(units, UNITS_PER_PASS)
     # responses of some neurons are copied by way of whole rows or columns, whatever is less
-    maps = min(rows * units, n * columns_at_once) * 4 + rows * columns_at_once * 4 * 4
-    maps += units * len_grid(height, width) * 4 * 4
-    # the pixels around a group of neurons, in two layouts, and products of them
-    glm = (max(4 * n, min(9 * n, 400_000)) * 2 + n) * channels * 4
-    glm += max(1_000_000, 16 * n) * 4 * 10 + 8_000_000 * 3 + KEPT_UNITS * (channels + 1) ** 2 * 4
+    maps = min(images_at_once * units, n * units_at_once) * 4 + images_at_once * units_at_once * 4 * 4
+    maps += units * height * width * 4 * 4
+    # the pixels around a group of neurons in two layouts, and as much again of one pixel
+    side = max(side for side in SIDES if side == 1 or n <= SIDES[side // 2])
+    pixels = min((side + 1) ** 2, 4 * units)
+    size = (channels + 1) ** 2
+    glm = (2 * pixels + 1) * n * channels * 4
+    glm += max(CELL_VALUES, LEAST_NEURONS_AT_ONCE * n) * 4 * 10
+    glm += max(MATRIX_VALUES, LEAST_NEURONS_AT_ONCE * size) * 8 * MATRIX_ARRAYS
+    glm += min(KEPT_BYTES, units * size * 4)
     misfit = min(n, MISFIT_IMAGES) * (units + 3 * MISFIT_UNITS) * 4 * 2
-    results = units * (channels + 1) * 8 * 6
+    results = units * (channels + 1) * 8 * 6 + keep_information * units * size * 8 * 2
     work = OVERHEAD + max(running, maps, glm, misfit) + results
     held = current_memory()
     plan = MemoryPlan(held, features, work, None)
@@ -92,11 +111,6 @@ def plan_memory(
             f"got {memory / MEGA:,.0f} MB; {held / MEGA:,.0f} MB are held already"
         )
     return plan
-
-
-def len_grid(rows: int, columns: int) -> int:
-    """Most places at which scores are computed."""
-    return (rows // 2 + 2) * (columns // 2 + 2)
 
 
 def current_memory() -> int:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mousev1.core import Core
 from mousev1.fit.convex import ConvexFit, ConvexSettings, fit_convex
 from mousev1.fit.inputs import FitInputs
 from mousev1.fit.prior import WeightPrior
@@ -18,7 +17,7 @@ from mousev1.fit.sgd import SGDSettings, core_features, fit_sgd, mean_correlatio
 from mousev1.posterior import WeightPosterior
 from mousev1.readout import FeatureWeights, FreePositions, GaussianReadout, normalise_cortex
 from mousev1.representation import FrozenCore
-from mousev1.training_statistics import TrainingStatistics, training_statistics
+from mousev1.training_statistics import TrainingStatistics, are_kept_for, training_statistics
 
 Array = npt.NDArray[Any]
 FitSettings = ConvexSettings | SGDSettings
@@ -132,7 +131,7 @@ def sgd(job: Job, settings: SGDSettings) -> Fitted:
         fit.readout,
         fit.core,
         {"validation_correlation": fit.validation_correlation},
-        statistics=training_statistics(fit.core, data.images) if isinstance(fit.core, Core) else None,
+        statistics=training_statistics(fit.core, data.images) if are_kept_for(fit.core) else None,
     )
 
 

@@ -21,7 +21,9 @@ LEAST_NEURONS_AT_ONCE = 16
 # at a time; with less than that the next side is taken.
 SIDES = {1: 100_000, 2: 20_000, 4: 0}
 ROUGH = 1e-3  # tolerance while the prior is learned
-KEPT_UNITS = 2000  # most neurons whose matrices are kept from the prior's last round, 17 kB each
+# Values of one array of a chunk's matrices, and how many such arrays are alive at once.
+MATRIX_VALUES, MATRIX_ARRAYS = 2_000_000, 8
+KEPT_BYTES = 34_000_000  # most of the matrices that are kept from the prior's last round
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,8 @@ class PopulationGlm:
         self.theta = torch.zeros(len(mu), store.channels + 1, dtype=torch.float64)
         self.dispersion = torch.ones(len(mu), dtype=torch.float64)
         self.started = torch.zeros(len(mu), dtype=torch.bool)
-        # Matrices X'hX of the neurons that the prior was last learned from, and where each neuron's is.
-        self.kept = torch.zeros(0, len(self.theta.T), len(self.theta.T))
-        self.kept_at = torch.full((len(mu),), -1)
+        # Matrices X'hX at ``theta`` of some neurons, and which row is whose.
+        self._kept, self._kept_at = _nothing_kept(self.theta)
         self.common = self._first_common(mu)
 
     def _first_common(self, mu: Tensor) -> Tensor:
@@ -104,27 +105,32 @@ class PopulationGlm:
             total += (x.T @ x).double()
         return total / (n * len(pixels))
 
-    def learn_prior(self, units: Tensor, *, images: int, other: WeightPrior | None, progress: bool) -> None:
+    def learn_prior(
+        self, units: Tensor, *, images: int, other: WeightPrior | None, keep: bool, progress: bool
+    ) -> None:
         """Fit some neurons under the present prior, then move the prior to what they point to.
 
         Args:
             units: which neurons.
             images: use the first this many images only.
             other: a prior from elsewhere that stays part of the evidence.
+            keep: the same neurons are fitted for good next; what was computed of them serves again, if it
+                takes little memory and these are all images.
             progress: show a progress bar.
         """
         amount = torch.zeros(len(units), dtype=torch.float64)
         total = torch.zeros_like(self.common)
-        keep = images >= self.data.store.images and len(units) <= KEPT_UNITS
+        all_images = images >= self.data.store.images
+        keep = keep and all_images and len(units) * self.common.numel() * 4 <= KEPT_BYTES
         kept = torch.zeros(len(units) if keep else 0, *self.common.shape)
         for place, fit in self._cells(units, images, "prior" if progress else None, ROUGH):
             amount[place] = fit.curvature / fit.dispersion
             total += (fit.information / fit.curvature[:, None, None]).sum(dim=0)
             if keep:
                 kept[place] = fit.information.float()
-        self.kept = kept
-        self.kept_at.fill_(-1)
-        self.kept_at[units[: len(kept)]] = torch.arange(len(kept))
+        self._kept, self._kept_at = _nothing_kept(self.theta)
+        if keep:
+            self._kept, self._kept_at[units] = kept, torch.arange(len(units))
         self.common = total / len(units)
         self.prior = self.prior.learn(self.theta[units], amount, self.common, other=other)
 
@@ -149,8 +155,8 @@ class PopulationGlm:
             else None,
         )
         precision = self.prior.precision
-        # All or none: otherwise a neuron's fit would depend on those that it is fitted together with.
-        kept = bool((self.kept_at[units] >= 0).all())
+        # For all neurons or for none, so that it does not matter which of them share a chunk.
+        kept = bool((self._kept_at[units] >= 0).all())
         for place, fit in self._cells(units, self.data.store.images, desc, TOLERANCE, kept=kept):
             out.theta[place], out.dispersion[place] = fit.theta, fit.dispersion
             out.converged[place] = fit.converged
@@ -161,6 +167,7 @@ class PopulationGlm:
             # the diagonal of W C W' for the inverse W of the basis, from C^-1 = L L'
             halves = torch.linalg.solve_triangular(factor, inverse.T.expand_as(factor), upper=False)
             out.variances[place] = halves.square().sum(dim=1)
+        self._kept, self._kept_at = _nothing_kept(self.theta)
         return out
 
     def drives(self, units: Tensor, images: int) -> Tensor:
@@ -211,7 +218,7 @@ class PopulationGlm:
         """Fit cell by cell, from the matrices that were kept or not; yields (places in ``units``, their fit)."""
         store = self.data.store
         n = min(images, store.images)
-        most = max(LEAST_NEURONS_AT_ONCE, CELL_VALUES // n)
+        most = max(LEAST_NEURONS_AT_ONCE, min(CELL_VALUES // n, MATRIX_VALUES // self.common.numel()))
         precision = self.prior.precision
         with tqdm(total=len(units), desc=desc, disable=desc is None) as bar:
             for cell, pixels, mixing in self._by_cell(units, n):
@@ -227,7 +234,7 @@ class PopulationGlm:
                         common_information=self.common,
                         start=theta,
                         dispersion=phi,
-                        information=self.kept[self.kept_at[index]].double() if kept else None,
+                        information=self._kept[self._kept_at[index]].double() if kept else None,
                         tolerance=tolerance,
                     )
                     self.theta[index], self.dispersion[index] = fit.theta, fit.dispersion
@@ -246,3 +253,8 @@ class PopulationGlm:
             torch.where(started[:, None], self.theta[index], theta),
             torch.where(started, self.dispersion[index], (variance / mean).clamp(*DISPERSION_RANGE)),
         )
+
+
+def _nothing_kept(theta: Tensor) -> tuple[Tensor, Tensor]:
+    units, size = theta.shape
+    return torch.zeros(0, size, size), torch.full((units,), -1)

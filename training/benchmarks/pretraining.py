@@ -73,7 +73,7 @@ def serve(side: str, work: Workload) -> None:
             "images_per_second": images / (time.perf_counter() - started),
             # of all threads; hardly depends on who else uses the machine
             "processor_seconds_per_1000_images": 1000 * (time.process_time() - busy) / images,
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
         }
         print(json.dumps(measured), flush=True)
 
