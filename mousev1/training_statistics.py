@@ -25,6 +25,7 @@ IMAGES = 256
 """Images that statistics are computed from; more change the quantiles by less than their scatter."""
 
 PLACES_AT_A_TIME = 32
+"""Places whose features are summed in one go, in the cache."""
 
 LEVELS = 201
 """Quantiles kept: 0, 0.5, ... 100 percent."""

@@ -230,8 +230,7 @@ def fit_convex(
         clock.lap("misfit")
         statistics = None
         if are_kept_for(core):
-            shown = min(n, STATISTICS_IMAGES)
-            statistics = statistics_of(store.raw(shown), images[order[:shown]])
+            statistics = statistics_of(store.raw(STATISTICS_IMAGES), images[order[:STATISTICS_IMAGES]])
         clock.lap("statistics")
     if not bool(fits.converged.all()):
         notes.append(f"{int((~fits.converged).sum())} neurons stopped before the solver's tolerance")

@@ -146,7 +146,7 @@ class FeatureStore:
         return out
 
     def raw(self, images: int) -> Tensor:
-        """What the core gave for the first ``images``, but for rounding, (H*W, n, C) float32."""
+        """What the core gave for the first ``images`` at most, but for rounding, (H*W, n, C) float32."""
         features = self.blocks(list(range(self.positions)), images)
         return features.mul_(self.standardisation.std.float()).add_(self.standardisation.mean.float())
 

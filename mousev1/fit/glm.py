@@ -106,6 +106,18 @@ class GlmFit:
         return self.information[:, -1, -1]
 
 
+def side_by_side(features: Tensor) -> Tensor:
+    """(P, N, C) to (N, P C), so that one product takes in all pixels."""
+    return features.transpose(0, 1).flatten(1)
+
+
+def drives(beside: Tensor, mixing: Tensor, theta: Tensor) -> Tensor:
+    """X w + b of neurons, (N, B) float32, from features side by side; theta (B, C + 1)."""
+    theta = theta.float()
+    weights = (mixing[:, :, None] * theta[:, None, :-1]).flatten(1)
+    return torch.addmm(theta[:, -1], beside, weights.T)
+
+
 def fit_glm(
     data: CellData,
     *,
@@ -227,31 +239,27 @@ class _Problem:
     """The neurons of a cell, and the sums over images that their fit needs."""
 
     def __init__(
-        self, data: CellData, mean: Tensor, precision: Tensor, *, side_by_side: Tensor | None = None
+        self, data: CellData, mean: Tensor, precision: Tensor, *, beside: Tensor | None = None
     ) -> None:
         self.features, self.mixing, self.y = data.features, data.mixing, data.responses
         self.mean, self.precision = mean, precision
-        if side_by_side is None:
-            side_by_side = self.features.transpose(0, 1).flatten(1)
-        self.side_by_side = side_by_side  # (N, P C), so that one product takes in all pixels
+        self.beside = side_by_side(self.features) if beside is None else beside
 
     def only(self, keep: Tensor) -> _Problem:
         """The same for some of the neurons."""
         data = CellData(self.features, self.mixing[keep], self.y[:, keep])
-        return _Problem(data, self.mean, self.precision, side_by_side=self.side_by_side)
+        return _Problem(data, self.mean, self.precision, beside=self.beside)
 
     def drive(self, theta: Tensor) -> Tensor:
         """X w + b, (N, B) float32."""
-        theta = theta.float()
-        weights = (self.mixing[:, :, None] * theta[:, None, :-1]).flatten(1)
-        return torch.addmm(theta[:, -1], self.side_by_side, weights.T)
+        return drives(self.beside, self.mixing, theta)
 
     def gradient(self, z: Tensor, theta: Tensor, phi: Tensor) -> Tensor:
         """(B, C + 1) float64."""
         rate = _rate(z)
         slope = (rate - self.y).div_(rate.clamp_min_(1.0))
         data = torch.empty_like(theta)
-        by_pixel = (slope.T @ self.side_by_side).view(*self.mixing.shape, -1)
+        by_pixel = (slope.T @ self.beside).view(*self.mixing.shape, -1)
         data[:, :-1] = torch.bmm(self.mixing[:, None], by_pixel)[:, 0]
         data[:, -1] = slope.sum(dim=0, dtype=torch.float64)
         return data / phi[:, None] + (theta - self.mean) @ self.precision

@@ -16,7 +16,7 @@ from mousev1.fit.population import (
     LEAST_NEURONS_AT_ONCE,
     MATRIX_ARRAYS,
     MATRIX_VALUES,
-    SIDES,
+    largest_side,
 )
 from mousev1.fused import CPU_IMAGES_AT_A_TIME
 from mousev1.representation import FrozenCore
@@ -90,8 +90,7 @@ def plan_memory(
     maps = min(images_at_once * units, n * units_at_once) * 4 + images_at_once * units_at_once * 4 * 4
     maps += units * height * width * 4 * 4
     # the pixels around a group of neurons in two layouts, and as much again of one pixel
-    side = max(side for side in SIDES if side == 1 or n <= SIDES[side // 2])
-    pixels = min((side + 1) ** 2, 4 * units)
+    pixels = min((largest_side(n) + 1) ** 2, 4 * units)
     size = (channels + 1) ** 2
     glm = (2 * pixels + 1) * n * channels * 4
     glm += max(CELL_VALUES, LEAST_NEURONS_AT_ONCE * n) * 4 * 10

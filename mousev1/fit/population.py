@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mousev1.fit.features import FeatureStore
-from mousev1.fit.glm import DISPERSION_RANGE, TOLERANCE, CellData, GlmFit, fit_glm
+from mousev1.fit.glm import DISPERSION_RANGE, TOLERANCE, CellData, GlmFit, drives, fit_glm, side_by_side
 from mousev1.fit.prior import WeightPrior
 from mousev1.readout import bilinear_corners
 
@@ -24,6 +24,11 @@ ROUGH = 1e-3  # tolerance while the prior is learned
 # Values of one array of a chunk's matrices, and how many such arrays are alive at once.
 MATRIX_VALUES, MATRIX_ARRAYS = 2_000_000, 8
 KEPT_BYTES = 34_000_000  # most of the matrices that are kept from the prior's last round
+
+
+def largest_side(images: int) -> int:
+    """The largest of ``SIDES`` that groups can have for so many images: with one neuron each."""
+    return next(side for side, enough in SIDES.items() if images > enough)
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,8 @@ class PopulationGlm:
         self.theta = torch.zeros(len(mu), store.channels + 1, dtype=torch.float64)
         self.dispersion = torch.ones(len(mu), dtype=torch.float64)
         self.started = torch.zeros(len(mu), dtype=torch.bool)
-        # Matrices X'hX at ``theta`` of some neurons, and which row is whose.
-        self._kept, self._kept_at = _nothing_kept(self.theta)
+        # Matrices X'hX at ``theta``, (U, C + 1, C + 1) float32, while they serve again.
+        self._kept: Tensor | None = None
         self.common = self._first_common(mu)
 
     def _first_common(self, mu: Tensor) -> Tensor:
@@ -120,17 +125,16 @@ class PopulationGlm:
         """
         amount = torch.zeros(len(units), dtype=torch.float64)
         total = torch.zeros_like(self.common)
+        self._kept = None
         all_images = images >= self.data.store.images
-        keep = keep and all_images and len(units) * self.common.numel() * 4 <= KEPT_BYTES
-        kept = torch.zeros(len(units) if keep else 0, *self.common.shape)
+        few = len(self.theta) * self.common.numel() * 4 <= KEPT_BYTES
+        kept = torch.zeros(len(self.theta), *self.common.shape) if keep and all_images and few else None
         for place, fit in self._cells(units, images, "prior" if progress else None, ROUGH):
             amount[place] = fit.curvature / fit.dispersion
             total += (fit.information / fit.curvature[:, None, None]).sum(dim=0)
-            if keep:
-                kept[place] = fit.information.float()
-        self._kept, self._kept_at = _nothing_kept(self.theta)
-        if keep:
-            self._kept, self._kept_at[units] = kept, torch.arange(len(units))
+            if kept is not None:
+                kept[units[place]] = fit.information.float()
+        self._kept = kept
         self.common = total / len(units)
         self.prior = self.prior.learn(self.theta[units], amount, self.common, other=other)
 
@@ -155,9 +159,7 @@ class PopulationGlm:
             else None,
         )
         precision = self.prior.precision
-        # For all neurons or for none, so that it does not matter which of them share a chunk.
-        kept = bool((self._kept_at[units] >= 0).all())
-        for place, fit in self._cells(units, self.data.store.images, desc, TOLERANCE, kept=kept):
+        for place, fit in self._cells(units, self.data.store.images, desc, TOLERANCE):
             out.theta[place], out.dispersion[place] = fit.theta, fit.dispersion
             out.converged[place] = fit.converged
             information = fit.information / fit.dispersion[:, None, None]
@@ -167,18 +169,14 @@ class PopulationGlm:
             # the diagonal of W C W' for the inverse W of the basis, from C^-1 = L L'
             halves = torch.linalg.solve_triangular(factor, inverse.T.expand_as(factor), upper=False)
             out.variances[place] = halves.square().sum(dim=1)
-        self._kept, self._kept_at = _nothing_kept(self.theta)
+        self._kept = None
         return out
 
     def drives(self, units: Tensor, images: int) -> Tensor:
         """Drives of fitted neurons for the first ``images`` of the store, (images, len(units))."""
         store, out = self.data.store, torch.zeros(images, len(units))
         for cell, pixels, mixing in self._by_cell(units, images):
-            theta = self.theta[units[cell]].float()
-            z = theta[:, -1].repeat(images, 1)
-            for features, weights in zip(store.blocks(pixels, images), mixing.T, strict=True):
-                z.addmm_(features, (theta[:, :-1] * weights[:, None]).T)
-            out[:, cell] = z
+            out[:, cell] = drives(side_by_side(store.blocks(pixels, images)), mixing, self.theta[units[cell]])
         return out
 
     def _basis(self, units: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,9 +211,9 @@ class PopulationGlm:
             yield places, pixels.tolist(), weights
 
     def _cells(
-        self, units: Tensor, images: int, desc: str | None, tolerance: float, *, kept: bool = False
+        self, units: Tensor, images: int, desc: str | None, tolerance: float
     ) -> Iterator[tuple[Tensor, GlmFit]]:
-        """Fit cell by cell, from the matrices that were kept or not; yields (places in ``units``, their fit)."""
+        """Fit cell by cell; yields (places within ``units``, their fit)."""
         store = self.data.store
         n = min(images, store.images)
         most = max(LEAST_NEURONS_AT_ONCE, min(CELL_VALUES // n, MATRIX_VALUES // self.common.numel()))
@@ -234,7 +232,7 @@ class PopulationGlm:
                         common_information=self.common,
                         start=theta,
                         dispersion=phi,
-                        information=self._kept[self._kept_at[index]].double() if kept else None,
+                        information=None if self._kept is None else self._kept[index].double(),
                         tolerance=tolerance,
                     )
                     self.theta[index], self.dispersion[index] = fit.theta, fit.dispersion
@@ -253,8 +251,3 @@ class PopulationGlm:
             torch.where(started[:, None], self.theta[index], theta),
             torch.where(started, self.dispersion[index], (variance / mean).clamp(*DISPERSION_RANGE)),
         )
-
-
-def _nothing_kept(theta: Tensor) -> tuple[Tensor, Tensor]:
-    units, size = theta.shape
-    return torch.zeros(0, size, size), torch.full((units,), -1)

@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import json
 import math
-import resource
 import statistics
 import subprocess
 import sys
@@ -32,7 +31,7 @@ from torch import Tensor
 
 from mousev1.allocator import GIBI, keep_freed_memory
 from training.benchmarks.peer import build_core, import_peer, peer_core_state
-from training.benchmarks.record import machine, now, versions, write_json
+from training.benchmarks.record import machine, now, peak_megabytes, versions, write_json
 from training.config import OptimisationConfig, PretrainConfig
 from training.data import PretrainScan, Tier, generator_for
 from training.fast import speed_up_training
@@ -73,7 +72,7 @@ def serve(side: str, work: Workload) -> None:
             "images_per_second": images / (time.perf_counter() - started),
             # of all threads; hardly depends on who else uses the machine
             "processor_seconds_per_1000_images": 1000 * (time.process_time() - busy) / images,
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+            "peak_memory_mb": peak_megabytes(),
         }
         print(json.dumps(measured), flush=True)
 
