@@ -189,31 +189,14 @@ def test_chunks_do_not_change_the_fit(
     affine: tuple[Scene, ConvexFit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene, fitted = affine
-    monkeypatch.setattr(population, "CELL_VALUES", 1)
+    monkeypatch.setattr(population, "FEATURE_VALUES", 1)
     monkeypatch.setattr(population, "LEAST_NEURONS_AT_ONCE", 1)
     monkeypatch.setattr("mousev1.fit.glm.SCRATCH", 1)
+    monkeypatch.setattr("mousev1.fit.score_maps.VALUES_AT_ONCE", 1)
     monkeypatch.setattr("mousev1.fit.features.IMAGES_PER_WRITE", 7)
     monkeypatch.setattr("mousev1.fit.retinotopy.CHUNK", 11)
     monkeypatch.setattr("mousev1.fit.convex.UNITS_PER_PASS", 13)
     assert same(fitted, fit(scene), scene) < 1e-4
-
-
-@pytest.mark.parametrize("side", [1, 2, 4])
-def test_neighbours_fitted_together_do_not_change_the_fit(
-    affine: tuple[Scene, ConvexFit], monkeypatch: pytest.MonkeyPatch, side: int
-) -> None:
-    scene, fitted = affine
-    monkeypatch.setattr(population, "SIDES", {side: 0})
-    assert same(fitted, fit(scene), scene) < 1e-4
-
-
-def test_matrices_kept_from_the_prior_hardly_change_the_fit(
-    affine: tuple[Scene, ConvexFit], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scene, fitted = affine
-    monkeypatch.setattr(population, "KEPT_BYTES", 0)
-    # Noise is measured on the way to the optimum, by which these ways differ.
-    assert same(fitted, fit(scene), scene) < 2e-3
 
 
 def test_statistics_are_those_of_the_training_images() -> None:

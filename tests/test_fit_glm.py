@@ -10,43 +10,47 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mousev1.fit import glm
-from mousev1.fit.glm import CellData, fit_glm
+from mousev1.fit.glm import Common, GlmData, GlmProblem, fit_glm
 
 N, C, B = 120, 5, 7
 
 
-def problem(seed: int = 0, scale: float = 1.0) -> CellData:
+COMMON = Common(
+    mean=torch.linspace(-0.2, 0.2, C + 1).double(),
+    precision=torch.diag(torch.linspace(1.0, 3.0, C + 1)).double(),
+    information=torch.eye(C + 1).double(),
+)
+
+
+def problem(seed: int = 0, scale: float = 1.0) -> GlmData:
     generator = torch.Generator().manual_seed(seed)
-    features = torch.randn(4, N, C, generator=generator)
-    mixing = torch.rand(B, 4, generator=generator)
-    mixing = mixing / mixing.sum(dim=1, keepdim=True)
+    features = torch.randn(B, N, C, generator=generator) / 2
     weights = torch.randn(B, C, generator=generator) * scale
-    drive = torch.einsum("bk,knc,bc->nb", mixing, features, weights) - 0.3
+    drive = torch.einsum("bnc,bc->bn", features, weights) - 0.3
     rate = F.elu(drive) + 1
-    return CellData(features, mixing, torch.poisson(rate * 2, generator=generator) / 2)
+    return GlmData(features, torch.poisson(rate * 2, generator=generator) / 2)
 
 
-def fit(data: CellData, **options) -> glm.GlmFit:
-    units = len(data.mixing)
+def fit(data: GlmData, **options) -> glm.GlmFit:
+    units = len(data.features)
     arguments = {
-        "mean": torch.linspace(-0.2, 0.2, C + 1).double(),
-        "precision": torch.diag(torch.linspace(1.0, 3.0, C + 1)).double(),
-        "common_information": torch.eye(C + 1).double(),
         "start": torch.zeros(units, C + 1).double(),
         "dispersion": torch.full((units,), 0.7).double(),
         "estimate_dispersion": False,
     }
-    return fit_glm(data, **(arguments | options))
+    return fit_glm(GlmProblem(data, COMMON), **(arguments | options))
 
 
-def objective(theta: np.ndarray, data: CellData, unit: int) -> float:
-    """The objective written down again, in float64 and with torch's own ELU."""
-    x = torch.einsum("k,knc->nc", data.mixing[unit].double(), data.features.double())
-    z = x @ torch.as_tensor(theta[:-1]) + theta[-1]
-    rate, y = F.elu(z) + 1, data.responses[:, unit].double()
-    away = torch.as_tensor(theta) - torch.linspace(-0.2, 0.2, C + 1).double()
-    prior = (away.square() * torch.linspace(1.0, 3.0, C + 1).double()).sum() / 2
-    return float((rate - y * rate.log()).sum() / 0.7 + prior)
+def loss(theta: Tensor, data: GlmData, unit: int) -> Tensor:
+    """The loss written down again, in float64 and with torch's own ELU."""
+    rate = F.elu(data.features[unit].double() @ theta[:-1] + theta[-1]) + 1
+    return (rate - data.responses[unit].double() * rate.log()).sum()
+
+
+def objective(theta: np.ndarray, data: GlmData, unit: int) -> float:
+    at = torch.as_tensor(theta)
+    away = at - COMMON.mean
+    return float(loss(at, data, unit) / 0.7 + away @ COMMON.precision @ away / 2)
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 4.0])
@@ -65,33 +69,44 @@ def test_information_is_the_second_derivative_of_the_loss() -> None:
     data = problem()
     found = fit(data, estimate_dispersion=False, tolerance=1e-12)
 
-    def loss(theta: Tensor) -> Tensor:
-        x = torch.einsum("k,knc->nc", data.mixing[2].double(), data.features.double())
-        z = x @ theta[:-1] + theta[-1]
-        return (F.elu(z) + 1 - data.responses[:, 2].double() * torch.log(F.elu(z) + 1)).sum()
-
-    oracle = torch.autograd.functional.hessian(loss, found.theta[2])
+    oracle = torch.autograd.functional.hessian(lambda theta: loss(theta, data, 2), found.theta[2])
     # The solver keeps a matrix from shortly before the optimum.
     assert (found.information[2] - oracle).abs().max() < 0.02 * oracle.abs().max()
 
 
-def test_matrices_known_from_another_prior_lead_to_the_same_optimum() -> None:
+def test_the_basis_makes_the_prior_round_and_the_information_diagonal() -> None:
+    generator = torch.Generator().manual_seed(1)
+    root = torch.randn(C + 1, 2 * C, generator=generator).double()
+    common = Common(COMMON.mean, COMMON.precision, root @ root.T)
+    basis, values = common.basis
+    round_ = basis.T @ common.precision @ basis
+    diagonal = basis.T @ common.information @ basis
+    assert torch.allclose(round_, torch.eye(C + 1).double())
+    assert torch.allclose(diagonal, torch.diag(values))
+
+
+def test_the_approach_comes_near_the_optimum_and_its_gradient_is_the_objectives() -> None:
     data = problem()
-    before = fit(data, mean=torch.full((C + 1,), 1.5).double())
-    again = fit(data, start=before.theta, information=before.information)
-    plain = fit(data)
-    assert (before.theta - plain.theta).abs().max() > 0.05
-    assert again.converged.all()
-    assert (again.theta - plain.theta).abs().max() < 1e-4
-    at_optimum = fit(data, start=plain.theta, information=plain.information).information
-    assert (again.information - at_optimum).abs().max() < 0.001 * at_optimum.abs().max()
+    start, phi = torch.zeros(B, C + 1).double(), torch.full((B,), 0.7).double()
+    task = GlmProblem(data, COMMON)
+    near = task.approach(start, phi)
+    optimum = fit(data).theta
+    left, way = (near.theta - optimum).norm(dim=1), (start - optimum).norm(dim=1)
+    assert (left < 0.2 * way).all()
+    assert torch.allclose(near.drive, glm.drives(data.features, near.theta), atol=1e-4)
+    found = task.gradient(near.drive, near.theta, phi)
+    for unit in range(B):
+        at = near.theta[unit].clone().requires_grad_()
+        away = at - COMMON.mean
+        (loss(at, data, unit) / 0.7 + away @ COMMON.precision @ away / 2).backward()
+        assert (found[unit] - at.grad).abs().max() < 1e-3
 
 
 def test_neurons_do_not_depend_on_their_company() -> None:
     data = problem()
     together = fit(data).theta
     for unit in range(B):
-        alone = CellData(data.features, data.mixing[[unit]], data.responses[:, [unit]])
+        alone = data.only(torch.tensor([unit]))
         assert (fit(alone).theta[0] - together[unit]).abs().max() < 1e-5
 
 
@@ -116,11 +131,10 @@ def test_undamped_steps_would_overshoot_and_damped_ones_do_not() -> None:
 def test_dispersion_is_the_noise_variance_over_the_mean() -> None:
     generator = torch.Generator().manual_seed(5)
     n, phi = 4000, 0.4
-    features = torch.randn(4, n, C, generator=generator)
-    mixing = torch.full((B, 4), 0.25)
-    drive = features.mean(dim=0) @ torch.randn(C, B, generator=generator) * 0.5
+    features = torch.randn(B, n, C, generator=generator) / 2
+    drive = torch.einsum("bnc,bc->bn", features, torch.randn(B, C, generator=generator) * 0.5)
     rate = F.elu(drive) + 1
     torch.manual_seed(0)
     responses = torch.distributions.Gamma(rate / phi, torch.tensor(1.0 / phi)).sample()
-    found = fit(CellData(features, mixing, responses), estimate_dispersion=True)
+    found = fit(GlmData(features, responses), estimate_dispersion=True)
     assert (found.dispersion - phi).abs().max() < 0.06

@@ -36,6 +36,9 @@ from mousev1.representation import FrozenCore
 from mousev1.training_statistics import IMAGES as STATISTICS_IMAGES
 from mousev1.training_statistics import TrainingStatistics, are_kept_for, statistics_of
 
+# Responses that the map from cortex is learned from at least, if there are as many, and from how many
+# neurons at least.
+MAP_SAMPLES, MAP_LEAST_UNITS = 250_000, 250
 PRIOR_SAMPLES = 1_000_000  # responses that the prior is learned from at least, if there are as many
 ROUGH_UNITS = 100  # least number of neurons in the rounds that lead to a prior
 ROUGH_PART = 8  # these rounds learn from one in so many of the sample
@@ -50,7 +53,7 @@ class ConvexSettings:
     """Sizes of the samples that the population's parameters are learned from.
 
     Attributes:
-        map_units: neurons whose score maps decide the map from cortex.
+        map_units: most neurons whose score maps decide the map from cortex (fewer for many images).
         map_images: most images that these score maps are computed from.
         map_spacing: most pixels of the feature map between places that are scored; fewer where
             neighbouring features differ.
@@ -188,7 +191,8 @@ def fit_convex(
     ) as store:
         clock.lap("features")
         data = FitData(store, responses, scale, order)
-        shuffled = live[torch.randperm(len(live), generator=generator)]
+        random = torch.randperm(len(live), generator=generator)
+        shuffled = live[random]
         found = _find_places(data, cortex, live, shuffled, settings, progress, clock)
         pixels = found.places.mean
         half = torch.tensor([max(store.width - 1, 1), max(store.height - 1, 1)], dtype=torch.float64) / 2
@@ -211,22 +215,21 @@ def fit_convex(
                 sample if last else rough,
                 images=settings.prior_images,
                 other=start if prior is not None else None,
-                keep=last and len(sample) == len(live),
                 progress=progress,
             )
         clock.lap("prior")
         fits = glm.fit(live, keep_information=keep_information, desc="weights" if progress else None)
         clock.lap("weights")
-        few, checked = shuffled[:MISFIT_UNITS], min(n, MISFIT_IMAGES)
-        drives = glm.drives(few, checked)
-        ratio = misfit_ratio(rate_from_drive(drives), data.responses(few, checked))
+        checked, few = min(n, MISFIT_IMAGES), random[:MISFIT_UNITS]
+        drives = glm.drives(live, checked)
+        ratio = misfit_ratio(rate_from_drive(drives[:, few]), data.responses(live[few], checked))
         if ratio is None:
             ratio = USUAL_MISFIT
             notes.append("too few neurons alike to measure the core's misfit; uncertainties assume the usual")
         misfit, zero = torch.zeros(units), torch.zeros(2, dtype=torch.float64)
         # Neurons on a map that all of them share are off by far less than each would be alone.
         off = found.places.covariance.diagonal(dim1=1, dim2=2) if found.retinotopy.map.scattered else zero
-        misfit[live] = (ratio + (2.0 * off @ roughness(store)).float()) * glm.drives(live, checked).var(dim=0)
+        misfit[live] = (ratio + (2.0 * off @ roughness(store)).float()) * drives.var(dim=0)
         clock.lap("misfit")
         statistics = None
         if are_kept_for(core):
@@ -289,8 +292,8 @@ def _find_places(
     store = data.store
     spacing = sufficient_spacing(store, settings.map_spacing)
     grid = Grid.spaced(store.height, store.width, spacing)
-    sample = shuffled[: settings.map_units]
     images = min(settings.map_images, store.images)
+    sample = shuffled[: min(settings.map_units, max(MAP_LEAST_UNITS, MAP_SAMPLES // images))]
     maps = compute_score_maps(store, data.responses(sample, images), grid, progress=progress)
     clock.lap("score maps")
     retinotopy = fit_retinotopy(maps, None if cortex is None else cortex[sample])

@@ -10,14 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mousev1.fit.features import IMAGES_PER_DISK_WRITE, store_bytes
-from mousev1.fit.population import (
-    CELL_VALUES,
-    KEPT_BYTES,
-    LEAST_NEURONS_AT_ONCE,
-    MATRIX_ARRAYS,
-    MATRIX_VALUES,
-    largest_side,
-)
+from mousev1.fit.population import neurons_at_once
 from mousev1.fused import CPU_IMAGES_AT_A_TIME
 from mousev1.representation import FrozenCore
 
@@ -26,6 +19,7 @@ MEGA = 10**6
 OVERHEAD = 260 * MEGA
 # Neurons and images that the steps of a fit take at once, or at most.
 UNITS_PER_PASS, IMAGES_FOR_PLACES = 6000, 6000
+MATRIX_ARRAYS = 8  # of the neurons fitted together, alive at once
 MISFIT_UNITS, MISFIT_IMAGES = 1500, 1500
 
 
@@ -89,13 +83,12 @@ def plan_memory(
     # responses of some neurons are copied by way of whole rows or columns, whatever is less
     maps = min(images_at_once * units, n * units_at_once) * 4 + images_at_once * units_at_once * 4 * 4
     maps += units * height * width * 4 * 4
-    # the pixels around a group of neurons in two layouts, and as much again of one pixel
-    pixels = min((largest_side(n) + 1) ** 2, 4 * units)
-    size = (channels + 1) ** 2
-    glm = (2 * pixels + 1) * n * channels * 4
-    glm += max(CELL_VALUES, LEAST_NEURONS_AT_ONCE * n) * 4 * 10
-    glm += max(MATRIX_VALUES, LEAST_NEURONS_AT_ONCE * size) * 8 * MATRIX_ARRAYS
-    glm += min(KEPT_BYTES, units * size * 4)
+    # features of the neurons fitted together and of the pixels around them, and as much again of one pixel;
+    # arrays of a value per neuron and image; matrices
+    at_once, size = min(neurons_at_once(n, channels), units), (channels + 1) ** 2
+    glm = (at_once + 4 * at_once + 1) * n * channels * 4
+    glm += at_once * n * 4 * 12
+    glm += at_once * size * 8 * MATRIX_ARRAYS
     misfit = min(n, MISFIT_IMAGES) * (units + 3 * MISFIT_UNITS) * 4 * 2
     results = units * (channels + 1) * 8 * 6 + keep_information * units * size * 8 * 2
     work = OVERHEAD + max(running, maps, glm, misfit) + results

@@ -1,4 +1,4 @@
-"""The regression of ``glm`` for a whole population: cell by cell, with one prior."""
+"""The regression of ``glm`` for a whole population: neighbours together, with one prior."""
 
 from __future__ import annotations
 
@@ -7,28 +7,24 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from mousev1.fit.features import FeatureStore
-from mousev1.fit.glm import DISPERSION_RANGE, TOLERANCE, CellData, GlmFit, drives, fit_glm, side_by_side
+from mousev1.fit.glm import DISPERSION_RANGE, Common, GlmData, GlmProblem, drives, fit_glm
 from mousev1.fit.prior import WeightPrior
 from mousev1.readout import bilinear_corners
 
-# Values of one (N, B) array of a cell's neurons; a handful of them are alive at once.
-CELL_VALUES = 1_000_000
-LEAST_NEURONS_AT_ONCE = 16
-# Sides of the groups of cells that are fitted together, and responses per group that make for enough work
-# at a time; with less than that the next side is taken.
-SIDES = {1: 100_000, 2: 20_000, 4: 0}
-ROUGH = 1e-3  # tolerance while the prior is learned
-# Values of one array of a chunk's matrices, and how many such arrays are alive at once.
-MATRIX_VALUES, MATRIX_ARRAYS = 2_000_000, 8
-KEPT_BYTES = 34_000_000  # most of the matrices that are kept from the prior's last round
+# Most values of the features (B, N, C) and of the matrices (B, C + 1, C + 1) of neurons that are fitted
+# together, and least number of them.
+FEATURE_VALUES, MATRIX_VALUES, LEAST_NEURONS_AT_ONCE = 12_000_000, 2_000_000, 4
+INFORMATION_UNITS = 200  # neurons whose information is averaged
 
 
-def largest_side(images: int) -> int:
-    """The largest of ``SIDES`` that groups can have for so many images: with one neuron each."""
-    return next(side for side, enough in SIDES.items() if images > enough)
+def neurons_at_once(images: int, channels: int) -> int:
+    """How many neurons are fitted together."""
+    most = min(FEATURE_VALUES // (images * channels), MATRIX_VALUES // (channels + 1) ** 2)
+    return max(LEAST_NEURONS_AT_ONCE, most)
 
 
 @dataclass(frozen=True)
@@ -96,13 +92,11 @@ class PopulationGlm:
         self.theta = torch.zeros(len(mu), store.channels + 1, dtype=torch.float64)
         self.dispersion = torch.ones(len(mu), dtype=torch.float64)
         self.started = torch.zeros(len(mu), dtype=torch.bool)
-        # Matrices X'hX at ``theta``, (U, C + 1, C + 1) float32, while they serve again.
-        self._kept: Tensor | None = None
-        self.common = self._first_common(mu)
+        self.information = self._first_information()
 
-    def _first_common(self, mu: Tensor) -> Tensor:
+    def _first_information(self) -> Tensor:
         """X'X / N at a few neurons' places, with the constant 1 as last column."""
-        pixels = self.corners[:: max(1, len(mu) // 8), 0].unique().tolist()
+        pixels = self.corners[:: max(1, len(self.corners) // 8), 0].unique().tolist()
         n, channels = self.data.store.images, self.data.store.channels
         total = torch.zeros(channels + 1, channels + 1, dtype=torch.float64)
         for pixel in pixels:
@@ -110,33 +104,35 @@ class PopulationGlm:
             total += (x.T @ x).double()
         return total / (n * len(pixels))
 
-    def learn_prior(
-        self, units: Tensor, *, images: int, other: WeightPrior | None, keep: bool, progress: bool
-    ) -> None:
-        """Fit some neurons under the present prior, then move the prior to what they point to.
+    @property
+    def common(self) -> Common:
+        """What the neurons have in common, as far as it is known by now."""
+        return Common(self.prior.mean, self.prior.precision, self.information)
+
+    def learn_prior(self, units: Tensor, *, images: int, other: WeightPrior | None, progress: bool) -> None:
+        """Fit some neurons roughly under the present prior, then move the prior to what they point to.
 
         Args:
-            units: which neurons.
+            units: which neurons, in random order.
             images: use the first this many images only.
             other: a prior from elsewhere that stays part of the evidence.
-            keep: the same neurons are fitted for good next; what was computed of them serves again, if it
-                takes little memory and these are all images.
             progress: show a progress bar.
         """
         amount = torch.zeros(len(units), dtype=torch.float64)
-        total = torch.zeros_like(self.common)
-        self._kept = None
-        all_images = images >= self.data.store.images
-        few = len(self.theta) * self.common.numel() * 4 <= KEPT_BYTES
-        kept = torch.zeros(len(self.theta), *self.common.shape) if keep and all_images and few else None
-        for place, fit in self._cells(units, images, "prior" if progress else None, ROUGH):
-            amount[place] = fit.curvature / fit.dispersion
-            total += (fit.information / fit.curvature[:, None, None]).sum(dim=0)
-            if kept is not None:
-                kept[units[place]] = fit.information.float()
-        self._kept = kept
-        self.common = total / len(units)
-        self.prior = self.prior.learn(self.theta[units], amount, self.common, other=other)
+        gradient = torch.zeros(len(units), len(self.information), dtype=torch.float64)
+        information = torch.zeros_like(self.information)
+        desc = "prior" if progress else None
+        for places, index, problem in self._problems(units, images, self.common, desc):
+            near = problem.approach(*self._start(index, problem.data.responses))
+            self._keep(index, near.theta, near.dispersion)
+            amount[places] = problem.curvature(near.drive) / near.dispersion
+            gradient[places] = problem.gradient(near.drive, near.theta, near.dispersion)
+            few = (places < INFORMATION_UNITS).nonzero()[:, 0]
+            own = problem.information(near.drive, few)
+            information += (own / own[:, -1:, -1:]).sum(dim=0)
+        self.information = information / min(len(units), INFORMATION_UNITS)
+        theta = self.theta[units]
+        self.prior = self.prior.learn(theta, gradient, amount, self.information, other=other)
 
     def fit(self, units: Tensor, *, keep_information: bool = False, desc: str | None = None) -> PopulationFit:
         """Fit neurons for good.
@@ -146,8 +142,9 @@ class PopulationGlm:
             keep_information: give ``PopulationFit.information``.
             desc: title of a progress bar, or ``None`` for none.
         """
-        size = len(self.common)
-        basis, inverse = self._basis(units)
+        common, size = self.common, len(self.information)
+        basis, _ = common.basis
+        inverse = torch.linalg.inv(basis)
         out = PopulationFit(
             theta=torch.zeros(len(units), size, dtype=torch.float64),
             dispersion=torch.zeros(len(units), dtype=torch.float64),
@@ -158,96 +155,77 @@ class PopulationGlm:
             if keep_information
             else None,
         )
-        precision = self.prior.precision
-        for place, fit in self._cells(units, self.data.store.images, desc, TOLERANCE):
-            out.theta[place], out.dispersion[place] = fit.theta, fit.dispersion
-            out.converged[place] = fit.converged
+        for places, index, problem in self._problems(units, self.data.store.images, common, desc):
+            theta, phi = self._start(index, problem.data.responses)
+            fit = fit_glm(problem, start=theta, dispersion=phi)
+            self._keep(index, fit.theta, fit.dispersion)
+            out.theta[places], out.dispersion[places] = fit.theta, fit.dispersion
+            out.converged[places] = fit.converged
             information = fit.information / fit.dispersion[:, None, None]
             if out.information is not None:
-                out.information[place] = information
-            factor = torch.linalg.cholesky(information + precision)
+                out.information[places] = information
+            factor = torch.linalg.cholesky(information + common.precision)
             # the diagonal of W C W' for the inverse W of the basis, from C^-1 = L L'
             halves = torch.linalg.solve_triangular(factor, inverse.T.expand_as(factor), upper=False)
-            out.variances[place] = halves.square().sum(dim=1)
-        self._kept = None
+            out.variances[places] = halves.square().sum(dim=1)
         return out
 
     def drives(self, units: Tensor, images: int) -> Tensor:
         """Drives of fitted neurons for the first ``images`` of the store, (images, len(units))."""
-        store, out = self.data.store, torch.zeros(images, len(units))
-        for cell, pixels, mixing in self._by_cell(units, images):
-            out[:, cell] = drives(side_by_side(store.blocks(pixels, images)), mixing, self.theta[units[cell]])
+        out = torch.zeros(images, len(units))
+        for places, features in self._features(units, images):
+            out[:, places] = drives(features, self.theta[units[places]]).T
         return out
 
-    def _basis(self, units: Tensor) -> tuple[Tensor, Tensor]:
-        """V with V' S^-1 V = I and V' (average information) V diagonal, and its inverse.
-
-        In this basis every neuron's posterior covariance is nearly diagonal, so that its variances
-        along it are all that needs keeping.
-        """
-        root = torch.linalg.cholesky(self.prior.covariance)
-        _, vectors = torch.linalg.eigh(root.T @ self.common @ root)
-        basis = root @ vectors
-        return basis, torch.linalg.inv(basis)
-
-    def _by_cell(self, units: Tensor, images: int) -> Iterator[tuple[Tensor, list[int], Tensor]]:
-        """Groups of neighbours: places within ``units``, pixels around them, and weights of those (B, P).
-
-        A group lies between the same four pixels; where that makes for little work at a time, in a square
-        of several such cells.
-        """
+    def _features(self, units: Tensor, images: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """A few neighbours at a time: places within ``units``, and features (B, images, C) there."""
         store = self.data.store
-        first = self.corners[units, 0]
-        rows, columns = first // store.width, first % store.width
-        for side, enough in SIDES.items():
-            keys = rows // side * side * store.width + columns // side * side
-            if len(units) * images > enough * len(keys.unique()):
-                break
-        by_cell = torch.argsort(keys, stable=True)
-        sizes = torch.unique_consecutive(keys[by_cell], return_counts=True)[1].tolist()
-        for places in by_cell.split(sizes):
-            pixels, at = self.corners[units[places]].unique(return_inverse=True)
-            weights = torch.zeros(len(places), len(pixels)).scatter_add_(1, at, self.mixing[units[places]])
-            yield places, pixels.tolist(), weights
+        at_once = neurons_at_once(images, store.channels)
+        # Neurons between the same four pixels, row by row of pixels, share what is read.
+        near = torch.argsort(self.corners[units, 0], stable=True)
+        cells = torch.unique_consecutive(self.corners[units[near], 0], return_counts=True)[1].tolist()
+        for group in near.split(_gathered(cells, at_once)):
+            pixels, rows = self.corners[units[group]].unique(return_inverse=True)
+            table = store.blocks(pixels.tolist(), images).flatten(1)
+            for places, corners in zip(group.split(at_once), rows.split(at_once), strict=True):
+                weights = self.mixing[units[places]]
+                mixed = F.embedding_bag(corners, table, per_sample_weights=weights, mode="sum")
+                yield places, mixed.view(len(places), images, store.channels)
 
-    def _cells(
-        self, units: Tensor, images: int, desc: str | None, tolerance: float
-    ) -> Iterator[tuple[Tensor, GlmFit]]:
-        """Fit cell by cell; yields (places within ``units``, their fit)."""
-        store = self.data.store
-        n = min(images, store.images)
-        most = max(LEAST_NEURONS_AT_ONCE, min(CELL_VALUES // n, MATRIX_VALUES // self.common.numel()))
-        precision = self.prior.precision
+    def _problems(
+        self, units: Tensor, images: int, common: Common, desc: str | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, GlmProblem]]:
+        """A few neighbours at a time: places within ``units``, their numbers, and what is to be solved."""
+        n = min(images, self.data.store.images)
         with tqdm(total=len(units), desc=desc, disable=desc is None) as bar:
-            for cell, pixels, mixing in self._by_cell(units, n):
-                features = store.blocks(pixels, n)
-                for place, weights in zip(cell.split(most), mixing.split(most), strict=True):
-                    index = units[place]
-                    y = self.data.responses(index, n)
-                    theta, phi = self._start(index, y)
-                    fit = fit_glm(
-                        CellData(features, weights, y),
-                        mean=self.prior.mean,
-                        precision=precision,
-                        common_information=self.common,
-                        start=theta,
-                        dispersion=phi,
-                        information=None if self._kept is None else self._kept[index].double(),
-                        tolerance=tolerance,
-                    )
-                    self.theta[index], self.dispersion[index] = fit.theta, fit.dispersion
-                    self.started[index] = True
-                    yield place, fit
-                    bar.update(len(place))
+            for places, features in self._features(units, n):
+                index = units[places]
+                responses = self.data.responses(index, n).T.contiguous()
+                yield places, index, GlmProblem(GlmData(features, responses), common)
+                bar.update(len(places))
+
+    def _keep(self, index: Tensor, theta: Tensor, dispersion: Tensor) -> None:
+        self.theta[index], self.dispersion[index], self.started[index] = theta, dispersion, True
 
     def _start(self, index: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Where to start: no selectivity, and all of the variance noise; where fitted before, the last fit."""
-        mean, variance = (part.double() for part in (y.mean(dim=0), y.var(dim=0, unbiased=False)))
+        mean, variance = (part.double() for part in (y.mean(dim=1), y.var(dim=1, unbiased=False)))
         mean = mean.clamp_min(1e-3)
-        theta = torch.zeros(len(index), len(self.common), dtype=torch.float64)
+        theta = torch.zeros(len(index), len(self.information), dtype=torch.float64)
         theta[:, -1] = torch.where(mean < 1.0, mean.log(), mean - 1.0)
         started = self.started[index]
         return (
             torch.where(started[:, None], self.theta[index], theta),
             torch.where(started, self.dispersion[index], (variance / mean).clamp(*DISPERSION_RANGE)),
         )
+
+
+def _gathered(sizes: list[int], most: int) -> list[int]:
+    """Sizes of groups of consecutive cells, of at most ``most`` neurons unless one cell has more."""
+    out: list[int] = []
+    for size in sizes:
+        if out and out[-1] + size <= most:
+            out[-1] += size
+        else:
+            out.append(size)
+    return out

@@ -7,8 +7,9 @@ follow by expectation maximisation on these summaries alone, without another loo
     E:  C_u = (A_u + S^-1)^-1,  t_u = C_u (e_u + S^-1 m),
     M:  m = mean t_u,           S = mean (C_u + (t_u - m)(t_u - m)'),
 
-where e_u = A_u theta_u + S0^-1 (theta_u - m0) for an optimum theta_u under the prior N(m0, S0):
-there the slope of the likelihood balances that of the prior.
+where e_u = A_u theta_u + S0^-1 (theta_u - m0) - g_u for a theta_u near its optimum under the prior
+N(m0, S0), with what is left of the slope there, g_u: at the optimum the slope of the likelihood
+balances that of the prior.
 
 Neurons see the same images, so that their information matrices are nearly multiples of each other,
 A_u = k_u A. One basis V with V' S^-1 V = I and V' A V = diag(a) then serves all of them, C_u =
@@ -95,17 +96,24 @@ class WeightPrior:
         )
 
     def learn(
-        self, theta: Tensor, amount: Tensor, common: Tensor, *, other: WeightPrior | None = None
+        self,
+        theta: Tensor,
+        gradient: Tensor,
+        amount: Tensor,
+        common: Tensor,
+        *,
+        other: WeightPrior | None = None,
     ) -> WeightPrior:
         """The prior that a population's fits under this prior point to.
 
         Args:
-            theta: (U, C + 1) optima, found under this prior.
+            theta: (U, C + 1) near the optima under this prior.
+            gradient: (U, C + 1) of the objective there.
             amount: (U,) information of each neuron in multiples of ``common``, k_u.
             common: (C + 1, C + 1) typical information matrix A.
             other: a prior from elsewhere, worth ``PRIOR_UNITS`` neurons.
         """
-        evidence = amount[:, None] * (theta @ common) + (theta - self.mean) @ self.precision
+        evidence = amount[:, None] * (theta @ common) + (theta - self.mean) @ self.precision - gradient
         mean, covariance = self.mean, self.covariance
         units = len(theta)
         extra = 0 if other is None else PRIOR_UNITS

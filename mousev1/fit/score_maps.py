@@ -13,6 +13,9 @@ log-likelihood of a Gaussian model that the correlation rho with held-out respon
 
 so that scores of different images add up, and exp(score) over places is what the responses say
 about where the neuron looks.
+
+A penalty leaves directions of the features that hardly vary without effect, so that only the first
+principal components of the features take part.
 """
 
 from __future__ import annotations
@@ -28,10 +31,13 @@ from tqdm import tqdm
 from mousev1.fit.features import FeatureStore
 
 FOLDS = 4
+COMPONENTS = 32  # of the features, at most
+PLACES_FOR_COMPONENTS = 9
 # Penalty per image; features and responses have unit variance.
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 PILOT_PLACES = 24
 ALIKE = 0.7
-RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+VALUES_AT_ONCE = 500_000  # of the features of the places that are regressed on together
 
 
 @dataclass(frozen=True)
@@ -188,9 +194,11 @@ def compute_score_maps(
     n = min(images or store.images, store.images)
     y = responses[:n] - responses[:n].mean(dim=0)
     positions = grid.positions()
+    components = _components(store, positions, n)
     if ridge is None:
-        ridge = _choose_ridge(store, y, positions)
-    inner, held_out = _correlations(store, y, positions, (ridge,), desc="score maps" if progress else None)
+        ridge = _choose_ridge(store, components, y, positions)
+    desc = "score maps" if progress else None
+    inner, held_out = _correlations(store, components, y, positions, (ridge,), desc=desc)
     last = _edges(n)[FOLDS - 1]
     return ScoreMaps(
         grid=grid,
@@ -201,10 +209,25 @@ def compute_score_maps(
     )
 
 
-def _choose_ridge(store: FeatureStore, y: Tensor, positions: list[int]) -> float:
+def _components(store: FeatureStore, positions: list[int], images: int) -> Tensor:
+    """Directions in which the features vary most, (C, K) float32."""
+    channels = store.channels
+    if channels <= COMPONENTS:
+        return torch.eye(channels)
+    total = torch.zeros(channels, channels)
+    for position in positions[:: max(1, len(positions) // PLACES_FOR_COMPONENTS)]:
+        x = store.block(position, images).float()
+        x = x - x.mean(dim=0)
+        total += x.T @ x
+    _, directions = torch.linalg.eigh(total.double())
+    leading: Tensor = directions[:, -COMPONENTS:].float()
+    return leading
+
+
+def _choose_ridge(store: FeatureStore, components: Tensor, y: Tensor, positions: list[int]) -> float:
     """Best for held-out responses at each neuron's best place: chosen for all neurons at once."""
     pilot = positions[:: max(1, len(positions) // PILOT_PLACES)]
-    inner, held_out = _correlations(store, y, pilot, RIDGES, desc=None)
+    inner, held_out = _correlations(store, components, y, pilot, RIDGES, desc=None)
     best = held_out.gather(2, inner.argmax(dim=2, keepdim=True))
     return RIDGES[int(best.mean(dim=(1, 2)).argmax())]
 
@@ -214,7 +237,13 @@ def _edges(n: int) -> list[int]:
 
 
 def _correlations(
-    store: FeatureStore, y: Tensor, positions: list[int], ridges: tuple[float, ...], *, desc: str | None
+    store: FeatureStore,
+    components: Tensor,
+    y: Tensor,
+    positions: list[int],
+    ridges: tuple[float, ...],
+    *,
+    desc: str | None,
 ) -> tuple[Tensor, Tensor]:
     """Held-out correlations, within all folds but the last and on the last, each (R, U, positions)."""
     n = len(y)
@@ -222,11 +251,16 @@ def _correlations(
     folds = _Folds(y, [slice(a, b) for a, b in pairwise(edges)])
     inner = torch.zeros(len(ridges), len(positions), y.shape[1])
     last = torch.zeros_like(inner)
-    for row, position in enumerate(tqdm(positions, desc=desc, disable=desc is None)):
-        x = store.block(position, n).float()
-        sums = folds.test(x - x.mean(dim=0), ridges)  # (R, folds, 5, U)
-        inner[:, row] = _correlation(sums[:, :-1].sum(dim=1), edges[FOLDS - 1])
-        last[:, row] = _correlation(sums[:, -1], n - edges[FOLDS - 1])
+    at_once = max(1, VALUES_AT_ONCE // (n * store.channels))
+    with tqdm(total=len(positions), desc=desc, disable=desc is None) as bar:
+        for start in range(0, len(positions), at_once):
+            part = positions[start : start + at_once]
+            x = store.blocks(part, n)
+            sums = folds.test((x - x.mean(dim=1, keepdim=True)) @ components, ridges)
+            rows = slice(start, start + len(part))
+            inner[:, rows] = _correlation(sums[:, :-1].sum(dim=1), edges[FOLDS - 1])
+            last[:, rows] = _correlation(sums[:, -1], n - edges[FOLDS - 1])
+            bar.update(len(part))
     return inner.transpose(1, 2), last.transpose(1, 2)
 
 
@@ -237,42 +271,42 @@ class _Folds:
     """
 
     def __init__(self, y: Tensor, parts: list[slice]) -> None:
-        sizes = torch.tensor([part.stop - part.start for part in parts])
-        self.shape = (len(parts), int(sizes.max()))
-        # Rows of zeros, which add nothing to sums, make the folds equally long.
-        fold = torch.repeat_interleave(torch.arange(len(parts)), sizes)
-        self.rows = torch.arange(len(y)) + fold * self.shape[1] - (sizes.cumsum(0) - sizes)[fold]
-        self.y = self._by_fold(y)
-        self.totals, self.powers = self.y.sum(dim=1), self.y.square().sum(dim=1)
+        self.parts = parts
+        self.y = [y[part] for part in parts]
+        self.totals = torch.stack([part.sum(dim=0) for part in self.y])[:, None]
+        self.powers = torch.stack([part.square().sum(dim=0) for part in self.y])[:, None]
         used = torch.ones(len(parts), len(parts)) - torch.eye(len(parts))
         used[:, -1] = 0.0
         self.used = used  # row: predicted fold; column: whether another is learned from
-        self.sizes = used @ sizes.float()
-
-    def _by_fold(self, rows: Tensor) -> Tensor:
-        """(N, K) to (folds, longest fold, K)."""
-        folds, longest = self.shape
-        if folds * longest != len(rows):
-            rows = rows.new_zeros(folds * longest, rows.shape[1]).index_copy_(0, self.rows, rows)
-        return rows.view(folds, longest, -1)
+        self.sizes = used @ torch.tensor([float(part.stop - part.start) for part in parts])
 
     def test(self, x: Tensor, ridges: tuple[float, ...]) -> Tensor:
-        """Sums over each fold of p, p^2, p y, y and y^2 for predictions p from x (N, C), (R, folds, 5, U)."""
-        by_fold = self._by_fold(x)
-        transposed = by_fold.transpose(1, 2)
-        grams, crosses, sums = transposed @ by_fold, transposed @ self.y, by_fold.sum(dim=1)
-        learned = torch.einsum("tf,fij->tij", self.used, grams)
-        targets = torch.einsum("tf,fcu->tcu", self.used, crosses)
-        unit, out = torch.eye(x.shape[1]), []
+        """Sums over each fold of p, p^2, p y, y and y^2 for predictions p from x (P, N, C) at P places.
+
+        Returns:
+            (R, folds, P, 5, U).
+        """
+        places, _, size = x.shape
+        sums, grams, crosses = [], [], []
+        for part, y in zip(self.parts, self.y, strict=True):
+            transposed = x[:, part].transpose(1, 2).contiguous()
+            sums.append(transposed.sum(dim=2))
+            grams.append(transposed @ x[:, part])
+            crosses.append((transposed.flatten(0, 1) @ y).view(places, size, -1))
+        total, gram, cross = torch.stack(sums), torch.stack(grams), torch.stack(crosses)
+        learned = (self.used @ gram.flatten(1)).view_as(gram)
+        targets = (self.used @ cross.flatten(1)).view_as(cross)
+        unit, out = torch.eye(size), []
         for ridge in ridges:
-            penalised = learned + (ridge * self.sizes)[:, None, None] * unit
+            penalised = learned + (ridge * self.sizes)[:, None, None, None] * unit
             # For many neurons the inverse costs an eighth of solving with the factor.
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(penalised.double())).float()
-            weights = inverse @ targets  # (folds, C, U)
-            predicted = torch.bmm(sums[:, None], weights)[:, 0]
-            squared = (weights * (grams @ weights)).sum(dim=1)
-            product = (weights * crosses).sum(dim=1)
-            out.append(torch.stack([predicted, squared, product, self.totals, self.powers], dim=1))
+            weights = inverse @ targets  # (folds, P, C, U)
+            predicted = (total[:, :, None] @ weights)[:, :, 0]
+            squared = (gram @ weights).mul_(weights).sum(dim=2)
+            product = weights.mul_(cross).sum(dim=2)
+            totals, powers = self.totals.expand_as(product), self.powers.expand_as(product)
+            out.append(torch.stack([predicted, squared, product, totals, powers], dim=2))
         return torch.stack(out)
 
 

@@ -66,16 +66,29 @@ def test_epochs_come_from_the_authors_library_at_the_same_size_before_anything_e
     assert speed.recorded_epochs(paths, 1000, 1000)["epochs"] == 20
 
 
+def test_of_records_with_several_seeds_the_median_counts_and_the_score_is_of_the_seed_asked_for(tmp_path):
+    paths = []
+    for seed, epochs in enumerate((30, 50, 44)):
+        fit = {"epochs": [{}] * epochs, "test": {"single_trial_correlation": seed / 10}, "seconds": 1.0}
+        paths.append(tmp_path / f"{seed}.json")
+        record = {"units": 10, "images": 40, "seed": seed, "fits": {"peer": fit}}
+        paths[-1].write_text(json.dumps(record))
+    found = speed.recorded_epochs(paths, 10, 40, seed=1)
+    assert (found["epochs"], found["test"]["single_trial_correlation"]) == (44, 0.1)
+    assert found["epochs_by_seed"] == {"0": 30, "1": 50, "2": 44}
+    assert speed.recorded_epochs(paths[:2], 10, 40)["epochs"] == 30
+
+
 def test_a_whole_fit_of_the_authors_library_is_its_epochs_and_what_comes_before_them():
     part = {
         "seconds": {"mousev1": [2.0, 4.0, 3.0], "peer_per_epoch": [10.0, 12.0, 11.0], "peer_setup": [1.0]},
-        "processor_seconds": {"mousev1": [5.0], "peer_per_epoch": [20.0]},
+        "processor_seconds": {"mousev1": [5.0], "peer_per_epoch": [20.0], "peer_setup": [2.0]},
         "mousev1_test": {"single_trial_correlation": 0.31},
     }
     found = speed.whole_fit(part, {"epochs": 40, "test": {"single_trial_correlation": 0.3}})
     assert found["median"] == {"neuralpredictors": 441.0, "mousev1": 3.0}
     assert found["ratio"] == pytest.approx(147.0)
-    assert found["processor_ratio"] == pytest.approx(160.0)
+    assert found["processor_ratio"] == pytest.approx(160.4)
     assert found["reaches_recorded_score"] is True
 
 

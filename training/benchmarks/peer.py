@@ -136,11 +136,13 @@ class PeerSettings:
 class Epoch(NamedTuple):
     """One epoch of training.
 
-    ``seconds`` is its duration, validation included; ``learning_rate`` is the one it ran with.
+    ``seconds`` is its duration, validation included, and ``processor_seconds`` the processor time of all
+    threads meanwhile; ``learning_rate`` is the one it ran with.
     """
 
     number: int
     seconds: float
+    processor_seconds: float
     validation_correlation: float
     learning_rate: float
 
@@ -219,7 +221,7 @@ def fit_peer(
         )
         poisson = peer.loss(avg=False)
         n = settings.loss_trials or len(images)
-        trained: tuple[int, float, float] | None = None  # epoch, its start, its learning rate
+        trained: tuple[int, tuple[float, float], float] | None = None  # epoch, its start, its learning rate
 
         def validation_correlation(model: nn.Module) -> float:
             nonlocal trained
@@ -229,8 +231,9 @@ def fit_peer(
             value = float(np.nan_to_num(correlations).mean())
             # early_stopping also evaluates when it restores a state; only the first is an epoch's
             if trained is not None:
-                number, began, rate = trained
-                records.append(Epoch(number, time.perf_counter() - began, value, rate))
+                number, (began, busy), rate = trained
+                took = time.perf_counter() - began, time.process_time() - busy
+                records.append(Epoch(number, *took, value, rate))
                 trained = None
             return value
 
@@ -248,7 +251,7 @@ def fit_peer(
             lr_decay_steps=settings.rounds,
         )
         for epoch, _ in steps:
-            began, rate = time.perf_counter(), optimizer.param_groups[0]["lr"]
+            began, rate = (time.perf_counter(), time.process_time()), optimizer.param_groups[0]["lr"]
             model.core.train(settings.core_mode == "train")
             for chosen in torch.split(torch.randperm(len(images)), settings.batch_size):
                 rates = model(images[chosen], detach_core=True)

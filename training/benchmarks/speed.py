@@ -262,7 +262,7 @@ def time_help(rounds: int) -> dict[str, Any]:
 def time_fit(task: Task, rounds: int, epochs: int) -> dict[str, Any]:
     """Seconds of our fit and of an epoch of the authors' recipe, in turns."""
     measured: dict[str, list[float]] = {OURS: [], "peer_per_epoch": [], "peer_setup": []}
-    busy: dict[str, list[float]] = {OURS: [], "peer_per_epoch": []}
+    busy: dict[str, list[float]] = {OURS: [], "peer_per_epoch": [], "peer_setup": []}
     test = {}
     for _ in range(rounds):
         started, processor = time.perf_counter(), time.process_time()
@@ -272,11 +272,14 @@ def time_fit(task: Task, rounds: int, epochs: int) -> dict[str, Any]:
         test = score(task, model.predict, "test")
         processor = time.process_time()
         fit = fit_theirs(task, epochs)
-        # nearly all of it is epochs
-        busy["peer_per_epoch"].append((time.process_time() - processor) / len(fit.epochs))
-        seconds = [epoch.seconds for epoch in fit.epochs]
-        measured["peer_per_epoch"] += seconds
-        measured["peer_setup"].append(fit.seconds - sum(seconds))
+        busy_in_all = time.process_time() - processor
+        for taken, name, in_all in (
+            (measured, "seconds", fit.seconds),
+            (busy, "processor_seconds", busy_in_all),
+        ):
+            epochs_took = [getattr(epoch, name) for epoch in fit.epochs]
+            taken["peer_per_epoch"] += epochs_took
+            taken["peer_setup"].append(in_all - sum(epochs_took))
     return {
         "units": task.scan.n_units,
         "images": len(task.train_rows),
@@ -292,12 +295,14 @@ def whole_fit(part: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str,
     seconds, busy = (
         {k: statistics.median(v) for k, v in part[name].items()} for name in ("seconds", "processor_seconds")
     )
-    theirs = seconds["peer_per_epoch"] * recorded["epochs"] + seconds["peer_setup"]
+    theirs, theirs_busy = (
+        took["peer_per_epoch"] * recorded["epochs"] + took["peer_setup"] for took in (seconds, busy)
+    )
     return {
         "peer_epochs": dict(recorded),
         "median": {PEER: theirs, OURS: seconds[OURS]},
         "ratio": theirs / seconds[OURS],
-        "processor_ratio": busy["peer_per_epoch"] * recorded["epochs"] / busy[OURS],
+        "processor_ratio": theirs_busy / busy[OURS],
         "reaches_recorded_score": reaches(part["mousev1_test"], recorded.get("test")),
     }
 
@@ -357,10 +362,11 @@ def fit_theirs(task: Task, epochs: int) -> PeerFit:
     )
 
 
-def recorded_epochs(paths: Sequence[Path], units: int, images: int) -> dict[str, Any]:
+def recorded_epochs(paths: Sequence[Path], units: int, images: int, *, seed: int = 0) -> dict[str, Any]:
     """How many epochs early stopping took: at this size if recorded, else at the most similar one.
 
-    A record of the authors' library comes before one of the same recipe in mousev1.
+    A record of the authors' library comes before one of the same recipe in mousev1. Of several with different
+    seeds the median counts (the lower of two in the middle); score and seconds are those of ``seed`` if it is there.
     """
     found: list[tuple[tuple[bool, bool, bool], dict[str, Any]]] = []
     for path in paths:
@@ -379,6 +385,7 @@ def recorded_epochs(paths: Sequence[Path], units: int, images: int) -> dict[str,
             same = same_size and (values["units"] or units) == units
             entry = {
                 "epochs": epochs,
+                "seed": values.get("seed", 0),
                 "recorded_units": values["units"],
                 "recorded_images": count,
                 "recorded_by": PEER if peers else "mousev1 method='sgd', the same recipe",
@@ -390,7 +397,11 @@ def recorded_epochs(paths: Sequence[Path], units: int, images: int) -> dict[str,
             found.append(((same_size, same, peers), entry))
     if not found:
         raise SystemExit("--records: expected a result file of transfer or curve with the recipe's epochs")
-    return max(found, key=lambda item: item[0])[1]
+    best = max(key for key, _ in found)
+    alike = [entry for key, entry in found if key == best]
+    chosen = next((entry for entry in alike if entry["seed"] == seed), alike[0])
+    by_seed = {str(entry["seed"]): entry["epochs"] for entry in alike}
+    return {**chosen, "epochs": statistics.median_low(by_seed.values()), "epochs_by_seed": by_seed}
 
 
 def measure_memory(task: Task, side: str) -> dict[str, float]:
@@ -436,7 +447,7 @@ def table(results: dict[str, Any]) -> str:
         if "peer_epochs" in part:
             source = part["peer_epochs"]
             lines.append(
-                f"\nEpochs for the {name}: {source['epochs']}, of {source['recorded_by']} with "
+                f"\nEpochs for the {name}: {_epochs_of(source)}, of {source['recorded_by']} with "
                 f"{source['recorded_units']:,} neurons and {source['recorded_images']:,} images "
                 f"(`{source['record']}`); loads {part['machine']['load_1_minute']} to {part['load_at_end']}."
             )
@@ -454,6 +465,15 @@ def table(results: dict[str, Any]) -> str:
     if "features" in parts:
         lines.append(f"\n{_shares(parts['features'])}")
     return "\n".join(lines)
+
+
+def _epochs_of(source: Mapping[str, Any]) -> str:
+    """The epochs that count, and those of each seed if there are several."""
+    by_seed = source["epochs_by_seed"]
+    if len(by_seed) == 1:
+        return str(source["epochs"])
+    each = ", ".join(f"{epochs} with seed {seed}" for seed, epochs in by_seed.items())
+    return f"{source['epochs']}, the median ({each})"
 
 
 def _shares(features: Mapping[str, Any]) -> str:
@@ -522,7 +542,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name = f"fit {units:,} neurons, {images:,} images"
             measure(name, partial(_time_fit_of_size, options, units, images))
             # again at every run: a record may have come since
-            recorded = recorded_epochs(options.records, units, images)
+            recorded = recorded_epochs(options.records, units, images, seed=options.seed)
             part = results["parts"][name]
             part |= whole_fit(part, recorded)
             if "test" in recorded and "reach" not in part:

@@ -1,0 +1,54 @@
+"""The prior that a population's fits point to."""
+
+from __future__ import annotations
+
+import torch
+
+from mousev1.fit.features import Standardisation
+from mousev1.fit.prior import BIAS_SD, WeightPrior
+
+C, U = 4, 3000
+
+
+def population(amount: float) -> tuple[WeightPrior, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A starting prior, and neurons whose likelihoods are normal: information, centre and true weights."""
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.tensor([0.5, -0.3, 0.0, 0.2, 0.1], dtype=torch.float64)
+    sd = torch.tensor([0.6, 0.2, 0.4, 0.3, 1.0], dtype=torch.float64)
+    theta = mean + sd * torch.randn(U, C + 1, generator=generator, dtype=torch.float64)
+    root = torch.randn(C + 1, 30, generator=generator, dtype=torch.float64)
+    information = root @ root.T / 30
+    noise = torch.linalg.cholesky(torch.linalg.inv(information * amount))
+    centre = theta + torch.randn(U, C + 1, generator=generator, dtype=torch.float64) @ noise.T
+    start = WeightPrior.broad(Standardisation(torch.zeros(C), torch.ones(C)), 1.0)
+    return start, information, centre, theta
+
+
+def test_the_prior_is_the_one_that_weights_were_drawn_from() -> None:
+    start, information, centre, theta = population(amount=40.0)
+    optimum = optima(start, information * 40.0, centre)
+    learned = start.learn(optimum, torch.zeros_like(optimum), torch.full((U,), 40.0).double(), information)
+    assert (learned.mean - theta.mean(dim=0)).abs().max() < 0.05
+    found, true = learned.covariance.diagonal()[:C].sqrt(), theta[:, :C].std(dim=0)
+    assert (found / true - 1).abs().max() < 0.1
+    assert float(learned.covariance[C, C]) == BIAS_SD**2
+
+
+def test_neurons_short_of_their_optimum_tell_as_much_with_their_gradient() -> None:
+    start, information, centre, _ = population(amount=40.0)
+    amount, precision = torch.full((U,), 40.0).double(), start.precision
+    optimum = optima(start, information * 40.0, centre)
+    short = 0.6 * optimum
+    gradient = (short - centre) @ (information * 40.0) + (short - start.mean) @ precision
+    expected = start.learn(optimum, torch.zeros_like(optimum), amount, information)
+    found = start.learn(short, gradient, amount, information)
+    assert torch.allclose(found.mean, expected.mean)
+    assert torch.allclose(found.covariance, expected.covariance)
+    without = start.learn(short, torch.zeros_like(short), amount, information)
+    assert not torch.allclose(without.mean, expected.mean, rtol=0.1)
+
+
+def optima(prior: WeightPrior, information: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
+    """Where likelihood and prior balance."""
+    right = centre @ information + prior.mean @ prior.precision
+    return torch.linalg.solve(information + prior.precision, right.T).T
