@@ -16,6 +16,7 @@ oneDNN, each run of convolutions between two ELUs stays in oneDNN's blocked layo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast, overload
 
@@ -29,9 +30,10 @@ from mousev1.core import Core, InputLayer, SeparableLayer
 if TYPE_CHECKING:
     from mousev1.representation import FeatureExtractor, FrozenCore
 
-# Measured on 2 cores of a Zen 4 server with the 11-S core, images/s at 4, 8, 16, 32 images at a
-# time: 927, 968, 968, 791.
-CPU_IMAGES_AT_A_TIME = 8
+# Measured on 2 cores of a Zen 4 server with the 11-S core, images/s at 12, 16, 24, 32, 64 images at a
+# time: 945, 1008, 982, 980, 816.
+CPU_IMAGES_AT_A_TIME = 16
+LOG2_E = 1.0 / math.log(2.0)
 
 
 class FusedCore(nn.Module):
@@ -107,15 +109,15 @@ class FusedCore(nn.Module):
         if images.ndim != 4 or images.shape[1] != channels:
             raise ValueError(f"images: expected (N, {channels}, H, W), got {tuple(images.shape)}")
         shape = self.config.feature_shape(images.shape[2], images.shape[3])
-        if images.device.type != "cpu" or len(images) <= CPU_IMAGES_AT_A_TIME:
-            return self._run(images)
         out = images.new_empty((len(images), *shape), dtype=self.dtype)
-        for start in range(0, len(images), CPU_IMAGES_AT_A_TIME):
-            part = slice(start, start + CPU_IMAGES_AT_A_TIME)
-            out[part] = self._run(images[part])
+        at_a_time = CPU_IMAGES_AT_A_TIME if images.device.type == "cpu" else max(len(images), 1)
+        for start in range(0, len(images), at_a_time):
+            part = slice(start, start + at_a_time)
+            self._run(images[part], out[part])
         return out
 
-    def _run(self, images: Tensor) -> Tensor:
+    def _run(self, images: Tensor, out: Tensor) -> None:
+        """Features of a few images, into ``out``."""
         blocked = self.uses_onednn
         x = images.to(self.dtype)
         x = x.contiguous() if blocked else x
@@ -125,8 +127,8 @@ class FusedCore(nn.Module):
             padding = weight.shape[-1] // 2 if depthwise else 0
             x = F.conv2d(x, weight, bias, padding=padding, groups=weight.shape[0] if depthwise else 1)
             if i % 3 == 0:
-                x = F.elu_(x.to_dense() if x.is_mkldnn else x)
-        return x
+                x = x.to_dense() if x.is_mkldnn else x
+                x = _elu(x, out if i == self.n_stages - 1 else x)
 
     def extra_repr(self) -> str:
         """Name, type and layout, for ``print``."""
@@ -158,6 +160,15 @@ def fuse(core: FrozenCore, *, dtype: torch.dtype = torch.float32) -> FeatureExtr
     keep_freed_memory()  # a batch's feature maps are tens of megabytes
     fused = FusedCore(core, dtype)
     return fused.eval().requires_grad_(False)
+
+
+def _elu(x: Tensor, out: Tensor) -> Tensor:
+    """The ELU of x into ``out``, which may be x.
+
+    Twice as fast on a processor as the function itself, whose exponential takes the longest.
+    """
+    below = x.clamp_max(0.0).mul_(LOG2_E).exp2_().sub_(1.0)
+    return torch.maximum(x, below, out=out)
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

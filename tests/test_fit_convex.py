@@ -192,7 +192,7 @@ def test_chunks_do_not_change_the_fit(
     monkeypatch.setattr(population, "FEATURE_VALUES", 1)
     monkeypatch.setattr(population, "LEAST_NEURONS_AT_ONCE", 1)
     monkeypatch.setattr("mousev1.fit.glm.SCRATCH", 1)
-    monkeypatch.setattr("mousev1.fit.score_maps.VALUES_AT_ONCE", 1)
+    monkeypatch.setattr("mousev1.fit.score_maps.WEIGHT_VALUES", 1)
     monkeypatch.setattr("mousev1.fit.features.IMAGES_PER_WRITE", 7)
     monkeypatch.setattr("mousev1.fit.retinotopy.CHUNK", 11)
     monkeypatch.setattr("mousev1.fit.convex.UNITS_PER_PASS", 13)

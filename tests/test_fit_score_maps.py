@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mousev1.core import Core, CoreConfig
+from mousev1.fit import score_maps
 from mousev1.fit.features import FeatureStore, compute_features
 from mousev1.fit.score_maps import Grid, compute_score_maps
 
@@ -14,11 +15,15 @@ SMALL = CoreConfig(hidden_channels=6, layers=2, input_kernel=5, hidden_kernel=3)
 RIDGE = 0.3
 
 
-def score_by_numpy(store: FeatureStore, y: np.ndarray, position: int) -> tuple[float, float]:
-    """Score within the first three quarters, and on the last, of one neuron at one place."""
-    n = len(y)
+def centred(store: FeatureStore, position: int, n: int) -> np.ndarray:
     x = store.block(position, n).double().numpy()
-    x, y = x - x.mean(axis=0), y - y.mean()
+    return x - x.mean(axis=0)
+
+
+def score_by_numpy(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Score within the first three quarters, and on the last, of one neuron for features x at one place."""
+    n = len(y)
+    y = y - y.mean()
     folds = np.array_split(np.arange(n), np.round(np.arange(1, 4) * n / 4).astype(int))
 
     def predicted(test: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -35,7 +40,11 @@ def score_by_numpy(store: FeatureStore, y: np.ndarray, position: int) -> tuple[f
 
 
 @pytest.mark.parametrize("n", [40, 43], ids=["equal folds", "unequal folds"])
-def test_scores_are_those_of_ridge_regressions(n: int) -> None:
+@pytest.mark.parametrize("components", [6, 3], ids=["all features", "principal components"])
+def test_scores_are_those_of_ridge_regressions(
+    n: int, components: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score_maps, "COMPONENTS", components)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (45, 1, 10, 13), generator=generator, dtype=torch.uint8)
     with compute_features(Core.random(SMALL, seed=0), images) as store:
@@ -43,9 +52,12 @@ def test_scores_are_those_of_ridge_regressions(n: int) -> None:
         y = signal * torch.tensor([1.0, 0.3, 0.0]) + torch.randn(45, 3, generator=generator)
         grid = Grid(torch.tensor([0, 2]), torch.tensor([2, 5]), store.height, store.width)
         maps = compute_score_maps(store, y, grid, images=n, ridge=RIDGE)
+        everywhere = np.concatenate([centred(store, position, n) for position in grid.positions()])
+        directions = np.linalg.svd(everywhere, full_matrices=False)[2][:components].T
         for place, position in enumerate(grid.positions()):
             for unit in range(3):
-                inner, held_out = score_by_numpy(store, y[:n, unit].double().numpy(), position)
+                x = centred(store, position, n) @ directions
+                inner, held_out = score_by_numpy(x, y[:n, unit].double().numpy())
                 assert float(maps.inner[unit, place]) == pytest.approx(inner, abs=1e-3)
                 assert float(maps.held_out[unit, place]) == pytest.approx(held_out, abs=1e-3)
         assert maps.inner[0].max() > 5.0

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mousev1.fit.features import IMAGES_PER_DISK_WRITE, store_bytes
 from mousev1.fit.population import neurons_at_once
+from mousev1.fit.score_maps import COMPONENTS, FOLDS, WEIGHT_VALUES
 from mousev1.fused import CPU_IMAGES_AT_A_TIME
 from mousev1.representation import FrozenCore
 
@@ -19,7 +20,8 @@ MEGA = 10**6
 OVERHEAD = 260 * MEGA
 # Neurons and images that the steps of a fit take at once, or at most.
 UNITS_PER_PASS, IMAGES_FOR_PLACES = 6000, 6000
-MATRIX_ARRAYS = 8  # of the neurons fitted together, alive at once
+# Arrays alive at once: of matrices of the neurons fitted together, and of weights at the places scored together.
+MATRIX_ARRAYS, WEIGHT_ARRAYS = 8, 5
 MISFIT_UNITS, MISFIT_IMAGES = 1500, 1500
 
 
@@ -83,10 +85,11 @@ def plan_memory(
     # responses of some neurons are copied by way of whole rows or columns, whatever is less
     maps = min(images_at_once * units, n * units_at_once) * 4 + images_at_once * units_at_once * 4 * 4
     maps += units * height * width * 4 * 4
-    # features of the neurons fitted together and of the pixels around them, and as much again of one pixel;
-    # arrays of a value per neuron and image; matrices
+    maps += max(WEIGHT_VALUES, FOLDS * COMPONENTS * units_at_once) * 4 * WEIGHT_ARRAYS
+    # features of the neurons fitted together, of those before and of some once more, of the pixels around
+    # them, and of one pixel again; arrays of a value per neuron and image; matrices
     at_once, size = min(neurons_at_once(n, channels), units), (channels + 1) ** 2
-    glm = (at_once + 4 * at_once + 1) * n * channels * 4
+    glm = (3 * at_once + 4 * at_once + 1) * n * channels * 4
     glm += at_once * n * 4 * 12
     glm += at_once * size * 8 * MATRIX_ARRAYS
     misfit = min(n, MISFIT_IMAGES) * (units + 3 * MISFIT_UNITS) * 4 * 2

@@ -37,7 +37,8 @@ PLACES_FOR_COMPONENTS = 9
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 PILOT_PLACES = 24
 ALIKE = 0.7
-VALUES_AT_ONCE = 500_000  # of the features of the places that are regressed on together
+# Places are regressed on together, with so many values of their features and of their weights at most.
+FEATURE_VALUES, WEIGHT_VALUES = 500_000, 4_000_000
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,8 @@ def _correlations(
     folds = _Folds(y, [slice(a, b) for a, b in pairwise(edges)])
     inner = torch.zeros(len(ridges), len(positions), y.shape[1])
     last = torch.zeros_like(inner)
-    at_once = max(1, VALUES_AT_ONCE // (n * store.channels))
+    weights = FOLDS * components.shape[1] * y.shape[1]
+    at_once = max(1, min(FEATURE_VALUES // (n * store.channels), WEIGHT_VALUES // weights))
     with tqdm(total=len(positions), desc=desc, disable=desc is None) as bar:
         for start in range(0, len(positions), at_once):
             part = positions[start : start + at_once]
