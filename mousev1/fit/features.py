@@ -112,7 +112,7 @@ class FeatureStore:
         mean = self.standardisation.mean.to(features)[:, None, None]
         std = self.standardisation.std.to(features)[:, None, None]
         # Half precision ends at 65504; a standardised feature beyond that is an outlier anyway.
-        standardised = (features - mean).mul_(1.0 / std).clamp_(-65504.0, 65504.0)
+        standardised = torch.addcmul(-mean / std, features, 1.0 / std).clamp_(-65504.0, 65504.0)
         by_position = standardised.flatten(2).permute(2, 0, 1)
         if self._memory is not None:
             self._memory[:, start : start + n] = by_position
@@ -234,9 +234,8 @@ def _checked(features: Tensor, core: FrozenCore) -> Tensor:
 
 def _measure(features: Tensor) -> Standardisation:
     """Mean and standard deviation of each channel over some images and all places."""
-    features = features.double()
-    mean = features.mean(dim=(0, 2, 3))
-    std = (features - mean[:, None, None]).square().mean(dim=(0, 2, 3)).sqrt()
+    variance, mean = (part.double() for part in torch.var_mean(features, dim=(0, 2, 3), correction=0))
+    std = variance.sqrt()
     constant = std <= 1e-6 * mean.abs().clamp_min(1e-6)
     return Standardisation(mean=mean, std=torch.where(constant, torch.ones_like(std), std))
 

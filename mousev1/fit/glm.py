@@ -35,6 +35,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from mousev1.fused import LOG2_E
+
 COMMON_STEPS = 4
 MOST_STEPS = 40
 MOST_HALVINGS = 12
@@ -218,7 +220,7 @@ class GlmProblem:
     def gradient(self, z: Tensor, theta: Tensor, phi: Tensor) -> Tensor:
         """(B, C + 1) float64."""
         above = z.clamp_min(0.0)
-        rate = z.clamp_max(0.0).exp_().add_(above)
+        rate = _exp(z.clamp_max(0.0)).add_(above)
         slope = rate.sub_(self.y).div_(above.add_(1.0))
         data = torch.empty_like(theta)
         data[:, :-1] = torch.bmm(slope[:, None], self.x)[:, 0]
@@ -298,7 +300,7 @@ class GlmProblem:
         above, below = z.clamp_min(0.0), z.clamp_max(0.0)
         # exp(z) - y z below and z + 1 - y log(z + 1) above, without branches.
         gain = torch.log1p(above).add_(below).mul_(y)
-        loss = below.exp_().add_(above).sub_(gain).sum(dim=1, dtype=torch.float64)
+        loss = _exp(below).add_(above).sub_(gain).sum(dim=1, dtype=torch.float64)
         away = theta - self.common.mean
         return loss / phi + 0.5 * ((away @ self.common.precision) * away).sum(dim=1)
 
@@ -350,7 +352,7 @@ class GlmProblem:
         scaled to the neuron's curvature, is good enough.
         """
         curvature = self.curvature(z)
-        rate, n = z.clamp_max(0.0).exp_().add_(z.clamp_min(0.0)), z.shape[1]
+        rate, n = _exp(z.clamp_max(0.0)).add_(z.clamp_min(0.0)), z.shape[1]
         total = rate.sum(dim=1, dtype=torch.float64)
         residual = rate.sub_(self.y).square_().sum(dim=1, dtype=torch.float64)
         known = (curvature / phi)[:, None] * self.common.basis[1]
@@ -359,7 +361,12 @@ class GlmProblem:
         return clamped
 
 
+def _exp(z: Tensor) -> Tensor:
+    """exp(z), in the place of z: twice as fast on a processor as the function itself."""
+    return z.mul_(LOG2_E).exp2_()
+
+
 def _curvature(z: Tensor, y: Tensor) -> Tensor:
-    below = z.clamp_max(0.0).exp_()
+    below = _exp(z.clamp_max(0.0))
     above = z.clamp_min(0.0).add_(1.0)
     return torch.where(z < 0.0, below, y / above.square_())
