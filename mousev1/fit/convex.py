@@ -36,8 +36,7 @@ from mousev1.representation import FrozenCore
 from mousev1.training_statistics import IMAGES as STATISTICS_IMAGES
 from mousev1.training_statistics import TrainingStatistics, are_kept_for, statistics_of
 
-# Responses that the map from cortex is learned from at least, if there are as many, and from how many
-# neurons at least.
+# Responses that are enough for the map from cortex, and neurons that it takes all the same, if there are as many.
 MAP_SAMPLES, MAP_LEAST_UNITS = 250_000, 250
 PRIOR_SAMPLES = 1_000_000  # responses that the prior is learned from at least, if there are as many
 ROUGH_UNITS = 100  # least number of neurons in the rounds that lead to a prior
@@ -53,7 +52,8 @@ class ConvexSettings:
     """Sizes of the samples that the population's parameters are learned from.
 
     Attributes:
-        map_units: most neurons whose score maps decide the map from cortex (fewer for many images).
+        map_units: most neurons whose score maps decide the map from cortex; where images are many, those that
+            have 250,000 responses, but not fewer than 250.
         map_images: most images that these score maps are computed from.
         map_spacing: most pixels of the feature map between places that are scored; fewer where
             neighbouring features differ.

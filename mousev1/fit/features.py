@@ -112,7 +112,7 @@ class FeatureStore:
         mean = self.standardisation.mean.to(features)[:, None, None]
         std = self.standardisation.std.to(features)[:, None, None]
         # Half precision ends at 65504; a standardised feature beyond that is an outlier anyway.
-        standardised = torch.addcmul(-mean / std, features, 1.0 / std).clamp_(-65504.0, 65504.0)
+        standardised = (features - mean).mul_(1.0 / std).clamp_(-65504.0, 65504.0)
         by_position = standardised.flatten(2).permute(2, 0, 1)
         if self._memory is not None:
             self._memory[:, start : start + n] = by_position

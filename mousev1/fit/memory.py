@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mousev1.fit.features import IMAGES_PER_DISK_WRITE, store_bytes
-from mousev1.fit.population import neurons_at_once
+from mousev1.fit.population import MATRIX_VALUES, neurons_at_once
 from mousev1.fit.score_maps import COMPONENTS, FOLDS, WEIGHT_VALUES
 from mousev1.fused import CPU_IMAGES_AT_A_TIME
 from mousev1.representation import FrozenCore
@@ -21,7 +21,7 @@ OVERHEAD = 260 * MEGA
 # Neurons and images that the steps of a fit take at once, or at most.
 UNITS_PER_PASS, IMAGES_FOR_PLACES = 6000, 6000
 # Arrays alive at once: of matrices of the neurons fitted together, and of weights at the places scored together.
-MATRIX_ARRAYS, WEIGHT_ARRAYS = 8, 5
+MATRIX_ARRAYS, WEIGHT_ARRAYS = 12, 6
 MISFIT_UNITS, MISFIT_IMAGES = 1500, 1500
 
 
@@ -89,10 +89,11 @@ def plan_memory(
     # features of the neurons fitted together, of those before and of some once more, of the pixels around
     # them, and of one pixel again; arrays of a value per neuron and image; matrices
     at_once, size = min(neurons_at_once(n, channels), units), (channels + 1) ** 2
-    glm = (3 * at_once + 4 * at_once + 1) * n * channels * 4
-    glm += at_once * n * 4 * 12
-    glm += at_once * size * 8 * MATRIX_ARRAYS
-    misfit = min(n, MISFIT_IMAGES) * (units + 3 * MISFIT_UNITS) * 4 * 2
+    pixels = min(4 * at_once, height * width)
+    neighbours = (3 * at_once + pixels + 1) * n * channels * 4
+    glm = neighbours + at_once * n * 4 * 12
+    glm += max(MATRIX_VALUES, at_once * size) * 8 * MATRIX_ARRAYS
+    misfit = min(n, MISFIT_IMAGES) * (units + 3 * MISFIT_UNITS) * 4 * 2 + neighbours
     results = units * (channels + 1) * 8 * 6 + keep_information * units * size * 8 * 2
     work = OVERHEAD + max(running, maps, glm, misfit) + results
     held = current_memory()

@@ -180,6 +180,7 @@ class PopulationGlm:
     def _features(self, units: Tensor, images: int) -> Iterator[tuple[Tensor, Tensor]]:
         """A few neighbours at a time: places within ``units``, and features (B, images, C) there."""
         store = self.data.store
+        images = min(images, store.images)
         at_once = neurons_at_once(images, store.channels)
         # Neurons between the same four pixels, row by row of pixels, share what is read.
         near = torch.argsort(self.corners[units, 0], stable=True)
@@ -191,16 +192,16 @@ class PopulationGlm:
                 weights = self.mixing[units[places]]
                 mixed = F.embedding_bag(corners, table, per_sample_weights=weights, mode="sum")
                 yield places, mixed.view(len(places), images, store.channels)
+            del table  # before the next one is read
 
     def _problems(
         self, units: Tensor, images: int, common: Common, desc: str | None = None
     ) -> Iterator[tuple[Tensor, Tensor, GlmProblem]]:
         """A few neighbours at a time: places within ``units``, their numbers, and what is to be solved."""
-        n = min(images, self.data.store.images)
         with tqdm(total=len(units), desc=desc, disable=desc is None) as bar:
-            for places, features in self._features(units, n):
+            for places, features in self._features(units, images):
                 index = units[places]
-                responses = self.data.responses(index, n).T.contiguous()
+                responses = self.data.responses(index, images).T.contiguous()
                 yield places, index, GlmProblem(GlmData(features, responses), common)
                 bar.update(len(places))
 

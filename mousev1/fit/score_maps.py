@@ -37,7 +37,7 @@ PLACES_FOR_COMPONENTS = 9
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 PILOT_PLACES = 24
 ALIKE = 0.7
-# Places are regressed on together, with so many values of their features and of their weights at most.
+# Places are regressed on together, with so many values of their features, and of their weights and matrices.
 FEATURE_VALUES, WEIGHT_VALUES = 500_000, 4_000_000
 
 
@@ -252,7 +252,8 @@ def _correlations(
     folds = _Folds(y, [slice(a, b) for a, b in pairwise(edges)])
     inner = torch.zeros(len(ridges), len(positions), y.shape[1])
     last = torch.zeros_like(inner)
-    weights = FOLDS * components.shape[1] * y.shape[1]
+    size = components.shape[1]
+    weights = FOLDS * size * (y.shape[1] + size)
     at_once = max(1, min(FEATURE_VALUES // (n * store.channels), WEIGHT_VALUES // weights))
     with tqdm(total=len(positions), desc=desc, disable=desc is None) as bar:
         for start in range(0, len(positions), at_once):
@@ -296,6 +297,7 @@ class _Folds:
             grams.append(transposed @ x[:, part])
             crosses.append((transposed.flatten(0, 1) @ y).view(places, size, -1))
         total, gram, cross = torch.stack(sums), torch.stack(grams), torch.stack(crosses)
+        del grams, crosses
         learned = (self.used @ gram.flatten(1)).view_as(gram)
         targets = (self.used @ cross.flatten(1)).view_as(cross)
         unit, out = torch.eye(size), []

@@ -5,8 +5,9 @@
 Measured are feature extraction (also as a share of the processor's own multiply rate, measured in the same turns),
 prediction, loading a core, importing, ``mousev1 --help``, and fits of several sizes. A whole fit with the authors'
 library takes up to an hour, so that a few of its epochs are timed and multiplied by the number of epochs that a
-recorded run took: of the authors' library (``transfer``) where a record is given, otherwise of the same
-recipe in mousev1 (``curve``). Fits are timed from arrays to a fitted model, the core's features included.
+recorded run took (the median over seeds if there are several): of the authors' library (``transfer``) where a
+record is given, otherwise of the same recipe in mousev1 (``curve``). Fits are timed from arrays to a fitted
+model, the core's features included.
 Peak memory comes from processes that do nothing but one fit.
 
 Other work on the machine slows both sides; ratios are within one run, of the time on the clock and of the
@@ -400,8 +401,15 @@ def recorded_epochs(paths: Sequence[Path], units: int, images: int, *, seed: int
     best = max(key for key, _ in found)
     alike = [entry for key, entry in found if key == best]
     chosen = next((entry for entry in alike if entry["seed"] == seed), alike[0])
-    by_seed = {str(entry["seed"]): entry["epochs"] for entry in alike}
-    return {**chosen, "epochs": statistics.median_low(by_seed.values()), "epochs_by_seed": by_seed}
+    by_seed = {str(chosen["seed"]): chosen["epochs"]}
+    names = [chosen["record"]]
+    for entry in alike:
+        same = all(entry[k] == chosen[k] for k in ("recorded_units", "recorded_images", "recorded_by"))
+        if same and str(entry["seed"]) not in by_seed:
+            by_seed[str(entry["seed"])] = entry["epochs"]
+            names.append(entry["record"])
+    epochs = statistics.median_low(by_seed.values())
+    return {**chosen, "epochs": epochs, "epochs_by_seed": by_seed, "record": ", ".join(names)}
 
 
 def measure_memory(task: Task, side: str) -> dict[str, float]:
