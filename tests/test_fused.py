@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,6 +51,25 @@ def test_the_published_core_keeps_its_features_to_1e_5(shared) -> None:
     generator = torch.Generator().manual_seed(3)
     images = torch.randint(0, 256, (5, 1, 36, 64), generator=generator)
     assert (fuse(core)(images) - core(images.float())).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("channels", [8, 16])  # 8 are padded in the layout of some processors
+def test_the_memory_of_onednn_may_be_out_of_reach(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    core = lived_in(replace(SMALL, hidden_channels=channels))
+    expected = core(pictures(5).float())  # oracle: the core itself
+    assert (fuse(core)(pictures(5)) - expected).abs().max() < 1e-4
+    monkeypatch.setattr("mousev1.fused._values", lambda x: None)
+    assert (fuse(core)(pictures(5)) - expected).abs().max() < 1e-4
+
+
+def test_large_values_stay_finite() -> None:
+    core = lived_in(SMALL)
+    with torch.no_grad():
+        core.layers[0].conv.weight.mul_(1e5)  # far beyond what an exponential holds
+    expected = core(pictures(3).float())
+    got = fuse(core)(pictures(3))
+    assert expected.abs().max() > 1e3
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-2)
 
 
 def test_the_core_stays_as_it_was() -> None:

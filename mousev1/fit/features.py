@@ -112,13 +112,13 @@ class FeatureStore:
         mean = self.standardisation.mean.to(features)[:, None, None]
         std = self.standardisation.std.to(features)[:, None, None]
         # Half precision ends at 65504; a standardised feature beyond that is an outlier anyway.
-        standardised = (features - mean).mul_(1.0 / std).clamp_(-65504.0, 65504.0)
+        standardised = (features - mean).mul_(1.0 / std).clamp_(-65504.0, 65504.0).half()
         by_position = standardised.flatten(2).permute(2, 0, 1)
         if self._memory is not None:
             self._memory[:, start : start + n] = by_position
             return
         assert self._file is not None
-        rows = by_position.half().contiguous().cpu().numpy()
+        rows = by_position.contiguous().cpu().numpy()
         for position in range(self.positions):
             self._file.seek((position * self.images + start) * self.channels * BYTES)
             _write_all(self._file, memoryview(rows[position]).cast("B"))
