@@ -10,16 +10,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mousev1.fit import glm
+from mousev1.fit.features import Standardisation
 from mousev1.fit.glm import Common, GlmData, GlmProblem, fit_glm
+from mousev1.fit.prior import WeightPrior
 
 N, C, B = 120, 5, 7
 
 
-COMMON = Common(
+PRIOR = WeightPrior(
     mean=torch.linspace(-0.2, 0.2, C + 1).double(),
-    precision=torch.diag(torch.linspace(1.0, 3.0, C + 1)).double(),
-    information=torch.eye(C + 1).double(),
+    covariance=torch.diag(1.0 / torch.linspace(1.0, 3.0, C + 1)).double(),
+    standardisation=Standardisation(torch.zeros(C), torch.ones(C)),
+    units=0,
 )
+COMMON = Common(PRIOR, information=torch.eye(C + 1).double())
 
 
 def problem(seed: int = 0, scale: float = 1.0) -> GlmData:
@@ -49,8 +53,8 @@ def loss(theta: Tensor, data: GlmData, unit: int) -> Tensor:
 
 def objective(theta: np.ndarray, data: GlmData, unit: int) -> float:
     at = torch.as_tensor(theta)
-    away = at - COMMON.mean
-    return float(loss(at, data, unit) / 0.7 + away @ COMMON.precision @ away / 2)
+    away = at - PRIOR.mean
+    return float(loss(at, data, unit) / 0.7 + away @ PRIOR.precision @ away / 2)
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 4.0])
@@ -77,9 +81,9 @@ def test_information_is_the_second_derivative_of_the_loss() -> None:
 def test_the_basis_makes_the_prior_round_and_the_information_diagonal() -> None:
     generator = torch.Generator().manual_seed(1)
     root = torch.randn(C + 1, 2 * C, generator=generator).double()
-    common = Common(COMMON.mean, COMMON.precision, root @ root.T)
+    common = Common(PRIOR, root @ root.T)
     basis, values = common.basis
-    round_ = basis.T @ common.precision @ basis
+    round_ = basis.T @ PRIOR.precision @ basis
     diagonal = basis.T @ common.information @ basis
     assert torch.allclose(round_, torch.eye(C + 1).double())
     assert torch.allclose(diagonal, torch.diag(values))
@@ -97,8 +101,8 @@ def test_the_approach_comes_near_the_optimum_and_its_gradient_is_the_objectives(
     found = task.gradient(near.drive, near.theta, phi)
     for unit in range(B):
         at = near.theta[unit].clone().requires_grad_()
-        away = at - COMMON.mean
-        (loss(at, data, unit) / 0.7 + away @ COMMON.precision @ away / 2).backward()
+        away = at - PRIOR.mean
+        (loss(at, data, unit) / 0.7 + away @ PRIOR.precision @ away / 2).backward()
         assert (found[unit] - at.grad).abs().max() < 1e-3
 
 

@@ -44,7 +44,7 @@ def score_by_numpy(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 def test_scores_are_those_of_ridge_regressions(
     n: int, components: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score_maps, "COMPONENTS", components)
+    monkeypatch.setattr(score_maps, "LEAST_COMPONENTS", components)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (45, 1, 10, 13), generator=generator, dtype=torch.uint8)
     with compute_features(Core.random(SMALL, seed=0), images) as store:

@@ -36,9 +36,6 @@ from mousev1.representation import FrozenCore
 from mousev1.training_statistics import IMAGES as STATISTICS_IMAGES
 from mousev1.training_statistics import TrainingStatistics, are_kept_for, statistics_of
 
-# Responses that are enough for the map from cortex, and neurons that it takes all the same, if there are as many.
-MAP_SAMPLES, MAP_LEAST_UNITS = 250_000, 250
-PRIOR_SAMPLES = 1_000_000  # responses that the prior is learned from at least, if there are as many
 ROUGH_UNITS = 100  # least number of neurons in the rounds that lead to a prior
 ROUGH_PART = 8  # these rounds learn from one in so many of the sample
 REACH = 3.0  # standard deviations around the map in which neurons are looked for
@@ -52,12 +49,11 @@ class ConvexSettings:
     """Sizes of the samples that the population's parameters are learned from.
 
     Attributes:
-        map_units: most neurons whose score maps decide the map from cortex; where images are many, those that
-            have 250,000 responses, but not fewer than 250.
+        map_units: most neurons whose score maps decide the map from cortex.
         map_images: most images that these score maps are computed from.
         map_spacing: most pixels of the feature map between places that are scored; fewer where
             neighbouring features differ.
-        prior_units: least number of neurons that the prior is learned from (more for few images).
+        prior_units: most neurons that the prior is learned from.
         prior_images: most images that it is learned from.
         prior_rounds: times that it is learned, from an eighth of these but for the last; 0 keeps the
             starting prior.
@@ -66,8 +62,8 @@ class ConvexSettings:
     map_units: int = 500
     map_images: int = 2000
     map_spacing: int = 2
-    prior_units: int = 1000
-    prior_images: int = 2000
+    prior_units: int = 10_000
+    prior_images: int = 6000
     prior_rounds: int = 2
 
     def __post_init__(self) -> None:
@@ -206,7 +202,7 @@ def fit_convex(
             start = prior.on(store.standardisation)
             notes.append(f"the prior over weights starts from one learned on {prior.units} other neurons")
         glm = PopulationGlm(data, mu.float(), start)
-        sample = shuffled[: max(settings.prior_units, PRIOR_SAMPLES // n)]
+        sample = shuffled[: settings.prior_units]
         rough = sample[: max(ROUGH_UNITS, len(sample) // ROUGH_PART)]
         for round_ in range(1, settings.prior_rounds + 1):
             # All but the last round only lead there.
@@ -293,7 +289,7 @@ def _find_places(
     spacing = sufficient_spacing(store, settings.map_spacing)
     grid = Grid.spaced(store.height, store.width, spacing)
     images = min(settings.map_images, store.images)
-    sample = shuffled[: min(settings.map_units, max(MAP_LEAST_UNITS, MAP_SAMPLES // images))]
+    sample = shuffled[: settings.map_units]
     maps = compute_score_maps(store, data.responses(sample, images), grid, progress=progress)
     clock.lap("score maps")
     retinotopy = fit_retinotopy(maps, None if cortex is None else cortex[sample])

@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from mousev1.elementwise import exp_
+from mousev1.fit.prior import WeightPrior, joint_basis
 
 COMMON_STEPS = 4
 MOST_STEPS = 40
@@ -75,21 +76,17 @@ class Common:
     """What the neurons of a population have in common.
 
     Attributes:
-        mean: (C + 1,) float64, prior mean m.
-        precision: (C + 1, C + 1) float64, prior precision S^-1.
+        prior: N(m, S) of their weights and biases.
         information: (C + 1, C + 1) float64, average of X'hX / sum(h), as far as it is known.
     """
 
-    mean: Tensor
-    precision: Tensor
+    prior: WeightPrior
     information: Tensor
 
     @cached_property
     def basis(self) -> tuple[Tensor, Tensor]:
         """V (C + 1, C + 1) with V' S^-1 V = I and V' A V = diag(a) for the average information A, and a (C + 1,)."""
-        root = torch.linalg.cholesky(torch.linalg.inv(self.precision))
-        values, vectors = torch.linalg.eigh(root.T @ self.information @ root)
-        return root @ vectors, values.clamp_min(0.0)
+        return joint_basis(self.prior.covariance, self.information)
 
 
 @dataclass(frozen=True)
@@ -219,13 +216,11 @@ class GlmProblem:
 
     def gradient(self, z: Tensor, theta: Tensor, phi: Tensor) -> Tensor:
         """(B, C + 1) float64."""
-        above = z.clamp_min(0.0)
-        rate = exp_(z.clamp_max(0.0)).add_(above)
-        slope = rate.sub_(self.y).div_(above.add_(1.0))
+        slope = _rate(z).sub_(self.y).div_(z.clamp_min(0.0).add_(1.0))
         data = torch.empty_like(theta)
         data[:, :-1] = torch.bmm(slope[:, None], self.x)[:, 0]
         data[:, -1] = slope.sum(dim=1, dtype=torch.float64)
-        return data / phi[:, None] + (theta - self.common.mean) @ self.common.precision
+        return data / phi[:, None] + (theta - self.common.prior.mean) @ self.common.prior.precision
 
     def approach(self, start: Tensor, phi: Tensor) -> Approach:
         """Conjugate gradients, preconditioned with the population's matrix, and the dispersion after them."""
@@ -269,11 +264,11 @@ class GlmProblem:
     def bend(self, z: Tensor, z_step: Tensor, direction: Tensor, phi: Tensor) -> Tensor:
         """Second derivative of the objective along a direction, (B,) float64."""
         data = _curvature(z, self.y).mul_(z_step).mul_(z_step).sum(dim=1, dtype=torch.float64)
-        return data / phi + ((direction @ self.common.precision) * direction).sum(dim=1)
+        return data / phi + ((direction @ self.common.prior.precision) * direction).sum(dim=1)
 
     def factor(self, information: Tensor, phi: Tensor) -> Tensor:
         """Cholesky factor of X'hX / phi + S^-1."""
-        factor: Tensor = torch.linalg.cholesky(information / phi[:, None, None] + self.common.precision)
+        factor: Tensor = torch.linalg.cholesky(information / phi[:, None, None] + self.common.prior.precision)
         return factor
 
     def information(self, z: Tensor, index: Tensor | None = None) -> Tensor:
@@ -301,8 +296,8 @@ class GlmProblem:
         # exp(z) - y z below and z + 1 - y log(z + 1) above, without branches.
         gain = torch.log1p(above).add_(below).mul_(y)
         loss = exp_(below).add_(above).sub_(gain).sum(dim=1, dtype=torch.float64)
-        away = theta - self.common.mean
-        return loss / phi + 0.5 * ((away @ self.common.precision) * away).sum(dim=1)
+        away = theta - self.common.prior.mean
+        return loss / phi + 0.5 * ((away @ self.common.prior.precision) * away).sum(dim=1)
 
     def backtrack(
         self,
@@ -352,13 +347,17 @@ class GlmProblem:
         scaled to the neuron's curvature, is good enough.
         """
         curvature = self.curvature(z)
-        rate, n = exp_(z.clamp_max(0.0)).add_(z.clamp_min(0.0)), z.shape[1]
+        rate, n = _rate(z), z.shape[1]
         total = rate.sum(dim=1, dtype=torch.float64)
         residual = rate.sub_(self.y).square_().sum(dim=1, dtype=torch.float64)
         known = (curvature / phi)[:, None] * self.common.basis[1]
         left = 1.0 - (known / (1.0 + known)).sum(dim=1) / n
         clamped: Tensor = (residual / total / left.clamp_min(0.1)).clamp(*DISPERSION_RANGE)
         return clamped
+
+
+def _rate(z: Tensor) -> Tensor:
+    return exp_(z.clamp_max(0.0)).add_(z.clamp_min(0.0))
 
 
 def _curvature(z: Tensor, y: Tensor) -> Tensor:

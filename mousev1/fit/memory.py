@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mousev1.fit.features import IMAGES_PER_DISK_WRITE, store_bytes
 from mousev1.fit.population import MATRIX_VALUES, neurons_at_once
-from mousev1.fit.score_maps import COMPONENTS, FOLDS, WEIGHT_VALUES
+from mousev1.fit.score_maps import FOLDS, WEIGHT_VALUES
 from mousev1.fused import CPU_IMAGES_AT_A_TIME
 from mousev1.representation import FrozenCore
 
@@ -85,7 +85,7 @@ def plan_memory(
     # responses of some neurons are copied by way of whole rows or columns, whatever is less
     maps = min(images_at_once * units, n * units_at_once) * 4 + images_at_once * units_at_once * 4 * 4
     maps += units * height * width * 4 * 4
-    maps += max(WEIGHT_VALUES, FOLDS * COMPONENTS * units_at_once) * 4 * WEIGHT_ARRAYS
+    maps += max(WEIGHT_VALUES, FOLDS * channels * units_at_once) * 4 * WEIGHT_ARRAYS
     # features of the neurons fitted together, of those before and of some once more, of the pixels around
     # them, and of one pixel again; arrays of a value per neuron and image; matrices
     at_once, size = min(neurons_at_once(n, channels), units), (channels + 1) ** 2

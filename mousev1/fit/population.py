@@ -107,7 +107,7 @@ class PopulationGlm:
     @property
     def common(self) -> Common:
         """What the neurons have in common, as far as it is known by now."""
-        return Common(self.prior.mean, self.prior.precision, self.information)
+        return Common(self.prior, self.information)
 
     def learn_prior(self, units: Tensor, *, images: int, other: WeightPrior | None, progress: bool) -> None:
         """Fit some neurons roughly under the present prior, then move the prior to what they point to.
@@ -164,7 +164,7 @@ class PopulationGlm:
             information = fit.information / fit.dispersion[:, None, None]
             if out.information is not None:
                 out.information[places] = information
-            factor = torch.linalg.cholesky(information + common.precision)
+            factor = torch.linalg.cholesky(information + common.prior.precision)
             # the diagonal of W C W' for the inverse W of the basis, from C^-1 = L L'
             halves = torch.linalg.solve_triangular(factor, inverse.T.expand_as(factor), upper=False)
             out.variances[places] = halves.square().sum(dim=1)

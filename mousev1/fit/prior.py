@@ -24,6 +24,7 @@ it is selective for.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,8 +33,8 @@ from mousev1.errors import listing
 from mousev1.fit.features import Standardisation
 
 BIAS_SD = 3.0
-# Converged, the likelihood of S itself would be overfitted where images are few.
-EM_STEPS = 30
+# Converged, the likelihood of S itself would be overfitted: steps, plus one for so many neurons, but not more than.
+EM_STEPS, UNITS_PER_EM_STEP, MOST_EM_STEPS = 10, 500, 30
 ROUND_UNITS = 30
 PRIOR_UNITS = 200
 
@@ -79,7 +80,7 @@ class WeightPrior:
         mean[:-1], covariance[:-1, :-1] = tensors["weight_mean"], tensors["weight_covariance"]
         return cls(mean, covariance, standardisation, int(tensors["units"]))
 
-    @property
+    @cached_property
     def precision(self) -> Tensor:
         """S^-1."""
         return torch.cholesky_inverse(torch.linalg.cholesky(self.covariance))
@@ -117,13 +118,10 @@ class WeightPrior:
         mean, covariance = self.mean, self.covariance
         units = len(theta)
         extra = 0 if other is None else PRIOR_UNITS
-        for _ in range(EM_STEPS):
-            root = torch.linalg.cholesky(covariance)
-            values, vectors = torch.linalg.eigh(root.T @ common @ root)
-            basis = root @ vectors
-            shrink = 1.0 / (1.0 + amount[:, None] * values.clamp_min(0.0))  # (U, C + 1)
-            pull = torch.linalg.solve_triangular(root, mean[:, None], upper=False)[:, 0] @ vectors
-            guess = ((evidence @ basis + pull) * shrink) @ basis.T
+        for _ in range(min(EM_STEPS + units // UNITS_PER_EM_STEP, MOST_EM_STEPS)):
+            basis, values = joint_basis(covariance, common)
+            shrink = 1.0 / (1.0 + amount[:, None] * values)  # (U, C + 1)
+            guess = ((evidence @ basis + torch.linalg.solve(basis, mean)) * shrink) @ basis.T
             total = guess.sum(dim=0)
             mean = total / units if other is None else (total + extra * other.mean) / (units + extra)
             away = guess - mean
@@ -140,3 +138,10 @@ class WeightPrior:
             covariance[:-1, -1] = 0.0
             covariance[-1, -1] = BIAS_SD**2
         return WeightPrior(mean, covariance, self.standardisation, units)
+
+
+def joint_basis(covariance: Tensor, information: Tensor) -> tuple[Tensor, Tensor]:
+    """V (C + 1, C + 1) with V' S^-1 V = I and V' A V = diag(a), and a (C + 1,), for S and A."""
+    root = torch.linalg.cholesky(covariance)
+    values, vectors = torch.linalg.eigh(root.T @ information @ root)
+    return root @ vectors, values.clamp_min(0.0)

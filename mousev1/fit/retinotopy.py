@@ -21,6 +21,7 @@ positions phi is constant and the population's centre is what neurons share.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +36,7 @@ FINE_SPACING = 0.5  # pixels
 ANNEALING_STEPS = 25
 EM_STEPS = 10
 LEAST_GAIN = 0.01
+LEAST_EXPONENT = -60.0
 LEAST_SCATTER = 0.3  # pixels; below it a place is not told from its neighbour
 CHUNK = 256
 
@@ -141,8 +143,8 @@ def fit_retinotopy(maps: ScoreMaps, cortex: Tensor | None) -> Retinotopy:
     designs = [Design("constant")]
     if cortex is not None:
         designs = [Design("affine"), *(Design("smooth", sd) for sd in BUMP_SD)]
-    inner = _Interpolated(maps.grid, maps.inner, 1.0)
-    outer = _Interpolated(maps.grid, maps.held_out, 1.0)
+    inner = _Interpolated(maps.grid, maps.inner, 1.0, keep=True)
+    outer = _Interpolated(maps.grid, maps.held_out, 1.0, keep=False)
     scores: dict[str, Tensor] = {}
     found: dict[str, PositionMap] = {}
     start: PositionMap | None = None
@@ -165,7 +167,8 @@ def fit_retinotopy(maps: ScoreMaps, cortex: Tensor | None) -> Retinotopy:
             chosen = name
             break
     design, scattered = found[chosen].design, found[chosen].scattered
-    final = _fit(design, _Interpolated(maps.grid, maps.total, 1.0), cortex, found[chosen])
+    total = _Interpolated(maps.grid, maps.total, 1.0, keep=True)
+    final = _fit(design, total, cortex, found[chosen])
     return Retinotopy(
         map=PositionMap(design, scattered, final.coefficients, final.scatter),
         held_out={name: float(score.mean()) for name, score in scores.items()},
@@ -174,7 +177,8 @@ def fit_retinotopy(maps: ScoreMaps, cortex: Tensor | None) -> Retinotopy:
 
 def locate(position_map: PositionMap, maps: ScoreMaps, cortex: Tensor | None) -> Places:
     """Posterior mean and covariance of neurons' places, given their score maps."""
-    return _locate(position_map, _Interpolated(maps.grid, maps.total, FINE_SPACING), cortex, len(maps.inner))
+    fine = _Interpolated(maps.grid, maps.total, FINE_SPACING, keep=False)
+    return _locate(position_map, fine, cortex, len(maps.inner))
 
 
 class _Interpolated:
@@ -184,9 +188,10 @@ class _Interpolated:
         grid: places of the scores.
         scores: (U, places).
         spacing: of the fine grid, in pixels.
+        keep: hold the scores on the fine grid, for many posteriors.
     """
 
-    def __init__(self, grid: Grid, scores: Tensor, spacing: float) -> None:
+    def __init__(self, grid: Grid, scores: Tensor, spacing: float, *, keep: bool) -> None:
         self.grid, self.scores = grid, scores
         self.x, self.y = (_axis(knots, spacing) for knots in (grid.columns, grid.rows))
         self.to_x = _interpolation(grid.columns, self.x)
@@ -194,7 +199,16 @@ class _Interpolated:
         yy, xx = torch.meshgrid(self.y, self.x, indexing="ij")
         self.centre = torch.stack([self.x.mean(), self.y.mean()])
         x, y = xx.flatten() - self.centre[0], yy.flatten() - self.centre[1]
-        self.moments = torch.stack([x, y, x * x, x * y, y * y], dim=1).float()  # (F, 5)
+        self.moments = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y]).float()  # (6, F)
+        # Exponents of a Gaussian are linear in these.
+        self.exponents = torch.stack([x, y, x * x + y * y]).float()  # (3, F)
+        self._kept = list(self._parts()) if keep else None
+
+    def _parts(self) -> Iterator[Tensor]:
+        """Scores on the fine grid, (units, F), a few neurons at a time."""
+        for coarse in self.scores.split(CHUNK):
+            coarse = coarse.view(-1, len(self.grid.rows), len(self.grid.columns))
+            yield (self.to_y @ coarse @ self.to_x.T).flatten(1)
 
     def at(self, pixels: Tensor) -> Tensor:
         """(U,) scores, each neuron's at its own place (x, y)."""
@@ -205,17 +219,17 @@ class _Interpolated:
 
     def posterior(self, expected: Tensor, scatter: float) -> Places:
         """Posterior over places under a Gaussian prior around ``expected`` (U, 2)."""
+        around = expected - self.centre
+        precision = torch.full((len(around), 1), scatter**-2, dtype=torch.float64)
+        weights = torch.cat([around * precision, -0.5 * precision], dim=1).float()
         moments = []
-        for start in range(0, len(self.scores), CHUNK):
-            part = slice(start, start + CHUNK)
-            coarse = self.scores[part].view(-1, len(self.grid.rows), len(self.grid.columns))
-            log = torch.einsum("fy,uyx,gx->ufg", self.to_y, coarse, self.to_x)
-            gap_x = ((self.x - expected[part, :1]) / scatter).float()
-            gap_y = ((self.y - expected[part, 1:]) / scatter).float()
-            log -= 0.5 * gap_y.square()[:, :, None]
-            log -= 0.5 * gap_x.square()[:, None, :]
-            moments.append((torch.softmax(log.flatten(1), dim=1) @ self.moments).double())
-        x, y, xx, xy, yy = torch.cat(moments).unbind(dim=1)
+        for fine, part in zip(self._kept or self._parts(), weights.split(CHUNK), strict=True):
+            log = torch.addmm(fine, part, self.exponents)
+            log -= log.amax(dim=1, keepdim=True)
+            # Products with the smallest numbers there are take a hundred times as long.
+            moments.append((self.moments @ log.clamp_min_(LEAST_EXPONENT).exp_().T).double())
+        total, *sums = torch.cat(moments, dim=1)
+        x, y, xx, xy, yy = (moment / total for moment in sums)
         covariance = torch.stack([xx - x * x, xy - x * y, xy - x * y, yy - y * y], dim=1).view(-1, 2, 2)
         # A place is not known better than the places that were scored resolve.
         gaps = [

@@ -14,8 +14,8 @@ log-likelihood of a Gaussian model that the correlation rho with held-out respon
 so that scores of different images add up, and exp(score) over places is what the responses say
 about where the neuron looks.
 
-A penalty leaves directions of the features that hardly vary without effect, so that only the first
-principal components of the features take part.
+A penalty leaves directions of the features that hardly vary without effect, the more so the fewer the
+images, so that only the first principal components of the features take part.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from tqdm import tqdm
 from mousev1.fit.features import FeatureStore
 
 FOLDS = 4
-COMPONENTS = 32  # of the features, at most
+# Principal components of the features that take part: at least, or one for so many images.
+LEAST_COMPONENTS, IMAGES_PER_COMPONENT = 32, 31
 PLACES_FOR_COMPONENTS = 9
 # Penalty per image; features and responses have unit variance.
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -213,7 +214,8 @@ def compute_score_maps(
 def _components(store: FeatureStore, positions: list[int], images: int) -> Tensor:
     """Directions in which the features vary most, (C, K) float32."""
     channels = store.channels
-    if channels <= COMPONENTS:
+    components = max(LEAST_COMPONENTS, images // IMAGES_PER_COMPONENT)
+    if channels <= components:
         return torch.eye(channels)
     total = torch.zeros(channels, channels)
     for position in positions[:: max(1, len(positions) // PLACES_FOR_COMPONENTS)]:
@@ -221,7 +223,7 @@ def _components(store: FeatureStore, positions: list[int], images: int) -> Tenso
         x = x - x.mean(dim=0)
         total += x.T @ x
     _, directions = torch.linalg.eigh(total.double())
-    leading: Tensor = directions[:, -COMPONENTS:].float()
+    leading: Tensor = directions[:, -components:].float()
     return leading
 
 
