@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -51,7 +53,7 @@ def test_scores_are_those_of_ridge_regressions(
         signal = store.block(20).float().sum(dim=1, keepdim=True)
         y = signal * torch.tensor([1.0, 0.3, 0.0]) + torch.randn(45, 3, generator=generator)
         grid = Grid(torch.tensor([0, 2]), torch.tensor([2, 5]), store.height, store.width)
-        maps = compute_score_maps(store, y, grid, images=n, ridge=RIDGE)
+        maps = compute_score_maps(store, y[:n], grid, ridge=RIDGE)
         everywhere = np.concatenate([centred(store, position, n) for position in grid.positions()])
         directions = np.linalg.svd(everywhere, full_matrices=False)[2][:components].T
         for place, position in enumerate(grid.positions()):
@@ -61,3 +63,17 @@ def test_scores_are_those_of_ridge_regressions(
                 assert float(maps.inner[unit, place]) == pytest.approx(inner, abs=1e-3)
                 assert float(maps.held_out[unit, place]) == pytest.approx(held_out, abs=1e-3)
         assert maps.inner[0].max() > 5.0
+
+
+def test_the_more_images_the_more_components_take_part() -> None:
+    """Of the 40 directions in which 40 channels vary, the last hardly matter to a fit from few images only."""
+    core = Core.random(replace(SMALL, hidden_channels=40), seed=0)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (1300, 1, 10, 13), generator=generator, dtype=torch.uint8)
+    with compute_features(core, images) as store:
+        # a neuron that reads one of the directions of least variance
+        x = store.block(20).float()
+        y = (x - x.mean(dim=0)) @ torch.linalg.eigh(torch.cov(x.T))[1][:, :1]
+        grid = Grid(torch.tensor([1, 2]), torch.tensor([3, 4]), store.height, store.width)
+        few, many = (compute_score_maps(store, y[:n] / y.std(), grid, ridge=1e-4) for n in (900, 1300))
+    assert many.total.max() / 1300 > 2.0 * few.total.max() / 900

@@ -301,7 +301,7 @@ def _find_places(
     # On a map that neurons do not leave, their own scores tell no more than the precision.
     scattered = retinotopy.map.scattered
     used = min(store.images, IMAGES_FOR_PLACES if scattered else IMAGES_FOR_PRECISION)
-    factor = 1.0 if scattered else images / used
+    factor = 1.0 if scattered else store.images / used
     scores = ScoreMaps.joined(
         [
             compute_score_maps(

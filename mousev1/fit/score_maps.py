@@ -179,22 +179,20 @@ def compute_score_maps(
     responses: Tensor,
     grid: Grid,
     *,
-    images: int | None = None,
     ridge: float | None = None,
     progress: bool = False,
 ) -> ScoreMaps:
     """Score maps of some neurons.
 
     Args:
-        store: features of N images in random order.
-        responses: (N, U) float32, rows as in the store.
+        store: features of images in random order.
+        responses: (N, U) float32 to the first N of them.
         grid: where.
-        images: use the first this many images only.
         ridge: penalty per image; by default the best of ``RIDGES`` for these neurons.
         progress: show a progress bar.
     """
-    n = min(images or store.images, store.images)
-    y = responses[:n] - responses[:n].mean(dim=0)
+    n = len(responses)
+    y = responses - responses.mean(dim=0)
     positions = grid.positions()
     components = _components(store, positions, n)
     if ridge is None:
