@@ -214,18 +214,18 @@ def fit_convex(
                 progress=progress,
             )
         clock.lap("prior")
-        fits = glm.fit(live, keep_information=keep_information, desc="weights" if progress else None)
-        clock.lap("weights")
         checked, few = min(n, MISFIT_IMAGES), random[:MISFIT_UNITS]
-        drives = glm.drives(live, checked)
-        ratio = misfit_ratio(rate_from_drive(drives[:, few]), data.responses(live[few], checked))
+        desc = "weights" if progress else None
+        fits = glm.fit(live, drives_of=checked, keep_information=keep_information, desc=desc)
+        clock.lap("weights")
+        ratio = misfit_ratio(rate_from_drive(fits.drives[:, few]), data.responses(live[few], checked))
         if ratio is None:
             ratio = USUAL_MISFIT
             notes.append("too few neurons alike to measure the core's misfit; uncertainties assume the usual")
         misfit, zero = torch.zeros(units), torch.zeros(2, dtype=torch.float64)
         # Neurons on a map that all of them share are off by far less than each would be alone.
         off = found.places.covariance.diagonal(dim1=1, dim2=2) if found.retinotopy.map.scattered else zero
-        misfit[live] = (ratio + (2.0 * off @ roughness(store)).float()) * drives.var(dim=0)
+        misfit[live] = (ratio + (2.0 * off @ roughness(store)).float()) * fits.drives.var(dim=0)
         clock.lap("misfit")
         statistics = None
         if are_kept_for(core):

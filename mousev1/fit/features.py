@@ -234,8 +234,11 @@ def _checked(features: Tensor, core: FrozenCore) -> Tensor:
 
 def _measure(features: Tensor) -> Standardisation:
     """Mean and standard deviation of each channel over some images and all places."""
-    variance, mean = (part.double() for part in torch.var_mean(features, dim=(0, 2, 3), correction=0))
-    std = variance.sqrt()
+    # Sums of single precision over a map, of double precision over the maps.
+    maps = features.flatten(2)
+    mean = maps.mean(dim=2).mean(dim=0, dtype=torch.float64)
+    away = maps - mean.float()[:, None]
+    std = away.square_().mean(dim=2).mean(dim=0, dtype=torch.float64).sqrt()
     constant = std <= 1e-6 * mean.abs().clamp_min(1e-6)
     return Standardisation(mean=mean, std=torch.where(constant, torch.ones_like(std), std))
 

@@ -93,8 +93,9 @@ def plan_memory(
     neighbours = (3 * at_once + pixels + 1) * n * channels * 4
     glm = neighbours + at_once * n * 4 * 12
     glm += max(MATRIX_VALUES, at_once * size) * 8 * MATRIX_ARRAYS
-    misfit = min(n, MISFIT_IMAGES) * (units + 3 * MISFIT_UNITS) * 4 * 2 + neighbours
-    results = units * (channels + 1) * 8 * 6 + keep_information * units * size * 8 * 2
+    checked = min(n, MISFIT_IMAGES)
+    misfit = checked * (units + 3 * MISFIT_UNITS) * 4 * 2
+    results = units * ((channels + 1) * 8 * 6 + checked * 4) + keep_information * units * size * 8 * 2
     work = OVERHEAD + max(running, maps, glm, misfit) + results
     held = current_memory()
     plan = MemoryPlan(held, features, work, None)

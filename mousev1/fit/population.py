@@ -62,6 +62,7 @@ class PopulationFit:
         converged: (U,).
         basis: (C + 1, C + 1) float64; see ``posterior``.
         variances: (U, C + 1) float64, of theta's coordinates in the basis.
+        drives: (n, U) float32 for the first images, as many as were asked for.
         information: (U, C + 1, C + 1) float64 of the likelihood, if it was to be kept.
     """
 
@@ -70,6 +71,7 @@ class PopulationFit:
     converged: Tensor
     basis: Tensor
     variances: Tensor
+    drives: Tensor
     information: Tensor | None
 
 
@@ -134,11 +136,14 @@ class PopulationGlm:
         theta = self.theta[units]
         self.prior = self.prior.learn(theta, gradient, amount, self.information, other=other)
 
-    def fit(self, units: Tensor, *, keep_information: bool = False, desc: str | None = None) -> PopulationFit:
+    def fit(
+        self, units: Tensor, *, drives_of: int, keep_information: bool = False, desc: str | None = None
+    ) -> PopulationFit:
         """Fit neurons for good.
 
         Args:
             units: which neurons.
+            drives_of: how many images to give ``PopulationFit.drives`` for.
             keep_information: give ``PopulationFit.information``.
             desc: title of a progress bar, or ``None`` for none.
         """
@@ -151,6 +156,7 @@ class PopulationGlm:
             converged=torch.zeros(len(units), dtype=torch.bool),
             basis=basis,
             variances=torch.zeros(len(units), size, dtype=torch.float64),
+            drives=torch.zeros(drives_of, len(units)),
             information=torch.zeros(len(units), size, size, dtype=torch.float64)
             if keep_information
             else None,
@@ -161,6 +167,7 @@ class PopulationGlm:
             self._keep(index, fit.theta, fit.dispersion)
             out.theta[places], out.dispersion[places] = fit.theta, fit.dispersion
             out.converged[places] = fit.converged
+            out.drives[:, places] = drives(problem.data.features[:, :drives_of], fit.theta).T
             information = fit.information / fit.dispersion[:, None, None]
             if out.information is not None:
                 out.information[places] = information
@@ -168,13 +175,6 @@ class PopulationGlm:
             # the diagonal of W C W' for the inverse W of the basis, from C^-1 = L L'
             halves = torch.linalg.solve_triangular(factor, inverse.T.expand_as(factor), upper=False)
             out.variances[places] = halves.square().sum(dim=1)
-        return out
-
-    def drives(self, units: Tensor, images: int) -> Tensor:
-        """Drives of fitted neurons for the first ``images`` of the store, (images, len(units))."""
-        out = torch.zeros(images, len(units))
-        for places, features in self._features(units, images):
-            out[:, places] = drives(features, self.theta[units[places]]).T
         return out
 
     def _features(self, units: Tensor, images: int) -> Iterator[tuple[Tensor, Tensor]]:
