@@ -11,8 +11,8 @@ other norms follow a 1x1 convolution. What is left is convolutions with a bias, 
 Speed on a processor comes from three further choices. Images go through all layers a few at a time,
 so that what one layer writes is still in the cache when the next one reads it. Where torch has oneDNN,
 everything stays in oneDNN's blocked layout, in which its 13x13 depthwise kernel works and which would
-otherwise be converted to and fro. And between the layers values carry what makes the ELU cheap: with
-V = (v + 1) / ln 2 for a value v,
+otherwise be converted to and fro (where channels do not fill the blocks, ELUs work on a plain copy). And
+in float32 the convolutions hand on what makes the ELU cheap: with V = (v + 1) / ln 2 for a value v,
 
     (ELU(v) + 1) / ln 2 = min(max(V, d), c 2^V),   d = 1 / ln 2,   c = d / 2^d,
 
@@ -40,10 +40,11 @@ if TYPE_CHECKING:
 # Measured with the 11-S core on 2 cores of a Xeon with AVX-512, images/s at 8, 16, 24, 32, 64 images at a
 # time: 1330, 1460, 1500, 1530, 1470.
 CPU_IMAGES_AT_A_TIME = 32
-ELU_VALUES = 280_000  # at a time: with their powers of two they stay in the cache of two cores
+# ELUs are computed of so many values at a time: these and their powers of two stay in the cache of two cores.
+ELU_VALUES = 280_000
 LN2 = math.log(2.0)
-KNEE = 1.0 / LN2
-SLOPE_AT_0 = KNEE / 2.0**KNEE
+KNEE = 1.0 / LN2  # d
+FACTOR = KNEE / 2.0**KNEE  # c
 
 
 class FusedCore(nn.Module):
@@ -77,37 +78,43 @@ class FusedCore(nn.Module):
             self.register_buffer(f"weight_{i}", stage_weight.detach().to(dtype).contiguous())
             self.register_buffer(f"bias_{i}", stage_bias.detach().to(dtype))
         self.n_stages = len(stages)
-        self._blocked: list[tuple[Tensor, Tensor | None]] | None = None
+        self._prepared: list[tuple[Tensor, Tensor | None]] | None = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FusedCore:
         # Weights in oneDNN's layout cannot move with the buffers; they are made anew when needed.
-        self._blocked = None
+        self._prepared = None
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def __getstate__(self) -> dict[str, object]:
         # Copies and pickles, too, leave oneDNN's tensors behind.
-        return {**self.__dict__, "_blocked": None}
+        return {**self.__dict__, "_prepared": None}
 
     def _stages(self) -> list[tuple[Tensor, Tensor | None]]:
         """(weight, bias or None) per convolution, in the layout and units that ``forward`` works in."""
-        if self._blocked is not None:
-            return self._blocked
+        if self._prepared is not None:
+            return self._prepared
         stages: list[tuple[Tensor, Tensor | None]] = []
         for i in range(self.n_stages):
             weight, bias = self.get_buffer(f"weight_{i}"), self.get_buffer(f"bias_{i}")
             stages.append((weight, bias if bias.numel() else None))
+        if self.elu_is_cheap:
+            stages = _for_cheap_elu(stages)
         if self.uses_onednn:
-            stages = [_blocked(*stage) for stage in _with_cheap_elu(stages)]
-            self._blocked = stages
+            stages = [_to_onednn(*stage) for stage in stages]
+        self._prepared = stages
         return stages
+
+    @property
+    def elu_is_cheap(self) -> bool:
+        """Whether convolutions hand on V in the place of v: on a processor, in float32."""
+        return self.get_buffer("weight_0").device.type == "cpu" and self.dtype == torch.float32
 
     @property
     def uses_onednn(self) -> bool:
         """Whether convolutions run in oneDNN's own layout: on a processor, in float32."""
-        on_cpu = self.get_buffer("weight_0").device.type == "cpu"
         available: bool = torch.backends.mkldnn.is_available()
-        return on_cpu and self.dtype == torch.float32 and available
+        return self.elu_is_cheap and available
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -128,17 +135,19 @@ class FusedCore(nn.Module):
 
     def _run(self, images: Tensor, out: Tensor) -> None:
         """Features of a few images, into ``out``."""
-        x = images.to(self.dtype)
+        x = images.to(self.dtype).contiguous()
         if self.uses_onednn:
-            x = x.contiguous().to_mkldnn()
+            x = x.to_mkldnn()
         for i, (weight, bias) in enumerate(self._stages()):
             depthwise = i % 3 == 2
             padding = weight.shape[-1] // 2 if depthwise else 0
             x = F.conv2d(x, weight, bias, padding=padding, groups=weight.shape[0] if depthwise else 1)
+            if i == self.n_stages - 1 and x.is_mkldnn:
+                x = x.to_dense()
             if i % 3 == 0:
-                x = _cheap_elu(x) if x.is_mkldnn else F.elu(x)
-        if x.is_mkldnn:
-            torch.add(torch.tensor(-1.0), x.to_dense(), alpha=LN2, out=out)
+                x = _cheap_elu(x) if self.elu_is_cheap else F.elu(x)
+        if self.elu_is_cheap:
+            torch.add(torch.tensor(-1.0), x, alpha=LN2, out=out)
         else:
             out.copy_(x)
 
@@ -163,7 +172,7 @@ def fuse(core: FrozenCore, *, dtype: torch.dtype = torch.float32) -> FeatureExtr
             is known here, and is handed back as it is.
         dtype: arithmetic of the copy. In float32 its features agree with the core's to 1e-5.
             bfloat16 is meant for accelerators: on the 11-S core its features are off by 1.3% of
-            their standard deviation, and a processor gains only a few percent of speed.
+            their standard deviation, and on a processor it takes longer (twice as long on a Xeon).
     """
     if core.training:
         raise ValueError("core: expected evaluation mode, whose batch norm is fixed; call core.eval() first")
@@ -174,43 +183,42 @@ def fuse(core: FrozenCore, *, dtype: torch.dtype = torch.float32) -> FeatureExtr
     return fused.eval().requires_grad_(False)
 
 
-def _with_cheap_elu(stages: list[tuple[Tensor, Tensor | None]]) -> list[tuple[Tensor, Tensor | None]]:
+def _for_cheap_elu(stages: list[tuple[Tensor, Tensor | None]]) -> list[tuple[Tensor, Tensor | None]]:
     """The same convolutions, for what ``_cheap_elu`` takes and gives in the place of each ELU."""
     out = []
     for i, (weight, bias) in enumerate(stages):
-        if i % 3 == 1:  # after an ELU
+        if i % 3 == 0:  # before an ELU
+            assert bias is not None
+            weight, bias = weight / LN2, (bias + 1.0) / LN2
+        elif i % 3 == 1:  # after one
             bias = -weight.double().sum(dim=(1, 2, 3)).to(weight.dtype)
             weight = weight * LN2
-        elif bias is not None:  # before one
-            weight, bias = weight / LN2, (bias + 1.0) / LN2
         out.append((weight, bias))
     return out
 
 
-def _blocked(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _to_onednn(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
     return weight.to_mkldnn(), None if bias is None else bias.to_mkldnn()
 
 
 def _cheap_elu(x: Tensor) -> Tensor:
-    """(ELU(v) + 1) / ln 2 for V = (v + 1) / ln 2, both in oneDNN's layout; may change ``x``."""
-    values = _values(x)
+    """(ELU(v) + 1) / ln 2 for V = (v + 1) / ln 2, float32 in any layout; in the place of ``x`` where it can be."""
+    values = _values(x) if x.is_mkldnn else x.view(-1)
     if values is None:
-        dense = x.to_dense()
-        _cheap_elu_(dense.view(-1))
-        return dense.to_mkldnn()
-    _cheap_elu_(values)
+        return _cheap_elu(x.to_dense()).to_mkldnn()
+    knee = torch.tensor(KNEE)
+    for part in values.split(ELU_VALUES):
+        torch.clamp(part, knee, torch.exp2(part).mul_(FACTOR), out=part)
     return x
 
 
-def _cheap_elu_(values: Tensor) -> None:
-    knee = torch.tensor(KNEE)
-    for part in values.split(ELU_VALUES):
-        torch.clamp(part, knee, torch.exp2(part).mul_(SLOPE_AT_0), out=part)
-
-
 def _values(x: Tensor) -> Tensor | None:
-    """The memory of a tensor in oneDNN's layout, as one row; None where it cannot be had or has gaps."""
-    if not hasattr(torch.ops.mkldnn, "data_ptr"):
+    """The memory of a float32 tensor in oneDNN's layout, as one row that must not outlive ``x``, its owner.
+
+    None where it cannot be had, and where channels do not fill the layout's blocks: the kernels rely on
+    zeros in the rest.
+    """
+    if not all(hasattr(torch.ops.mkldnn, name) for name in ("data_ptr", "_nbytes")):
         return None
     size = torch.ops.mkldnn._nbytes(x)
     if size != x.numel() * 4:

@@ -376,7 +376,11 @@ def sample_at(features: Tensor, mu: Tensor) -> Tensor:
     """
     n, channels, height, width = features.shape
     index, weight = bilinear_corners(mu, height, width)
-    by_pixel = _by_pixel(features).reshape(height * width, n * channels)
+    if n == 1 and features.requires_grad:
+        # The gradient of one image comes back with strides that batch norm in evaluation mode mistakes for
+        # another layout: with torch 2.13 it would be wrong everywhere below.
+        features.register_hook(Tensor.contiguous)
+    by_pixel = features.permute(2, 3, 0, 1).reshape(height * width, n * channels)
     sampled = F.embedding_bag(index, by_pixel, per_sample_weights=weight.to(features.dtype), mode="sum")
     return sampled.view(-1, n, channels)
 
@@ -396,24 +400,16 @@ def weigh_at(features: Tensor, mu: Tensor, weights: Tensor) -> Tensor:
         (N, U).
     """
     height, width = features.shape[2:]
-    index, corner = bilinear_corners(mu, height, width)
-    by_pixel = _by_pixel(features)
-    order = torch.argsort(index[:, 0], stable=True)
-    _, counts = torch.unique_consecutive(index[order, 0], return_counts=True)
-    spread = corner[order, :, None] * weights[order, None, :]
+    corners, share = bilinear_corners(mu, height, width)
+    # Only pixels that somebody looks at are put in order: for one patch of cortex, a tenth of them.
+    pixels, rows = corners.unique(return_inverse=True)
+    by_pixel = features.flatten(2)[:, :, pixels].transpose(1, 2).contiguous()  # (N, P, C)
+    order = torch.argsort(rows[:, 0], stable=True)
+    _, counts = torch.unique_consecutive(rows[order, 0], return_counts=True)
+    spread = (share[order, :, None] * weights[order, None, :]).flatten(1)
     drives, start = [], 0
     for count in counts.tolist():
-        patch = by_pixel[index[order[start]]]
-        drives.append(torch.einsum("pnc,upc->nu", patch, spread[start : start + count]))
+        patch = by_pixel[:, rows[order[start]]].flatten(1)
+        drives.append(patch @ spread[start : start + count].T)
         start += count
     return torch.cat(drives, dim=1)[:, torch.argsort(order)]
-
-
-def _by_pixel(features: Tensor) -> Tensor:
-    """(N, C, H, W) to (H * W, N, C)."""
-    n, channels, height, width = features.shape
-    if n == 1 and features.requires_grad:
-        # The gradient of one image comes back with strides that batch norm in evaluation mode mistakes for
-        # another layout: with torch 2.13 it would be wrong everywhere below.
-        features.register_hook(Tensor.contiguous)
-    return features.permute(2, 3, 0, 1).reshape(height * width, n, channels)

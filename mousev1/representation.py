@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mousev1.core import Core, InputContract, content_digest
-from mousev1.fused import CPU_IMAGES_AT_A_TIME
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-GPU_IMAGES_AT_A_TIME = 64
+# Inside of a large network an image takes many times the memory of its features.
+CPU_IMAGES_AT_A_TIME, GPU_IMAGES_AT_A_TIME = 16, 64
 MAX_UPSAMPLING = 64
 
 

@@ -164,6 +164,18 @@ def test_position_covariance_says_how_far_off_positions_are() -> None:
     assert 0.2 < ratio < 5.0
 
 
+def test_precision_from_some_images_is_that_from_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = simulate(n=200)
+    fitted = fit(scene)
+    monkeypatch.setattr("mousev1.fit.convex.IMAGES_FOR_PRECISION", 50)
+    some = fit(scene, settings=dataclasses.replace(SETTINGS, map_images=100))
+    assert (
+        fitted.retinotopy.map.name == some.retinotopy.map.name == "affine"
+    )  # on a map, precision is all that is asked
+    variance, expected = (f.position_covariance.diagonal(dim1=1, dim2=2).sum(dim=1) for f in (some, fitted))
+    assert 0.85 < float((variance / expected).median()) < 1.15
+
+
 def same(a: ConvexFit, b: ConvexFit, scene: Scene) -> float:
     """Largest difference between the rates and deviations of two fits."""
     return max(float((x - y).abs().max()) for x, y in zip(predict(scene, a), predict(scene, b), strict=True))

@@ -66,7 +66,7 @@ def test_scores_are_those_of_ridge_regressions(
 
 
 def test_the_more_images_the_more_components_take_part() -> None:
-    """Of the 40 directions in which 40 channels vary, the last hardly matter to a fit from few images only."""
+    """The direction of least variance is found with 1,300 images, and left out with 900."""
     core = Core.random(replace(SMALL, hidden_channels=40), seed=0)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (1300, 1, 10, 13), generator=generator, dtype=torch.uint8)
@@ -74,6 +74,7 @@ def test_the_more_images_the_more_components_take_part() -> None:
         # a neuron that reads one of the directions of least variance
         x = store.block(20).float()
         y = (x - x.mean(dim=0)) @ torch.linalg.eigh(torch.cov(x.T))[1][:, :1]
-        grid = Grid(torch.tensor([1, 2]), torch.tensor([3, 4]), store.height, store.width)
+        grid = Grid(torch.tensor([1, 2]), torch.tensor([2, 3]), store.height, store.width)
         few, many = (compute_score_maps(store, y[:n] / y.std(), grid, ridge=1e-4) for n in (900, 1300))
-    assert many.total.max() / 1300 > 2.0 * few.total.max() / 900
+    assert many.total.max() / 1300 > 1.0  # nats per image
+    assert few.total.max() / 900 < 0.1

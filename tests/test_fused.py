@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+import platform
 from dataclasses import replace
 
 import pytest
 import torch
 
 from mousev1.core import Core, CoreConfig, InputContract
-from mousev1.fused import CPU_IMAGES_AT_A_TIME, fuse
+from mousev1.fused import CPU_IMAGES_AT_A_TIME, _values, fuse
 
 SMALL = CoreConfig(
     hidden_channels=8, layers=3, input_kernel=5, hidden_kernel=3, input=InputContract(mean=113.0, std=60.0)
@@ -53,7 +54,10 @@ def test_the_published_core_keeps_its_features_to_1e_5(shared) -> None:
     assert (fuse(core)(images) - core(images.float())).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("channels", [8, 16])  # 8 are padded in the layout of some processors
+CHANNELS = pytest.mark.parametrize("channels", [8, 16])  # 8 are padded in the layout of some processors
+
+
+@CHANNELS
 def test_the_memory_of_onednn_may_be_out_of_reach(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     core = lived_in(replace(SMALL, hidden_channels=channels))
     expected = core(pictures(5).float())  # oracle: the core itself
@@ -62,14 +66,54 @@ def test_the_memory_of_onednn_may_be_out_of_reach(channels: int, monkeypatch: py
     assert (fuse(core)(pictures(5)) - expected).abs().max() < 1e-4
 
 
-def test_large_values_stay_finite() -> None:
-    core = lived_in(SMALL)
+@CHANNELS
+def test_large_values_stay_finite(channels: int) -> None:
+    core = lived_in(replace(SMALL, hidden_channels=channels))
     with torch.no_grad():
         core.layers[0].conv.weight.mul_(1e5)  # far beyond what an exponential holds
     expected = core(pictures(3).float())
     got = fuse(core)(pictures(3))
     assert expected.abs().max() > 1e3
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-2)
+
+
+@CHANNELS
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_is_not_hidden(channels: int, value: float) -> None:
+    core = lived_in(replace(SMALL, hidden_channels=channels))
+    images = pictures(3).float()
+    images[1, 0, 5, 5] = value
+    got = fuse(core)(images)
+    assert torch.equal(got.isfinite().flatten(1).all(dim=1), torch.tensor([True, False, True]))
+
+
+def test_one_layer_is_enough() -> None:
+    core = lived_in(replace(SMALL, layers=1, hidden_channels=16))
+    assert (fuse(core)(pictures(3)) - core(pictures(3).float())).abs().max() < 1e-5
+
+
+def test_processors_without_onednn_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = lived_in(SMALL)
+    expected = fuse(core)(pictures(3))
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
+    fused = fuse(core)
+    assert not fused.uses_onednn
+    assert (fused(pictures(3)) - expected).abs().max() < 1e-5
+
+
+@pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available() or platform.machine() != "x86_64",
+    reason="oneDNN's blocked layouts are those of x86-64",
+)
+def test_the_memory_of_onednn_is_that_of_the_tensor() -> None:
+    """Fails where torch changed the functions that the speed rests on."""
+    x = torch.nn.functional.conv2d(
+        torch.ones(2, 16, 4, 4).to_mkldnn(), torch.eye(16)[:, :, None, None].to_mkldnn()
+    )
+    values = _values(x)
+    assert values is not None
+    values.mul_(3.0)
+    assert torch.equal(x.to_dense(), torch.full((2, 16, 4, 4), 3.0))
 
 
 def test_the_core_stays_as_it_was() -> None:

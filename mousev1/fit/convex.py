@@ -216,7 +216,7 @@ def fit_convex(
         clock.lap("prior")
         checked, few = min(n, MISFIT_IMAGES), random[:MISFIT_UNITS]
         desc = "weights" if progress else None
-        fits = glm.fit(live, drives_of=checked, keep_information=keep_information, desc=desc)
+        fits = glm.fit(live, drive_images=checked, keep_information=keep_information, desc=desc)
         clock.lap("weights")
         ratio = misfit_ratio(rate_from_drive(fits.drives[:, few]), data.responses(live[few], checked))
         if ratio is None:

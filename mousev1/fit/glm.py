@@ -357,6 +357,7 @@ class GlmProblem:
 
 
 def _rate(z: Tensor) -> Tensor:
+    """``rate_from_drive`` of large tensors, in half the time and in new memory."""
     return exp_(z.clamp_max(0.0)).add_(z.clamp_min(0.0))
 
 

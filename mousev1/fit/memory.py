@@ -94,7 +94,10 @@ def plan_memory(
     glm = neighbours + at_once * n * 4 * 12
     glm += max(MATRIX_VALUES, at_once * size) * 8 * MATRIX_ARRAYS
     checked = min(n, MISFIT_IMAGES)
-    misfit = checked * (units + 3 * MISFIT_UNITS) * 4 * 2
+    misfit = (
+        checked * (units + 6 * MISFIT_UNITS) * 4
+    )  # responses of all neurons to pick from, arrays of a few
+    # weights and their variances; drives that the misfit is judged by
     results = units * ((channels + 1) * 8 * 6 + checked * 4) + keep_information * units * size * 8 * 2
     work = OVERHEAD + max(running, maps, glm, misfit) + results
     held = current_memory()

@@ -137,13 +137,13 @@ class PopulationGlm:
         self.prior = self.prior.learn(theta, gradient, amount, self.information, other=other)
 
     def fit(
-        self, units: Tensor, *, drives_of: int, keep_information: bool = False, desc: str | None = None
+        self, units: Tensor, *, drive_images: int, keep_information: bool = False, desc: str | None = None
     ) -> PopulationFit:
         """Fit neurons for good.
 
         Args:
             units: which neurons.
-            drives_of: how many images to give ``PopulationFit.drives`` for.
+            drive_images: how many images to give ``PopulationFit.drives`` for.
             keep_information: give ``PopulationFit.information``.
             desc: title of a progress bar, or ``None`` for none.
         """
@@ -156,7 +156,7 @@ class PopulationGlm:
             converged=torch.zeros(len(units), dtype=torch.bool),
             basis=basis,
             variances=torch.zeros(len(units), size, dtype=torch.float64),
-            drives=torch.zeros(drives_of, len(units)),
+            drives=torch.zeros(drive_images, len(units)),
             information=torch.zeros(len(units), size, size, dtype=torch.float64)
             if keep_information
             else None,
@@ -167,7 +167,7 @@ class PopulationGlm:
             self._keep(index, fit.theta, fit.dispersion)
             out.theta[places], out.dispersion[places] = fit.theta, fit.dispersion
             out.converged[places] = fit.converged
-            out.drives[:, places] = drives(problem.data.features[:, :drives_of], fit.theta).T
+            out.drives[:, places] = drives(problem.data.features[:, :drive_images], fit.theta).T
             information = fit.information / fit.dispersion[:, None, None]
             if out.information is not None:
                 out.information[places] = information

@@ -33,7 +33,8 @@ from mousev1.errors import listing
 from mousev1.fit.features import Standardisation
 
 BIAS_SD = 3.0
-# Converged, the likelihood of S itself would be overfitted: steps, plus one for so many neurons, but not more than.
+# Run to convergence, it would overfit S. It stops early, the later the more neurons there are: after EM_STEPS and
+# one more for every UNITS_PER_EM_STEP neurons, but MOST_EM_STEPS at most.
 EM_STEPS, UNITS_PER_EM_STEP, MOST_EM_STEPS = 10, 500, 30
 ROUND_UNITS = 30
 PRIOR_UNITS = 200

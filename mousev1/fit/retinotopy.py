@@ -36,7 +36,7 @@ FINE_SPACING = 0.5  # pixels
 ANNEALING_STEPS = 25
 EM_STEPS = 10
 LEAST_GAIN = 0.01
-LEAST_EXPONENT = -60.0
+LEAST_EXPONENT = -60.0  # of a place's weight relative to the best one's
 LEAST_SCATTER = 0.3  # pixels; below it a place is not told from its neighbour
 CHUNK = 256
 
@@ -226,7 +226,7 @@ class _Interpolated:
         for fine, part in zip(self._kept or self._parts(), weights.split(CHUNK), strict=True):
             log = torch.addmm(fine, part, self.exponents)
             log -= log.amax(dim=1, keepdim=True)
-            # Products with the smallest numbers there are take a hundred times as long.
+            # Without a floor there would be denormal numbers, whose products take a hundred times as long.
             moments.append((self.moments @ log.clamp_min_(LEAST_EXPONENT).exp_().T).double())
         total, *sums = torch.cat(moments, dim=1)
         x, y, xx, xy, yy = (moment / total for moment in sums)

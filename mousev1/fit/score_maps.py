@@ -14,8 +14,8 @@ log-likelihood of a Gaussian model that the correlation rho with held-out respon
 so that scores of different images add up, and exp(score) over places is what the responses say
 about where the neuron looks.
 
-A penalty leaves directions of the features that hardly vary without effect, the more so the fewer the
-images, so that only the first principal components of the features take part.
+With few images, directions in which the features hardly vary add nothing under a penalty, so that only the
+first principal components take part; with thousands they matter, and all do.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from tqdm import tqdm
 from mousev1.fit.features import FeatureStore
 
 FOLDS = 4
-# Principal components of the features that take part: at least, or one for so many images.
+# Principal components of the features that take part: so many at least, or one for so many images. With 2,000 images,
+# the most that a map from cortex is found from by default, those are all 64 of the 11-S core's channels.
 LEAST_COMPONENTS, IMAGES_PER_COMPONENT = 32, 31
 PLACES_FOR_COMPONENTS = 9
 # Penalty per image; features and responses have unit variance.
@@ -192,6 +193,8 @@ def compute_score_maps(
         progress: show a progress bar.
     """
     n = len(responses)
+    if n > store.images:
+        raise ValueError(f"responses: expected at most {store.images} rows as the store has images, got {n}")
     y = responses - responses.mean(dim=0)
     positions = grid.positions()
     components = _components(store, positions, n)
