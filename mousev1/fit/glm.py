@@ -29,15 +29,16 @@ features.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from mousev1.elementwise import exp_
 from mousev1.fit.prior import WeightPrior, joint_basis
 
+LOG2_E = 1.0 / math.log(2.0)
 COMMON_STEPS = 4
 MOST_STEPS = 40
 MOST_HALVINGS = 12
@@ -295,7 +296,7 @@ class GlmProblem:
         above, below = z.clamp_min(0.0), z.clamp_max(0.0)
         # exp(z) - y z below and z + 1 - y log(z + 1) above, without branches.
         gain = torch.log1p(above).add_(below).mul_(y)
-        loss = exp_(below).add_(above).sub_(gain).sum(dim=1, dtype=torch.float64)
+        loss = _exp_(below).add_(above).sub_(gain).sum(dim=1, dtype=torch.float64)
         away = theta - self.common.prior.mean
         return loss / phi + 0.5 * ((away @ self.common.prior.precision) * away).sum(dim=1)
 
@@ -356,12 +357,17 @@ class GlmProblem:
         return clamped
 
 
+def _exp_(x: Tensor) -> Tensor:
+    """exp(x), in the place of x, by powers of two: on some processors in half the time of ``x.exp_()``."""
+    return x.mul_(LOG2_E).exp2_()
+
+
 def _rate(z: Tensor) -> Tensor:
     """``rate_from_drive`` of large tensors, in half the time and in new memory."""
-    return exp_(z.clamp_max(0.0)).add_(z.clamp_min(0.0))
+    return _exp_(z.clamp_max(0.0)).add_(z.clamp_min(0.0))
 
 
 def _curvature(z: Tensor, y: Tensor) -> Tensor:
-    below = exp_(z.clamp_max(0.0))
+    below = _exp_(z.clamp_max(0.0))
     above = z.clamp_min(0.0).add_(1.0)
     return torch.where(z < 0.0, below, y / above.square_())
