@@ -111,9 +111,10 @@ def affine() -> tuple[Scene, ConvexFit]:
 def test_an_affine_retinotopy_is_found(affine: tuple[Scene, ConvexFit]) -> None:
     scene, fitted = affine
     expected = fitted.retinotopy.map.expected(scene.cortex, len(scene.cortex))
-    assert (expected - scene.pixels).norm(dim=1).median() < 0.5
+    assert fitted.retinotopy.map.name == "affine"
+    assert (expected - scene.pixels).norm(dim=1).median() < 0.2
     assert fitted.retinotopy.map.scatter < 0.6
-    assert error(scene, fitted) < 0.5
+    assert error(scene, fitted) < 0.2
 
 
 def test_rates_are_predicted(affine: tuple[Scene, ConvexFit]) -> None:
@@ -135,14 +136,15 @@ def test_a_nonlinear_retinotopy_is_found() -> None:
     scores = fitted.retinotopy.held_out
     assert max(scores["smooth(2)"], scores["smooth(8)"]) > 1.2 * scores["affine"]
     assert fitted.retinotopy.map.design.kind == "smooth"
-    assert error(scene, fitted) < 0.5
+    assert not fitted.retinotopy.map.scattered
+    assert error(scene, fitted) < 0.3
 
 
 def test_scattered_neurons_are_found_one_by_one() -> None:
     scene = simulate("scattered")
     fitted = fit(scene)
     assert fitted.retinotopy.map.scattered
-    assert error(scene, fitted) < 0.5
+    assert error(scene, fitted) < 0.35
     assert 2.0 < fitted.retinotopy.map.scatter < 4.0
     assert correlation(predict(scene, fitted)[0], scene.test_rates) > 0.85
 
@@ -154,14 +156,14 @@ def test_without_cortex_neurons_are_found_from_responses_alone() -> None:
     assert error(scene, fitted) < 1.0
 
 
-def test_position_covariance_says_how_far_off_positions_are() -> None:
+def test_intervals_cover_the_true_places() -> None:
     scene = simulate("scattered")
     fitted = fit(scene)
     pixel = torch.tensor([31.0, 19.0]) / 2
     off = (fitted.mu + 1) * pixel - scene.pixels
-    expected = fitted.position_covariance.diagonal(dim1=1, dim2=2) * pixel.square()
-    ratio = float(off.square().sum(dim=1).median() / expected.sum(dim=1).median())
-    assert 0.2 < ratio < 5.0
+    variance = fitted.position_covariance.diagonal(dim1=1, dim2=2) * pixel.square()
+    covered = (off.abs() < 1.96 * variance.sqrt()).float().mean()
+    assert 0.90 <= covered <= 0.98
 
 
 def test_precision_from_some_images_is_that_from_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +175,7 @@ def test_precision_from_some_images_is_that_from_all(monkeypatch: pytest.MonkeyP
         fitted.retinotopy.map.name == some.retinotopy.map.name == "affine"
     )  # on a map, precision is all that is asked
     variance, expected = (f.position_covariance.diagonal(dim1=1, dim2=2).sum(dim=1) for f in (some, fitted))
-    assert 0.85 < float((variance / expected).median()) < 1.15
+    assert 0.75 < float((variance / expected).median()) < 1.2
 
 
 def same(a: ConvexFit, b: ConvexFit, scene: Scene) -> float:
