@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 IMAGES = (50, 100, 200, 450, 1000, 2500, 4472)
-LABELS = {"convex": "convex fit", "sgd": "published recipe"}
+LABELS = {"convex": "convex fit", "sgd": 'published recipe (method="sgd")'}
 COLOURS = {"convex": "tab:blue", "sgd": "tab:orange"}
 SCORES = {
     "true_rate_correlation": "correlation with the true rate",

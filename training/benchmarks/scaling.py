@@ -85,6 +85,10 @@ def axis_points(points: dict[str, Any], axis: str) -> list[dict[str, Any]]:
     return sorted((p for p in points.values() if p[other] == fixed), key=lambda p: int(p[axis]))
 
 
+def _rounded(value: float) -> float:
+    return round(value, 2) + 0.0  # no -0.0
+
+
 def exponents(points: dict[str, Any]) -> dict[str, Any]:
     """Fitted exponents of time and memory along both axes, over all sizes and over the upper three."""
     found: dict[str, Any] = {}
@@ -98,8 +102,8 @@ def exponents(points: dict[str, Any]) -> dict[str, Any]:
             at = [p[axis] for p in along]
             if len(along) >= 3:
                 found[f"{name} against {axis}"] = {
-                    "all": round(exponent(at, values), 3),
-                    "upper_three": round(exponent(at[-3:], values[-3:]), 3),
+                    "all": _rounded(exponent(at, values)),
+                    "upper_three": _rounded(exponent(at[-3:], values[-3:])),
                 }
     return found
 
@@ -203,9 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if key in results["points"] and not options.rerun:
             continue
         results["points"][key] = run_point(options, units, images)
-        results["exponents"] = exponents(results["points"])
         record.write_json(options.out, results)
         print(f"{key}: {results['points'][key]['seconds']:.1f} s", file=sys.stderr, flush=True)
+    results["exponents"] = exponents(results["points"])
+    record.write_json(options.out, results)
     text = table(results)
     print(text)
     machine = record.machine()
