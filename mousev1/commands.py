@@ -28,7 +28,7 @@ from mousev1.scan import Scan
 from mousev1.stimulus import Images, picture_files
 from mousev1.transfer import transfer_curve
 
-NO_FIGURE = "; no figure, because matplotlib is not installed: pip install 'mousev1[plot]'"
+NO_FIGURE = "; no figure, because matplotlib is not installed: pip install matplotlib"
 
 
 def fit(

@@ -19,7 +19,7 @@ def plot_curve(curve: TransferCurve, scores: Sequence[str]) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("plotting needs matplotlib: pip install 'mousev1[plot]'") from error
+        raise ImportError("plotting needs matplotlib: pip install matplotlib") from error
     drawn = Figure(figsize=(4.4 * len(scores) + 0.4, 4.8), layout="constrained")
     axes = drawn.subplots(1, len(scores), squeeze=False)[0]
     for axis, score in zip(axes, scores, strict=True):

@@ -42,6 +42,7 @@ class FitRecord:
         n_images: distinct training images.
         pixels_per_degree: resolution of the images given to the fit, before they were resampled to
             the core's; None if they had the core's.
+        image_size: (H, W) of the training images in pixels, once resampled; None if unknown.
         scores: mean scores over units by name, such as ``validation_correlation``.
         notes: what the user should know, such as units without any response.
     """
@@ -50,6 +51,7 @@ class FitRecord:
     settings: dict[str, Any] = field(default_factory=dict)
     n_images: int = 0
     pixels_per_degree: float | None = None
+    image_size: tuple[int, int] | None = None
     scores: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -186,7 +188,8 @@ class ResponseModel(nn.Module):
             ``return_std`` a pair of them.
 
         Raises:
-            ValueError: images of a wrong shape, range or size, or a model without posterior.
+            ValueError: images of a wrong shape, range or size (other than that of the training images), or a
+                model without posterior.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
@@ -199,6 +202,7 @@ class ResponseModel(nn.Module):
         stack = prepare_images(
             images, config.input, channels=config.input_channels, pixels_per_degree=pixels_per_degree
         )
+        self._check_size((stack.shape[2], stack.shape[3]), pixels_per_degree)
         fused = fuse(self.core)
         rates = np.empty((len(stack), self.n_units), dtype=np.float32)
         spread = np.empty_like(rates) if return_std else None
@@ -211,6 +215,21 @@ class ResponseModel(nn.Module):
             if spread is not None:
                 spread[rows] = (self._rate_std(features, drive) * self.response_scale).cpu().numpy()
         return rates if spread is None else (rates, spread)
+
+    def _check_size(self, size: tuple[int, int], pixels_per_degree: float | None) -> None:
+        """Positions are parts of the frame: in one of another size every neuron would look elsewhere."""
+        fitted = self.record.image_size
+        if fitted is None or size == fitted:
+            return
+        remedy = "if they show the same part of the visual field, pass pixels_per_degree= to resample them"
+        if pixels_per_degree is None and self.record.pixels_per_degree is not None:
+            remedy = (
+                f"the fit was told pixels_per_degree={self.record.pixels_per_degree:g}; pass it here, too"
+            )
+        raise ValueError(
+            f"images: expected {fitted[0]}x{fitted[1]} pixels at the core's resolution, as the model was fitted "
+            f"to, got {size[0]}x{size[1]}; {remedy}"
+        )
 
     def _rate_std(self, features: Tensor, drive: Tensor) -> Tensor:
         """Standard deviation of the readout's rates, (N, U), a block of units at a time."""

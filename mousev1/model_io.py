@@ -198,8 +198,14 @@ def _read_record(values: dict[str, Any]) -> FitRecord:
     for key, kind in kinds.items():
         if key in values and not isinstance(values[key], kind):
             raise ValueError(f"record: {key}: expected a {kind.__name__}, got {values[key]!r}")
+    size = values.get("image_size")
+    if size is not None and not (
+        isinstance(size, list) and len(size) == 2 and all(type(v) is int and v > 0 for v in size)
+    ):
+        raise ValueError(f"record: image_size: expected two positive whole numbers, got {size!r}")
     scores = {k: math.nan if v is None else float(v) for k, v in values.get("scores", {}).items()}
-    return FitRecord(**{**values, "scores": scores, "notes": tuple(values.get("notes", ()))})
+    own = {"scores": scores, "notes": tuple(values.get("notes", ())), "image_size": size and tuple(size)}
+    return FitRecord(**{**values, **own})
 
 
 def _check_units(tensors: dict[str, Tensor], units: int, path: Path) -> None:

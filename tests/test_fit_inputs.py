@@ -103,3 +103,43 @@ def test_a_split_never_puts_one_image_on_both_sides():
     assert set(identities[train]).isdisjoint(identities[held])
     assert len(set(identities[held])) == 5
     assert sorted([*train, *held]) == list(range(200))
+
+
+def test_a_core_may_be_named_where_it_is_needed(tmp_path):
+    from mousev1.checkpoint import save_core
+
+    core = Core.random(CONFIG, seed=0)
+    save_core(core, tmp_path / "core")
+    named = mousev1.fit_readout(IMAGES, RESPONSES, core=tmp_path / "core", progress=False)
+    assert named.core.content_hash() == core.content_hash()
+    with pytest.raises(FileNotFoundError, match="sim-11S"):
+        mousev1.fit_readout(IMAGES, RESPONSES, core="11S", progress=False)
+
+
+def test_images_of_another_size_than_the_cores_are_noted_and_those_of_another_than_the_fits_refused(capsys):
+    core = Core.random(CONFIG, seed=0)
+    frame = core.config.input
+    large = np.repeat(np.repeat(IMAGES, 2, axis=1), 2, axis=2)
+    model = mousev1.fit_readout(large, RESPONSES, core=core)
+    size = f"images are 32x48 pixels, the core's own frame is {frame.height}x{frame.width}"
+    assert size in capsys.readouterr().err
+    assert any(size in note for note in model.record.notes)
+    assert model.record.image_size == (32, 48)
+    with pytest.raises(ValueError, match=r"images: expected 32x48 pixels.*got 16x24.*pixels_per_degree="):
+        model.predict(IMAGES)
+    doubled = 2 * frame.pixels_per_degree
+    model = mousev1.fit_readout(large, RESPONSES, core=core, pixels_per_degree=doubled, progress=False)
+    assert model.record.image_size == (16, 24)
+    assert not any("own frame" in note for note in model.record.notes)
+    with pytest.raises(
+        ValueError, match=rf"the fit was told pixels_per_degree={doubled:g}; pass it here, too"
+    ):
+        model.predict(large)
+    assert model.predict(large, pixels_per_degree=doubled).shape == (40, 3)
+
+
+def test_a_limit_of_memory_in_gigabytes_is_told_from_bytes():
+    with pytest.raises(
+        ValueError, match=r"memory: expected at least [\d,]+ MB.*got 8 bytes \(not MB or GB\)"
+    ):
+        mousev1.fit_readout(IMAGES, RESPONSES, core=Core.random(CONFIG, seed=0), memory=8, progress=False)

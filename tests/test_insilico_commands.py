@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 
 import numpy as np
 import pytest
@@ -85,6 +86,32 @@ def test_insilico_writes_tables_images_and_figures_of_the_units_asked_for(folder
     expected = optimal_images(model, units=[2, 0], settings=AscentSettings(steps=5, seeds=1))
     with np.load(out / "images.npz") as arrays:
         np.testing.assert_allclose(arrays["exciting"], expected.images, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("module", "option", "says"),
+    [("matplotlib.figure", "--quiet", "--no-figures"), ("pyarrow", "--parquet", "pip install pyarrow")],
+)
+def test_what_is_not_installed_is_told_before_the_work(
+    module, option, says, folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr("mousev1.insilico.commands.examine_units", None)  # calling it would fail another way
+    model, natural = folder / "model", folder / "natural.npy"
+    said = run(
+        capsys,
+        "insilico",
+        model,
+        "--units",
+        10,
+        "--images",
+        natural,
+        "--out",
+        tmp_path / "out",
+        option,
+        code=1,
+    )
+    assert says in said
 
 
 def test_best_units_are_those_with_the_best_scores_on_the_scan(folder, tmp_path, capsys):

@@ -195,6 +195,7 @@ def test_same_core_from_elsewhere_is_welcome(core: Core, folder: Path, tmp_path:
         ({"readout__position_network": {"hidden_layers": "a"}}, "config.json"),
         ({"record__mood": "good"}, "record: unknown key 'mood'"),
         ({"record__notes": 3}, "record: notes: expected a list"),
+        ({"record__image_size": [36]}, "record: image_size: expected two positive whole numbers"),
         ({"core__size": 3}, "unknown 'size'"),
         ({"core__source": 3}, "'source' and 'revision' are not text"),
         ({"kind": "core"}, "expected a response-model, got a 'core'"),
@@ -228,10 +229,12 @@ def test_tensors_that_are_not_exactly_right_are_refused(changes, message, folder
 
 def test_undefined_score_stays_undefined(core: Core, tmp_path: Path):
     model = tiny_model(core)
-    model.record = replace(model.record, scores={"validation_correlation": float("nan"), "other": 0.5})
+    scores = {"validation_correlation": float("nan"), "other": 0.5}
+    model.record = replace(model.record, scores=scores, image_size=(16, 24))
     loaded = load_model(save_model(model, tmp_path / "model"))
     assert np.isnan(loaded.record.scores["validation_correlation"])
     assert loaded.record.scores["other"] == 0.5
+    assert loaded.record.image_size == (16, 24)
 
 
 def test_setting_that_json_cannot_hold_fails_before_anything_is_written(core: Core, tmp_path: Path):

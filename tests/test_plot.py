@@ -116,5 +116,5 @@ def test_score_distributions_leave_out_what_is_undefined():
 
 def test_without_matplotlib_the_way_to_it_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'mousev1\[plot\]'"):
+    with pytest.raises(ModuleNotFoundError, match="pip install matplotlib"):
         plot.image_sheet(np.zeros((1, 18, 30)), SCREEN, ["a"])

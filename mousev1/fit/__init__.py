@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from mousev1.errors import check_choice, listing
@@ -33,7 +35,7 @@ def fit_readout(
     responses: Array,
     positions: Array | None = None,
     *,
-    core: FrozenCore | None = None,
+    core: FrozenCore | str | Path | None = None,
     method: str = "convex",
     settings: methods.FitSettings | None = None,
     image_ids: Array | None = None,
@@ -54,7 +56,7 @@ def fit_readout(
         responses: (N, U) responses of U neurons, non-negative, any unit. Training images only.
         positions: (U, 2) or (U, 3) places of the neurons on cortex, any unit of length; the first two
             columns are used. None fits without them, which needs more images.
-        core: the frozen core; by default the published 11-S.
+        core: the frozen core, or what ``load_core`` takes; by default the published 11-S.
         method: ``"convex"``, the fast solver, or ``"sgd"``, the published recipe.
         settings: ``ConvexSettings`` or ``SGDSettings``, if not the defaults.
         image_ids: (N,) identity of the image of each trial; equal pictures are found if not given.
@@ -109,6 +111,8 @@ def fit_readout(
         data = _hold_out(data, seed)
     job = _job(core, data, seed, device, memory, progress)
     notes = _check_constant(job.constant, ids, constant_units)
+    if pixels_per_degree is None:
+        notes += _note_size(core, data.images, job.report)
     if isinstance(settings, ConvexSettings):  # noqa: SIM108 - two calls, one line each
         fitted = methods.convex(job, settings)
     else:
@@ -139,7 +143,7 @@ def fit_scan(scan: Scan, **options: Any) -> ResponseModel:
 def fit_matched_scans(
     scans: Sequence[Scan],
     *,
-    core: FrozenCore | None = None,
+    core: FrozenCore | str | Path | None = None,
     settings: ConvexSettings | None = None,
     constant_units: str = "error",
     seed: int = 0,
@@ -213,8 +217,9 @@ def _separate(parts: list[SharedScan]) -> list[SharedScan]:
     return separated
 
 
-def _frozen(core: FrozenCore | None) -> FrozenCore:
-    core = _default_core() if core is None else core
+def _frozen(core: FrozenCore | str | Path | None) -> FrozenCore:
+    if core is None or isinstance(core, str | Path):
+        core = _loaded(core)
     if not core.frozen:
         raise ValueError("core: expected a frozen core, got a trainable one; call core.freeze()")
     return core
@@ -256,6 +261,7 @@ def _model(
         settings=asdict(settings),
         n_images=len(np.unique(job.data.identities)),
         pixels_per_degree=pixels_per_degree,
+        image_size=(job.data.images.shape[2], job.data.images.shape[3]),
         scores=fitted.scores,
         notes=(*notes, *fitted.notes),
     )
@@ -271,10 +277,10 @@ def _model(
     return model.to(job.device)
 
 
-def _default_core() -> FrozenCore:
+def _loaded(source: str | Path | None) -> FrozenCore:
     from mousev1.hub import load_core
 
-    return load_core()
+    return load_core() if source is None else load_core(source)
 
 
 def _check_unit_ids(unit_ids: Array | None, units: int) -> Array:
@@ -287,6 +293,19 @@ def _check_unit_ids(unit_ids: Array | None, units: int) -> Array:
     if len(np.unique(ids)) != units:
         raise ValueError("unit_ids: expected a different number for every neuron, got repeated ones")
     return ids
+
+
+def _note_size(core: FrozenCore, images: Tensor, report: Callable[[str], None]) -> tuple[str, ...]:
+    """That images have another size than the core's frame, which may be a mistake."""
+    contract, (height, width) = core.config.input, images.shape[2:]
+    if (height, width) == (contract.height, contract.width):
+        return ()
+    note = (
+        f"images are {height}x{width} pixels, the core's own frame is {contract.height}x{contract.width} at "
+        f"{contract.pixels_per_degree:g} pixels per degree; images of another resolution need pixels_per_degree="
+    )
+    report(f"note: {note}")
+    return (note,)
 
 
 def _settings_of(method: str, settings: methods.FitSettings | None) -> methods.FitSettings:

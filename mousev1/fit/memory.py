@@ -106,9 +106,10 @@ def plan_memory(
         return plan
     plan = MemoryPlan(held, features, work, directory or Path(tempfile.gettempdir()))
     if plan.peak > memory:
+        got = f"{memory / MEGA:,.0f} MB" if memory >= MEGA else f"{memory:,} bytes (not MB or GB)"
         raise ValueError(
             f"memory: expected at least {plan.peak / MEGA:,.0f} MB for {units} neurons and {n} images, "
-            f"got {memory / MEGA:,.0f} MB; {held / MEGA:,.0f} MB are held already"
+            f"got {got}; {held / MEGA:,.0f} MB are held already"
         )
     return plan
 

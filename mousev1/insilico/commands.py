@@ -17,11 +17,12 @@ from mousev1.insilico.class_scores import score_classes
 from mousev1.insilico.experiment import Display, export_experiment
 from mousev1.insilico.frame import Frame
 from mousev1.insilico.manifest import read_manifest
-from mousev1.insilico.report import examine_units, write_report
+from mousev1.insilico.report import examine_units, parquet_writer, write_report
 from mousev1.insilico.units import best_units, modulation, units_with_ids
 from mousev1.metrics import ScoreTable
 from mousev1.model import ResponseModel
 from mousev1.model_io import load_model
+from mousev1.plot.figure import check_matplotlib
 from mousev1.scan import Scan
 from mousev1.stimulus import prepare_images
 
@@ -49,6 +50,11 @@ def insilico(
 ) -> str:
     """``mousev1 insilico``: tables, images and figures of units."""
     check_free(out, overwrite)
+    # What is missing is told now, not after the work.
+    if not no_figures:
+        check_matplotlib()
+    if parquet:
+        parquet_writer()
     fitted = load_model(model).to(device)
     frame = Frame.of(fitted.core.config.input)
     settings = AscentSettings(contrast=contrast, steps=steps, seeds=seeds)

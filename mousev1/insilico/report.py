@@ -127,7 +127,7 @@ def write_report(
         ModuleNotFoundError: matplotlib or pyarrow is asked for and not installed.
     """
     drawn = _figures(model, found, cortex, scores, title) if figures else {}
-    to_parquet = _parquet_writer() if parquet else None
+    to_parquet = parquet_writer() if parquet else None
     with replacing(Path(folder)) as staging:
         staging.mkdir(parents=True)
         for name, columns in found.tables.items():
@@ -220,7 +220,8 @@ def _marks(distance: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
     return {"extrapolation": distance, "outside": distance > 1}
 
 
-def _parquet_writer() -> Any:
+def parquet_writer() -> Any:
+    """A function that writes a table; ``ModuleNotFoundError`` if pyarrow is not installed."""
     try:
         import pyarrow
         import pyarrow.parquet

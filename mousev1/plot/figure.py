@@ -15,18 +15,25 @@ INK, GREY, BLUE, RED, PALE = "#222222", "#9a9a9a", "#2b6cb0", "#c0392b", "#bcd4e
 DPI = 150
 
 
+def check_matplotlib() -> None:
+    """Raise ``ModuleNotFoundError`` if figures cannot be drawn: before work whose results they would show."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "figures need matplotlib: pip install matplotlib, or leave figures out (--no-figures, figures=False)"
+        ) from error
+
+
 def new_figure(width: float, height: float, title: str | None) -> Figure:
     """An empty figure, inches wide and high, that no window or global state knows of.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed; the message says how to get it.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "figures need matplotlib: pip install 'mousev1[plot]' (tables need nothing)"
-        ) from error
+    check_matplotlib()
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     if title:
         figure.suptitle(title, fontsize=10, color=INK)
