@@ -202,7 +202,7 @@ class ResponseModel(nn.Module):
         stack = prepare_images(
             images, config.input, channels=config.input_channels, pixels_per_degree=pixels_per_degree
         )
-        self._check_size((stack.shape[2], stack.shape[3]), pixels_per_degree)
+        self.check_size((stack.shape[2], stack.shape[3]), pixels_per_degree)
         fused = fuse(self.core)
         rates = np.empty((len(stack), self.n_units), dtype=np.float32)
         spread = np.empty_like(rates) if return_std else None
@@ -216,8 +216,18 @@ class ResponseModel(nn.Module):
                 spread[rows] = (self._rate_std(features, drive) * self.response_scale).cpu().numpy()
         return rates if spread is None else (rates, spread)
 
-    def _check_size(self, size: tuple[int, int], pixels_per_degree: float | None) -> None:
-        """Positions are parts of the frame: in one of another size every neuron would look elsewhere."""
+    def check_size(self, size: tuple[int, int], pixels_per_degree: float | None = None) -> None:
+        """Refuse images of another size than those of the fit.
+
+        Positions are parts of the frame: in one of another size every neuron would look elsewhere.
+
+        Args:
+            size: (H, W) of the images in pixels, once resampled.
+            pixels_per_degree: what they were resampled from, if they were.
+
+        Raises:
+            ValueError: another size.
+        """
         fitted = self.record.image_size
         if fitted is None or size == fitted:
             return

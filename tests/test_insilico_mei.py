@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -176,3 +178,13 @@ def test_gallery_of_another_size_is_refused(model):
         rank_gallery(model, np.zeros((2, 8, 8), np.uint8))
     with pytest.raises(ValueError, match="top: expected 1 to 2"):
         rank_gallery(model, np.zeros((2, FRAME.height, FRAME.width), np.uint8), top=3)
+
+
+def test_a_model_of_images_of_another_size_is_shown_that_size():
+    """Positions are parts of the frame: on the core's own frame every unit would look elsewhere."""
+    model = random_model(SMALL)
+    height, width = FRAME.height + 4, FRAME.width + 6
+    model.record = replace(model.record, image_size=(height, width))
+    found = optimal_images(model, units=[0], settings=AscentSettings(steps=2, seeds=1))
+    assert found.images.shape[1:] == (height, width)
+    np.testing.assert_allclose(found.response, model.predict(found.images)[:, 0], rtol=1e-4)

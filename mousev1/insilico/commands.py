@@ -56,7 +56,7 @@ def insilico(
     if parquet:
         parquet_writer()
     fitted = load_model(model).to(device)
-    frame = Frame.of(fitted.core.config.input)
+    frame = Frame.of_model(fitted)
     settings = AscentSettings(contrast=contrast, steps=steps, seeds=seeds)
     recording = None if scan is None else same_units(read_scan(scan, progress=not quiet), fitted)
     natural = _natural_images(fitted, frame, images, recording)
@@ -103,7 +103,7 @@ def export(
 ) -> str:
     """``mousev1 export``: stimuli for an experiment and what the model predicts of them."""
     fitted = load_model(model).to(device)
-    frame = Frame.of(fitted.core.config.input)
+    frame = Frame.of_model(fitted)
     settings = AscentSettings(contrast=contrast, steps=steps, seeds=seeds)
     recording = None if scan is None else same_units(read_scan(scan, progress=not quiet), fitted)
     natural = _natural_images(fitted, frame, images, recording)

@@ -102,7 +102,7 @@ def export_experiment(
         settings: of the ascent; its contrast is that of all images.
         mask: confine the images of a unit to a soft mask around its most exciting image.
         display: gamma and size of the files.
-        frame: the screen; the core's own by default.
+        frame: the screen; that of the images of the fit by default.
         seed: of everything random.
         overwrite: replace files of an earlier export.
         progress: show progress bars.
@@ -117,7 +117,7 @@ def export_experiment(
     """
     settings, display = settings or AscentSettings(), display or Display()
     contract = model.core.config.input
-    frame = frame or Frame.of(contract)
+    frame = frame or Frame.of_model(model)
     index = check_units(units, model.n_units)
     folder = _check_folder(folder, overwrite)
     if gallery is None and random_images:

@@ -19,12 +19,16 @@ it: see ``mousev1.insilico.contrast``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mousev1.core import InputContract
 from mousev1.representation import FrozenCore
+
+if TYPE_CHECKING:
+    from mousev1.model import ResponseModel
 
 Float = NDArray[np.float64]
 Images32 = NDArray[np.float32]
@@ -95,6 +99,12 @@ class Frame:
             value_range=contract.value_range,
             background=float(background),
         )
+
+    @classmethod
+    def of_model(cls, model: ResponseModel) -> Frame:
+        """The frame of the images that a model was fitted to, or that of its core if their size is unknown."""
+        height, width = model.record.image_size or (None, None)
+        return cls.of(model.core, height=height, width=width)
 
     @property
     def black(self) -> float:

@@ -81,7 +81,7 @@ def rank_gallery(
         contrast: give every image the frame's background as its mean, and this RMS contrast, so that it is
             the pattern that is ranked; extremes that leave the range of gray values are cut off. The images as
             they are by default.
-        frame: the screen; the core's own by default.
+        frame: the screen; that of the images of the fit by default.
         top: how many images K of either end.
         progress: show a progress bar.
 
@@ -89,7 +89,7 @@ def rank_gallery(
         ValueError: no such unit, images of another size than the frame's, or fewer images than ``top``.
     """
     config = model.core.config
-    frame = frame or Frame.of(config.input)
+    frame = frame or Frame.of_model(model)
     index = check_units(units, model.n_units)
     stack = prepare_images(gallery, config.input, channels=1)[:, 0].numpy()
     if stack.shape[1:] != (frame.height, frame.width):

@@ -102,7 +102,7 @@ def optimal_images(
         model: a fitted model of a core of gray images.
         units: (U,) indices of units; all by default.
         kind: ``"exciting"`` or ``"inhibiting"``.
-        frame: the screen; the core's own by default.
+        frame: the screen; that of the images of the fit by default.
         settings: contrast, steps, blur and number of random starts.
         starts: (U, H, W) images to start from as well, such as the best of a gallery for each unit
             (``mousev1.insilico.rank_gallery``). The part that the unit sees takes up all the contrast.
@@ -129,7 +129,7 @@ def optimal_images(
         raise ValueError(
             f"model: expected a core of gray images, got one of {config.input_channels} channels"
         )
-    frame = frame or Frame.of(config.input)
+    frame = frame or Frame.of_model(model)
     index = check_units(units, model.n_units)
     view = LocalView(model, height=frame.height, width=frame.width)
     check_contrast(settings.contrast, frame, view.patch_height * view.patch_width)

@@ -160,6 +160,7 @@ def receptive_fields(
         )
     stack = prepare_images(images, config.input)
     height, width = stack.shape[2:]
+    model.check_size((height, width))
     frame = frame or Frame.of(model.core, height=height, width=width)
     if (frame.height, frame.width) != (height, width):
         raise ValueError(

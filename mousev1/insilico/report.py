@@ -72,12 +72,12 @@ def examine_units(
             at up to 60 of them.
         ascent: settings of the optimal images; their contrast is also that of the gallery.
         tuning: settings of the tuning curves.
-        frame: the screen; the core's own by default.
+        frame: the screen; that of the images of the fit by default.
         seed: of everything random.
         progress: show progress bars.
     """
     ascent = ascent or AscentSettings()
-    frame = frame or Frame.of(model.core.config.input)
+    frame = frame or Frame.of_model(model)
     shared: dict[str, Any] = {"units": index, "frame": frame, "progress": progress}
     exciting = optimal_images(model, settings=ascent, seed=seed, **shared)
     inhibiting = optimal_images(model, kind="inhibiting", settings=ascent, seed=seed, **shared)

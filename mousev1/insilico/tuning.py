@@ -147,7 +147,7 @@ def measure_tuning(
         model: a fitted model of gray images.
         units: (U,) indices of units; all by default.
         settings: what to show.
-        frame: the screen; by default that of the core, empty at its ``background``.
+        frame: the screen; by default that of the images of the fit, empty at its ``background``.
         centres_deg: x (U,) and y (U,) of the disks, for example ``ReceptiveFields.gaussian``'s; by default
             where the readouts look.
         seed: of the draws.
@@ -159,7 +159,7 @@ def measure_tuning(
     if model.core.config.input_channels != 1:
         raise ValueError("model: expected a core of gray images, got one with more channels")
     settings = settings or TuningSettings()
-    frame = frame or Frame.of(model.core)
+    frame = frame or Frame.of_model(model)
     index = check_units(units, model.n_units)
     x, y = (values[index] for values in readout_position(model, frame))
     if centres_deg is not None:

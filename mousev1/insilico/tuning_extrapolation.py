@@ -68,7 +68,7 @@ def measure_tuning_extrapolation(
         ValueError: a model without statistics of its training images.
     """
     settings = tuning.settings
-    frame = frame or Frame.of(model.core.config.input)
+    frame = frame or Frame.of_model(model)
     index = check_units(units, model.n_units)
     angles = 180.0 / settings.orientations * np.arange(settings.orientations)
     phases = 360.0 / settings.phases * np.arange(settings.phases)
