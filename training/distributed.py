@@ -9,9 +9,11 @@ statistics of batch norm have to be moved by the scans' batches in the same orde
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +80,20 @@ def stop_processes(processes: Processes) -> None:
     """Leave the group of processes."""
     if processes.count > 1:
         dist.destroy_process_group()
+
+
+def exit_process(code: int) -> NoReturn:
+    """End this process with an exit code, when all its files are closed.
+
+    ``DistributedDataParallel`` keeps gloo's threads past ``destroy_process_group`` (torch 2.13); where one
+    still runs while the process takes itself apart, it aborts (pytorch/pytorch#190489). One of several
+    processes therefore ends without taking itself apart.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class GradientSum:

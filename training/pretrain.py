@@ -33,7 +33,14 @@ from training.data import (
     steps_per_epoch,
     trial_batches,
 )
-from training.distributed import BatchNormOrder, GradientSum, Processes, start_processes, stop_processes
+from training.distributed import (
+    BatchNormOrder,
+    GradientSum,
+    Processes,
+    exit_process,
+    start_processes,
+    stop_processes,
+)
 from training.early_stopping import EarlyStopping, Verdict
 from training.fast import speed_up_training
 from training.readouts import TrainableReadout, build_readouts
@@ -306,4 +313,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_process(main())
