@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mousev1.plot.figure import new_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -16,11 +18,7 @@ if TYPE_CHECKING:
 
 def plot_curve(curve: TransferCurve, scores: Sequence[str]) -> Figure:
     """One panel per score; see ``TransferCurve.plot``."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plotting needs matplotlib: pip install matplotlib") from error
-    drawn = Figure(figsize=(4.4 * len(scores) + 0.4, 4.8), layout="constrained")
+    drawn = new_figure(4.4 * len(scores) + 0.4, 4.8, None)
     axes = drawn.subplots(1, len(scores), squeeze=False)[0]
     for axis, score in zip(axes, scores, strict=True):
         _draw(axis, curve, score)

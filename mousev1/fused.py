@@ -101,7 +101,7 @@ class FusedCore(nn.Module):
         if self.elu_is_cheap:
             stages = _for_cheap_elu(stages)
         if self.uses_onednn:
-            stages = [_to_onednn(*stage) for stage in stages]
+            stages = [(w.to_mkldnn(), None if b is None else b.to_mkldnn()) for w, b in stages]
         self._prepared = stages
         return stages
 
@@ -125,9 +125,9 @@ class FusedCore(nn.Module):
         channels = self.config.input_channels
         if images.ndim != 4 or images.shape[1] != channels:
             raise ValueError(f"images: expected (N, {channels}, H, W), got {tuple(images.shape)}")
-        at_a_time = CPU_IMAGES_AT_A_TIME if images.device.type == "cpu" else max(len(images), 1)
         shape = self.config.feature_shape(images.shape[2], images.shape[3])
         out = images.new_empty((len(images), *shape), dtype=self.dtype)
+        at_a_time = CPU_IMAGES_AT_A_TIME if images.device.type == "cpu" else max(len(images), 1)
         for start in range(0, len(images), at_a_time):
             part = slice(start, start + at_a_time)
             self._run(images[part], out[part])
@@ -135,9 +135,9 @@ class FusedCore(nn.Module):
 
     def _run(self, images: Tensor, out: Tensor) -> None:
         """Features of a few images, into ``out``."""
+        cheap = self.elu_is_cheap
         x = images.to(self.dtype).contiguous()
-        if self.uses_onednn:
-            x = x.to_mkldnn()
+        x = x.to_mkldnn() if self.uses_onednn else x
         for i, (weight, bias) in enumerate(self._stages()):
             depthwise = i % 3 == 2
             padding = weight.shape[-1] // 2 if depthwise else 0
@@ -145,8 +145,8 @@ class FusedCore(nn.Module):
             if i == self.n_stages - 1 and x.is_mkldnn:
                 x = x.to_dense()
             if i % 3 == 0:
-                x = _cheap_elu(x) if self.elu_is_cheap else F.elu(x)
-        if self.elu_is_cheap:
+                x = _cheap_elu(x) if cheap else F.elu(x)
+        if cheap:
             torch.add(torch.tensor(-1.0), x, alpha=LN2, out=out)
         else:
             out.copy_(x)
@@ -195,10 +195,6 @@ def _for_cheap_elu(stages: list[tuple[Tensor, Tensor | None]]) -> list[tuple[Ten
             weight = weight * LN2
         out.append((weight, bias))
     return out
-
-
-def _to_onednn(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    return weight.to_mkldnn(), None if bias is None else bias.to_mkldnn()
 
 
 def _cheap_elu(x: Tensor) -> Tensor:

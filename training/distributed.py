@@ -65,7 +65,7 @@ def start_processes(device: str) -> Processes:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    count = _processes_started()
     if count == 1:
         return Processes(0, 1, torch.device(device))
     rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
@@ -89,11 +89,16 @@ def exit_process(code: int) -> NoReturn:
     still runs while the process takes itself apart, it aborts (pytorch/pytorch#190489). One of several
     processes therefore ends without taking itself apart.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if _processes_started() == 1:
         sys.exit(code)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _processes_started() -> int:
+    """How many ``torchrun`` started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 class GradientSum:

@@ -288,9 +288,8 @@ def _find_places(
     store = data.store
     spacing = sufficient_spacing(store, settings.map_spacing)
     grid = Grid.spaced(store.height, store.width, spacing)
-    images = min(settings.map_images, store.images)
     sample = shuffled[: settings.map_units]
-    maps = compute_score_maps(store, data.responses(sample, images), grid, progress=progress)
+    maps = compute_score_maps(store, data.responses(sample, settings.map_images), grid, progress=progress)
     clock.lap("score maps")
     retinotopy = fit_retinotopy(maps, None if cortex is None else cortex[sample])
     clock.lap("retinotopy")

@@ -258,10 +258,12 @@ def _interpolation(knots: Tensor, at: Tensor) -> Tensor:
     gaps = knots.diff()
     # Second derivatives at the knots, from slopes that are equal on both sides; none at the ends.
     system, right = torch.eye(count, dtype=torch.float64), torch.zeros(count, count, dtype=torch.float64)
-    for i in range(1, count - 1):
-        before, after = gaps[i - 1], gaps[i]
-        system[i, i - 1 : i + 2] = torch.stack([before / 6, (before + after) / 3, after / 6])
-        right[i, i - 1 : i + 2] = torch.stack([1 / before, -1 / before - 1 / after, 1 / after])
+    here, before, after = torch.arange(1, count - 1), gaps[:-1], gaps[1:]
+    for matrix, below, at_knot, above in (
+        (system, before / 6, (before + after) / 3, after / 6),
+        (right, 1 / before, -1 / before - 1 / after, 1 / after),
+    ):
+        matrix[here, here - 1], matrix[here, here], matrix[here, here + 1] = below, at_knot, above
     bends = torch.linalg.solve(system, right)
     second = torch.searchsorted(knots, at.contiguous(), right=True).clamp(1, count - 1)
     first = second - 1
