@@ -18,6 +18,12 @@ in float32 the convolutions hand on what makes the ELU cheap: with V = (v + 1) /
 
 because the exponential touches the straight line at v = 0. Both affine maps disappear into the
 convolutions on either side.
+
+If only a part of the feature map is asked for, each layer computes what the later ones need for it: 11-S sees
+51 x 51 pixels from one place, but 13 x 13 of them in its last layer, 25 x 25 in the one before.
+
+Features come with channels last in memory, as readouts read them: all channels at a place. On a processor
+the last 1x1 convolution is a product of matrices, which puts them there at no cost.
 """
 
 from __future__ import annotations
@@ -25,6 +31,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast, overload
 
 import torch
@@ -33,6 +40,7 @@ from torch.nn import functional as F
 
 from mousev1.allocator import keep_freed_memory
 from mousev1.core import Core, InputLayer, SeparableLayer
+from mousev1.window import Window
 
 if TYPE_CHECKING:
     from mousev1.representation import FeatureExtractor, FrozenCore
@@ -101,9 +109,16 @@ class FusedCore(nn.Module):
         if self.elu_is_cheap:
             stages = _for_cheap_elu(stages)
         if self.uses_onednn:
-            stages = [(w.to_mkldnn(), None if b is None else b.to_mkldnn()) for w, b in stages]
+            convolutions = stages[:-1] if self.ends_in_product else stages
+            blocked = [(w.to_mkldnn(), None if b is None else b.to_mkldnn()) for w, b in convolutions]
+            stages = blocked + stages[len(convolutions) :]
         self._prepared = stages
         return stages
+
+    @property
+    def ends_in_product(self) -> bool:
+        """Whether the last convolution, a 1x1, is computed as a product of matrices."""
+        return self.elu_is_cheap and self.n_stages > 1
 
     @property
     def elu_is_cheap(self) -> bool:
@@ -117,39 +132,55 @@ class FusedCore(nn.Module):
         return self.elu_is_cheap and available
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
-        """Features of raw images, (N, C_in, H, W) of any real type to (N, C, H', W').
+    def forward(self, images: Tensor, window: Window | None = None) -> Tensor:
+        """Features of raw images, (N, C_in, H, W) of any real type to (N, C, H', W'), channels last in memory.
 
-        See ``Core.forward`` for what images must be.
+        Args:
+            images: see ``Core.forward`` for what they must be.
+            window: the part of the feature map to compute, all of it by default; H' and W' are its size.
         """
         channels = self.config.input_channels
         if images.ndim != 4 or images.shape[1] != channels:
             raise ValueError(f"images: expected (N, {channels}, H, W), got {tuple(images.shape)}")
-        shape = self.config.feature_shape(images.shape[2], images.shape[3])
-        out = images.new_empty((len(images), *shape), dtype=self.dtype)
+        depth, height, width = self.config.feature_shape(images.shape[2], images.shape[3])
+        window = window or Window(0, height, 0, width)
+        if window.bottom > height or window.right > width:
+            raise ValueError(f"window: expected a part of the {height} x {width} feature map, got {window}")
+        kernel, layers = self.config.hidden_kernel, self.config.layers - 1
+        rows = _needed(height, window.top, window.bottom, kernel, layers)
+        columns = _needed(width, window.left, window.right, kernel, layers)
+        out = images.new_empty((len(images), len(window), depth), dtype=self.dtype)
         at_a_time = CPU_IMAGES_AT_A_TIME if images.device.type == "cpu" else max(len(images), 1)
         for start in range(0, len(images), at_a_time):
             part = slice(start, start + at_a_time)
-            self._run(images[part], out[part])
-        return out
+            self._run(images[part], rows, columns, out[part])
+        return out.transpose(1, 2).view(-1, depth, window.height, window.width)
 
-    def _run(self, images: Tensor, out: Tensor) -> None:
-        """Features of a few images, into ``out``."""
+    def _run(self, images: Tensor, rows: _Needed, columns: _Needed, out: Tensor) -> None:
+        """Features of a few images, into ``out`` (n, H' W', C)."""
         cheap = self.elu_is_cheap
-        x = images.to(self.dtype).contiguous()
+        margin = self.config.input_kernel - 1
+        x = images[..., rows.start : rows.stop + margin, columns.start : columns.stop + margin]
+        x = x.to(self.dtype).contiguous()
         x = x.to_mkldnn() if self.uses_onednn else x
-        for i, (weight, bias) in enumerate(self._stages()):
+        stages = self._stages()
+        for i, (weight, bias) in enumerate(stages[:-1] if self.ends_in_product else stages):
             depthwise = i % 3 == 2
-            padding = weight.shape[-1] // 2 if depthwise else 0
+            padding = (rows.paddings[i // 3], columns.paddings[i // 3]) if depthwise else 0
             x = F.conv2d(x, weight, bias, padding=padding, groups=weight.shape[0] if depthwise else 1)
-            if i == self.n_stages - 1 and x.is_mkldnn:
-                x = x.to_dense()
             if i % 3 == 0:
                 x = _cheap_elu(x) if cheap else F.elu(x)
-        if cheap:
-            torch.add(torch.tensor(-1.0), x, alpha=LN2, out=out)
-        else:
-            out.copy_(x)
+        x = x.to_dense() if x.is_mkldnn else x
+        places = x[..., rows.wanted, columns.wanted].flatten(2).transpose(1, 2)
+        if not cheap:
+            out.copy_(places)
+            return
+        if self.ends_in_product:
+            weight, bias = stages[-1]
+            assert bias is not None
+            torch.baddbmm(bias, places, weight.flatten(1).T.expand(len(out), -1, -1), out=out)
+            places = _cheap_elu(out)
+        torch.add(torch.tensor(-1.0), places, alpha=LN2, out=out)
 
     def extra_repr(self) -> str:
         """Name, type and layout, for ``print``."""
@@ -181,6 +212,44 @@ def fuse(core: FrozenCore, *, dtype: torch.dtype = torch.float32) -> FeatureExtr
     keep_freed_memory()  # a batch's feature maps are tens of megabytes
     fused = FusedCore(core, dtype)
     return fused.eval().requires_grad_(False)
+
+
+def features_within(extractor: FeatureExtractor, images: Tensor, window: Window) -> Tensor:
+    """The part of the features of images that a window shows, (N, C, H', W'); only a fused core saves time by it."""
+    return extractor(images, window) if isinstance(extractor, FusedCore) else window.of(extractor(images))
+
+
+@dataclass(frozen=True)
+class _Needed:
+    """What layers must compute along one axis of the feature map, for some part of it at the end.
+
+    Attributes:
+        start, stop: the part that the first layer computes.
+        paddings: of zeros, on both sides, in each depthwise convolution.
+        wanted: the part that was asked for, of what the last layer computes.
+    """
+
+    start: int
+    stop: int
+    paddings: tuple[int, ...]
+    wanted: slice
+
+
+def _needed(size: int, start: int, stop: int, kernel: int, layers: int) -> _Needed:
+    """From the end to the beginning: each layer needs half a kernel more on both sides.
+
+    Where that is beyond the border, there are zeros in the full computation. Convolutions pad both sides alike,
+    so that the layers up to there compute the whole axis.
+    """
+    reach = kernel // 2
+    first, last, paddings = start, stop, []
+    for _ in range(layers):
+        padding = max(0, reach - first, last + reach - size)
+        first, last = (0, size) if padding else (first - reach, last + reach)
+        paddings.append(padding)
+    paddings.reverse()
+    begin = first + sum(reach - padding for padding in paddings)
+    return _Needed(first, last, tuple(paddings), slice(start - begin, stop - begin))
 
 
 def _for_cheap_elu(stages: list[tuple[Tensor, Tensor | None]]) -> list[tuple[Tensor, Tensor | None]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from mousev1.core import Core
 from mousev1.fused import fuse
 from mousev1.representation import FrozenCore
 
-IMAGES = 256
+IMAGES = 128
 """Images that statistics are computed from; more change the quantiles by less than their scatter."""
 
 PLACES_AT_A_TIME = 32
@@ -124,35 +125,56 @@ def training_statistics(core: FrozenCore, images: Tensor) -> TrainingStatistics:
 
 
 @torch.no_grad()
-def statistics_of(features: Tensor, images: Tensor) -> TrainingStatistics:
+def statistics_of(
+    features: Tensor, images: Tensor, *, mean: Tensor | None = None, std: Tensor | None = None
+) -> TrainingStatistics:
     """Statistics of images whose features are known; all in main memory.
 
     Args:
-        features: (P, n, C) float32, at all P places.
+        features: (P, n, C) of any precision, at all P places.
         images: (n, C_in, H, W), gray values in the core's value range, any real type.
+        mean: (C,) that was subtracted from the features; 0 by default.
+        std: (C,) that they were divided by after that; 1 by default.
     """
     places, count, size = features.shape
     parts = features.split(PLACES_AT_A_TIME)
-    # Sums of single precision over a part, of double precision over the parts.
-    mean = torch.stack([part.sum(dim=(0, 1)) for part in parts]).sum(dim=0, dtype=torch.float64)
-    mean = (mean / (places * count)).float()
-    covariance = torch.zeros(size, size, dtype=torch.float64)
+    # Sums of single precision over a part, around a value near the mean, of double precision over the parts.
+    pivot = parts[0].float().mean(dim=(0, 1))
+    total = torch.zeros(size, dtype=torch.float64)
+    products = torch.zeros(size, size, dtype=torch.float64)
     for part in parts:
-        centred = part - mean
-        covariance += torch.bmm(centred.transpose(1, 2), centred).sum(dim=0, dtype=torch.float64)
-    values, vectors = torch.linalg.eigh(covariance / (places * count))
+        away = (part.float() - pivot).flatten(0, 1)
+        total += away.sum(dim=0)
+        products += away.T @ away
+    total /= places * count
+    scale = torch.ones_like(total) if std is None else std.double()
+    covariance = (products / (places * count) - total[:, None] * total) * scale * scale[:, None]
+    values, vectors = torch.linalg.eigh(covariance)
     values = values.clamp_min(SMALLEST_VARIANCE * float(values[-1].clamp_min(1e-30)))
-    whitening = (vectors * (values * size).rsqrt()).float()
-    distances = torch.cat([((part - mean) @ whitening).square_().sum(dim=2) for part in parts])
+    whitening = vectors * (values * size).rsqrt()
+    centre = pivot + total
+    whiten = (scale[:, None] * whitening).float()
+    offset = -(centre.float() @ whiten)
+    distances = torch.cat(
+        [
+            torch.addmm(offset, part.float().flatten(0, 1), whiten).square_().sum(dim=1).view(-1, count)
+            for part in parts
+        ]
+    )
     gray = images.flatten(1).float()
     levels = torch.linspace(0, 1, LEVELS, dtype=torch.float64)
     return TrainingStatistics(
-        mean=mean,
-        whitening=whitening,
-        place_quantiles=_quantiles(distances.flatten().sqrt().sort().values, levels).float(),
-        image_quantiles=_quantiles(distances.mean(dim=0).sqrt().sort().values, levels).float(),
+        mean=(centre * scale + (0.0 if mean is None else mean)).float(),
+        whitening=whitening.float(),
+        place_quantiles=_quantiles(_sorted(distances.flatten().sqrt()), levels).float(),
+        image_quantiles=_quantiles(_sorted(distances.mean(dim=0).sqrt()), levels).float(),
         gray=torch.stack([gray.mean(), gray.std(dim=1, correction=0).mean()]),
     )
+
+
+def _sorted(values: Tensor) -> Tensor:
+    """By numpy, whose sort takes a tenth of the time of torch's."""
+    return torch.from_numpy(np.sort(values.numpy()))
 
 
 def _quantiles(ordered: Tensor, levels: Tensor) -> Tensor:

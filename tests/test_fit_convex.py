@@ -16,9 +16,11 @@ from mousev1.fit import population
 from mousev1.fit.convex import ConvexFit, ConvexSettings, fit_convex
 from mousev1.fit.features import compute_features
 from mousev1.fit.memory import plan_memory
+from mousev1.fit.retinotopy import Retinotopy, fit_retinotopy
 from mousev1.posterior import rate_std
 from mousev1.readout import normalise_cortex, rate_from_drive, sample_at
 from mousev1.training_statistics import training_statistics
+from mousev1.window import Window
 
 CORE = CoreConfig(hidden_channels=8, layers=2, input_kernel=5, hidden_kernel=5)
 SETTINGS = ConvexSettings(map_units=150, prior_units=100)
@@ -50,6 +52,8 @@ def places(kind: str, cortex: Tensor, generator: torch.Generator) -> Tensor:
     pixels = torch.stack([15.5 + 9 * x - 3 * y, 9.5 + 2 * x + 5 * y], dim=1)
     if kind == "nonlinear":
         pixels = pixels + torch.stack([-6 * (x.square() - 0.3), 4 * torch.sin(3 * x) * y], dim=1)
+    if kind == "patch":
+        pixels = torch.stack([20.0 + 2.5 * x - y, 8.0 + 0.5 * x + 1.5 * y], dim=1)
     if kind == "scattered":
         pixels = pixels + 3.0 * torch.randn(pixels.shape, generator=generator)
     return torch.minimum(pixels.clamp_min(0.0), torch.tensor([31.0, 19.0]))
@@ -149,6 +153,79 @@ def test_scattered_neurons_are_found_one_by_one() -> None:
     assert correlation(predict(scene, fitted)[0], scene.test_rates) > 0.85
 
 
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Window | None, int]]:
+    """What part of the feature map was computed of how many images, one after the other."""
+    seen = []
+
+    def watched(core: Core, images: Tensor, **options):
+        seen.append((options["window"], len(options["order"])))
+        return compute_features(core, images, **options)
+
+    monkeypatch.setattr("mousev1.fit.places.compute_features", watched)
+    return seen
+
+
+def test_features_are_computed_where_neurons_look(windows: list[tuple[Window | None, int]]) -> None:
+    scene = simulate("patch", n=600)
+    everywhere = fit(scene, settings=dataclasses.replace(SETTINGS, first_images=600))
+    assert windows == [(None, 600)]
+    windows.clear()
+    told: list[str] = []
+    part = fit(scene, settings=dataclasses.replace(SETTINGS, map_images=400), report=told.append)
+    (first, a), (around, b), (seen, c) = windows
+    assert (first, a, b, c) == (None, 213, 400, 600)
+    assert around is not None
+    assert seen is not None
+    left, top = scene.pixels.amin(dim=0).floor().int().tolist()
+    right, bottom = scene.pixels.amax(dim=0).ceil().int().tolist()
+    assert (top, left) in seen
+    assert (bottom, right) in seen
+    assert len(seen) < len(around) < 0.6 * 20 * 32
+    assert told[-1].startswith(f"neurons look at {seen.height} x {seen.width} of 20 x 32 places")
+    assert error(scene, part) < 0.2
+    # The map is found from fewer images, so that rates agree within their uncertainty only.
+    (rates, std), (expected, _) = predict(scene, part), predict(scene, everywhere)
+    assert ((rates - expected).abs() < std).float().mean() > 0.9
+    assert correlation(rates, scene.test_rates) > correlation(expected, scene.test_rates) - 0.005
+
+
+def test_the_window_grows_if_neurons_look_beyond_it(
+    windows: list[tuple[Window | None, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, calls = simulate("affine"), []
+
+    def misled(maps, cortex, **options) -> Retinotopy:
+        found = fit_retinotopy(maps, cortex, **options)
+        calls.append(found.map)
+        if len(calls) > 1:
+            return found
+        narrow = dataclasses.replace(
+            found.map, coefficients=found.map.coefficients * torch.tensor([[1.0], [0.3], [0.3]])
+        )
+        return dataclasses.replace(found, map=narrow)
+
+    monkeypatch.setattr("mousev1.fit.places.fit_retinotopy", misled)
+    fitted = fit(scene)
+    parts = [len(window) for window, _ in windows if window is not None]
+    assert len(parts) > 1
+    assert parts == sorted(parts)
+    assert error(scene, fitted) < 0.2
+
+
+def test_a_window_streams_from_disk_as_from_memory(tmp_path: Path) -> None:
+    scene = simulate("patch", n=600)
+    settings = dataclasses.replace(SETTINGS, map_images=400)
+    plan = plan_memory(scene.core, scene.images, 150, memory=None, directory=None)
+    fitted = fit(scene, settings=settings)
+    told: list[str] = []
+    tight = plan.held + plan.work + 100_000  # less than any part takes
+    streamed = fit(scene, settings=settings, memory=tight, directory=tmp_path, report=told.append)
+    assert told[-1].endswith(f"MB in {tmp_path}")
+    assert same(fitted, streamed, scene) < 1e-4
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_cortex_neurons_are_found_from_responses_alone() -> None:
     scene = simulate("affine")
     fitted = fit(scene, cortex=None)
@@ -169,7 +246,7 @@ def test_intervals_cover_the_true_places() -> None:
 def test_precision_from_some_images_is_that_from_all(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = simulate(n=200)
     fitted = fit(scene)
-    monkeypatch.setattr("mousev1.fit.convex.IMAGES_FOR_PRECISION", 50)
+    monkeypatch.setattr("mousev1.fit.places.IMAGES_FOR_PRECISION", 50)
     some = fit(scene, settings=dataclasses.replace(SETTINGS, map_images=100))
     assert (
         fitted.retinotopy.map.name == some.retinotopy.map.name == "affine"
@@ -209,7 +286,7 @@ def test_chunks_do_not_change_the_fit(
     monkeypatch.setattr("mousev1.fit.score_maps.WEIGHT_VALUES", 1)
     monkeypatch.setattr("mousev1.fit.features.IMAGES_PER_WRITE", 7)
     monkeypatch.setattr("mousev1.fit.retinotopy.CHUNK", 11)
-    monkeypatch.setattr("mousev1.fit.convex.UNITS_PER_PASS", 13)
+    monkeypatch.setattr("mousev1.fit.places.UNITS_PER_PASS", 13)
     assert same(fitted, fit(scene), scene) < 1e-4
 
 

@@ -10,6 +10,9 @@ import torch
 from mousev1.core import Core, CoreConfig
 from mousev1.fit import features as module
 from mousev1.fit.features import Standardisation, compute_features, store_bytes
+from mousev1.fused import features_within, fuse
+from mousev1.representation import Representation
+from mousev1.window import Window
 
 SMALL = CoreConfig(hidden_channels=6, layers=2, input_kernel=5, hidden_kernel=3)
 
@@ -38,7 +41,7 @@ def test_blocks_are_standardised_features_position_by_position(core: Core) -> No
 
 def test_every_channel_has_mean_zero_and_unit_variance(core: Core) -> None:
     with compute_features(core, pictures(40)) as store:
-        values = store.blocks(list(range(store.positions)))
+        values = store.blocks(store.positions)
         assert values.mean(dim=(0, 1)).abs().max() < 1e-3
         assert (values.std(dim=(0, 1)) - 1).abs().max() < 1e-3
 
@@ -54,18 +57,50 @@ def test_disk_and_memory_hold_the_same_bits(
     ):
         assert disk.on_disk
         assert not memory.on_disk
-        for position in range(memory.positions):
+        for position in memory.positions:
             assert torch.equal(memory.block(position), disk.block(position))
             assert torch.equal(memory.block(position)[:5], disk.block(position, 5))
-        assert torch.equal(memory.raw(5), disk.raw(5))
+        assert torch.equal(memory.of_first(5), disk.of_first(5))
 
 
-def test_raw_features_are_the_cores(core: Core) -> None:
-    images = pictures(9)
-    with compute_features(core, images) as store, torch.no_grad():
-        expected = core(images[:4].float()).flatten(2).permute(2, 0, 1)
-        # half precision rounds a standardised feature, a few at most, to 2^-11 of it
-        assert (store.raw(4) - expected).abs().max() < 2**-9 * store.standardisation.std.max()
+WINDOW = Window(1, 5, 3, 8)
+
+
+@pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "disk"])
+def test_a_window_holds_its_part_of_the_map(
+    core: Core, on_disk: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IMAGES_PER_WRITE", 4)
+    images, order = pictures(21), torch.randperm(21, generator=torch.Generator().manual_seed(1))
+    directory = tmp_path if on_disk else None
+    with (
+        compute_features(core, images, order=order[:9]) as known,
+        compute_features(core, images, order=order, known=known, window=WINDOW, directory=directory) as part,
+        compute_features(core, images, order=order) as whole,
+    ):
+        assert part.standardisation is known.standardisation
+        assert part.nbytes == store_bytes(core, 21, 10, 13, WINDOW) == 2 * 6 * 4 * 5 * 21
+        places = [row * part.width + column for row in range(1, 5) for column in range(3, 8)]
+        assert part.positions == places
+        ratio = whole.standardisation.std / known.standardisation.std
+        for position in places:
+            # Oracle: the whole map of all images, standardised by others of them; halves are rounded.
+            expected = whole.block(position).double() * ratio + (
+                (whole.standardisation.mean - known.standardisation.mean) / known.standardisation.std
+            )
+            assert (part.block(position).double() - expected).abs().max() < 2**-9 * expected.abs().max()
+            assert torch.equal(part.block(position)[:9], known.block(position))
+        with pytest.raises(IndexError, match="row 0, column 3"):
+            part.block(3)
+
+
+def test_other_networks_features_are_cut_to_the_window(core: Core) -> None:
+    images = pictures(5)
+    features = core(images.float())
+    network = Representation(torch.nn.Conv2d(1, 4, 3), name="network")
+    with torch.no_grad():
+        assert torch.equal(features_within(network, images, WINDOW), network(images)[:, :, 1:5, 3:8])
+        assert (features_within(fuse(core), images, WINDOW) - features[:, :, 1:5, 3:8]).abs().max() < 1e-3
 
 
 def test_order_permutes_the_images(core: Core) -> None:

@@ -97,8 +97,8 @@ def test_the_approach_comes_near_the_optimum_and_its_gradient_is_the_objectives(
     optimum = fit(data).theta
     left, way = (near.theta - optimum).norm(dim=1), (start - optimum).norm(dim=1)
     assert (left < 0.2 * way).all()
-    assert torch.allclose(near.drive, glm.drives(data.features, near.theta), atol=1e-4)
-    found = task.gradient(near.drive, near.theta, phi)
+    assert torch.allclose(near.output.drive, glm.drives(data.features, near.theta), atol=1e-4)
+    found = task.gradient(near.output, near.theta, phi)
     for unit in range(B):
         at = near.theta[unit].clone().requires_grad_()
         away = at - PRIOR.mean

@@ -27,7 +27,7 @@ def population(amount: float) -> tuple[WeightPrior, torch.Tensor, torch.Tensor, 
 def test_the_prior_is_the_one_that_weights_were_drawn_from() -> None:
     start, information, centre, theta = population(amount=40.0)
     optimum = optima(start, information * 40.0, centre)
-    learned = start.learn(optimum, torch.zeros_like(optimum), torch.full((U,), 40.0).double(), information)
+    learned, _ = start.learn(optimum, torch.zeros_like(optimum), torch.full((U,), 40.0).double(), information)
     assert (learned.mean - theta.mean(dim=0)).abs().max() < 0.05
     found, true = learned.covariance.diagonal()[:C].sqrt(), theta[:, :C].std(dim=0)
     assert (found / true - 1).abs().max() < 0.1
@@ -40,11 +40,13 @@ def test_neurons_short_of_their_optimum_tell_as_much_with_their_gradient() -> No
     optimum = optima(start, information * 40.0, centre)
     short = 0.6 * optimum
     gradient = (short - centre) @ (information * 40.0) + (short - start.mean) @ precision
-    expected = start.learn(optimum, torch.zeros_like(optimum), amount, information)
-    found = start.learn(short, gradient, amount, information)
+    expected, becomes = start.learn(optimum, torch.zeros_like(optimum), amount, information)
+    found, _ = start.learn(short, gradient, amount, information)
     assert torch.allclose(found.mean, expected.mean)
     assert torch.allclose(found.covariance, expected.covariance)
-    without = start.learn(short, torch.zeros_like(short), amount, information)
+    # Oracle: the optima under the new prior, from the likelihoods that the population was made with.
+    assert torch.allclose(becomes, optima(expected, information * 40.0, centre), atol=1e-6)
+    without, _ = start.learn(short, torch.zeros_like(short), amount, information)
     assert not torch.allclose(without.mean, expected.mean, rtol=0.1)
 
 

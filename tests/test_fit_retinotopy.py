@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.interpolate import CubicSpline
 
-from mousev1.fit.retinotopy import Design, PositionMap, locate
+from mousev1.fit.retinotopy import Design, PositionMap, fit_retinotopy, locate
 from mousev1.fit.score_maps import Grid, ScoreMaps
 
 WIDTH, HEIGHT = 12, 8
@@ -47,9 +47,41 @@ def by_numpy(maps: ScoreMaps, expected: np.ndarray, scatter: float) -> tuple[np.
 def test_places_are_those_of_bayes_rule(peak: float, scatter: float) -> None:
     maps = score_maps(peak)
     coefficients = torch.tensor([[5.0, 3.0], [3.0, -0.5], [0.4, 2.0]]).double()
-    position_map = PositionMap(Design("affine"), True, coefficients, scatter)
+    position_map = PositionMap(Design("affine"), True, coefficients, scatter, torch.zeros(3, 3).double())
     expected = position_map.expected(CORTEX, len(CORTEX)).numpy()
     mean, covariance = by_numpy(maps, expected, scatter)
     found = locate(position_map, maps, CORTEX)
     assert np.abs(found.mean.numpy() - mean).max() < 1e-3
     assert np.abs(found.covariance.numpy() - covariance).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("scattered", "away"), [(True, 3 * (0.5**2 + 0.3**2) ** 0.5), (False, 3 * 0.3 + 2.0)]
+)
+def test_neurons_are_looked_for_around_the_map(scattered: bool, away: float) -> None:
+    coefficients = torch.tensor([[5.0, 3.0], [3.0, -0.5], [0.4, 2.0]]).double()
+    covariance = torch.diag(torch.tensor([0.3**2, 0.0, 0.0])).double()  # of what all neurons share
+    position_map = PositionMap(Design("affine"), scattered, coefficients, 0.5, covariance)
+    low, high = position_map.reach(CORTEX, len(CORTEX), deviations=3.0)
+    expected = np.array([[5.0, 3.0], [5.0 + 1.5 - 0.2, 3.0 - 0.25 - 1.0], [5.0 - 3.0 + 0.4, 3.0 + 0.5 + 2.0]])
+    assert np.allclose(low.numpy(), expected.min(axis=0) - away)
+    assert np.allclose(high.numpy(), expected.max(axis=0) + away)
+
+
+def test_the_maps_uncertainty_is_how_far_it_is_off() -> None:
+    """Score maps that are parabolas around a noisy observation of each neuron's place, with known variances."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.tensor([[10.0, 8.0], [4.0, 1.0], [-1.0, 3.0]]).double()
+    grid, units, off = Grid.spaced(18, 24, 2), 40, []
+    for _ in range(60):
+        cortex = torch.rand(units, 2, generator=generator) * 2 - 1
+        places = torch.cat([torch.ones(units, 1), cortex], dim=1).double() @ truth
+        seen = places + 2.0 * torch.randn(units, 2, generator=generator).double()
+        scores = -(seen[:, None] - grid.pixels()).square().sum(dim=2).float() / (2 * 2.0**2)
+        maps = ScoreMaps(grid, scores / 2, scores / 2, torch.ones(units), ridge=1.0)
+        found = fit_retinotopy(maps, cortex, smooth=False).map
+        error = found.coefficients - truth
+        off.append((error * torch.linalg.solve(found.covariance, error)).sum(dim=0))
+    # For each axis the squared distance has three degrees of freedom. The map claims less than it knows,
+    # because the scatter of neurons that are on it is found to be more than none.
+    assert 1.0 < float(torch.stack(off).mean()) < 4.0

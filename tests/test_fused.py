@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 import platform
 from dataclasses import replace
@@ -12,6 +13,7 @@ import torch
 
 from mousev1.core import Core, CoreConfig, InputContract
 from mousev1.fused import CPU_IMAGES_AT_A_TIME, _values, fuse
+from mousev1.window import Window
 
 SMALL = CoreConfig(
     hidden_channels=8, layers=3, input_kernel=5, hidden_kernel=3, input=InputContract(mean=113.0, std=60.0)
@@ -43,6 +45,32 @@ def test_features_are_those_of_the_core(n: int) -> None:
     got = fuse(core)(pictures(n))
     assert got.shape == expected.shape
     assert (got - expected).abs().max() < 1e-4 * expected.abs().max().clamp_min(1.0)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 4])
+@pytest.mark.parametrize("channels", [8, 16])
+def test_a_part_of_the_map_is_the_part_of_the_whole(layers: int, channels: int) -> None:
+    config = replace(SMALL, layers=layers, hidden_channels=channels, hidden_kernel=5)
+    core, images = lived_in(config), pictures(3)
+    expected, fused = core(images.float()), fuse(core)  # oracle: the core itself
+    height, width = expected.shape[2:]
+    for top, bottom in itertools.combinations(range(height + 1), 2):
+        for left, right in [(0, width), (0, 1), (2, 6), (5, width), (width - 1, width)]:
+            window = Window(top, bottom, left, right)
+            got = fused(images, window)
+            assert got.shape[2:] == (window.height, window.width)
+            assert (got - window.of(expected)).abs().max() < 1e-4
+
+
+def test_channels_come_last_in_memory() -> None:
+    assert fuse(lived_in(SMALL))(pictures(2)).permute(0, 2, 3, 1).is_contiguous()
+
+
+def test_a_window_beyond_the_map_is_refused() -> None:
+    with pytest.raises(ValueError, match="window: expected a part of the 8 x 11"):
+        fuse(lived_in(SMALL))(pictures(1), Window(0, 9, 0, 2))
+    with pytest.raises(ValueError, match="window: expected 0 <= top < bottom"):
+        Window(3, 3, 0, 2)
 
 
 def test_the_published_core_keeps_its_features_to_1e_5(shared) -> None:

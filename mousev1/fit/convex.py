@@ -1,45 +1,37 @@
 """A readout on a frozen core without a training loop.
 
-Where a neuron looks follows from score maps and retinotopy (``score_maps``, ``retinotopy``); given
-that, its feature weights are a convex problem (``glm``) whose prior the population provides
-(``prior``). Every image passes through the core once (``features``).
+Where a neuron looks follows from score maps and retinotopy (``places``); given that, its feature weights are
+a convex problem (``glm``) whose prior the population provides (``prior``). Every image passes through the core
+once (``features``).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mousev1.fit.features import compute_features
-from mousev1.fit.memory import (
-    IMAGES_FOR_PLACES,
-    MISFIT_IMAGES,
-    MISFIT_UNITS,
-    UNITS_PER_PASS,
-    MemoryPlan,
-    peak_memory,
-    plan_memory,
-)
+from mousev1.fit.clock import Clock
+from mousev1.fit.memory import MISFIT_IMAGES, MISFIT_UNITS, MemoryPlan, peak_memory, plan_memory
 from mousev1.fit.misfit import misfit_ratio
+from mousev1.fit.places import FeatureSource, find_places
 from mousev1.fit.population import FitData, PopulationGlm
 from mousev1.fit.prior import WeightPrior
-from mousev1.fit.retinotopy import Places, Retinotopy, fit_retinotopy, locate
-from mousev1.fit.score_maps import Grid, ScoreMaps, compute_score_maps, roughness, sufficient_spacing
+from mousev1.fit.retinotopy import Retinotopy
+from mousev1.fit.score_maps import roughness
 from mousev1.posterior import WeightPosterior
 from mousev1.readout import rate_from_drive
 from mousev1.representation import FrozenCore
 from mousev1.training_statistics import IMAGES as STATISTICS_IMAGES
 from mousev1.training_statistics import TrainingStatistics, are_kept_for, statistics_of
 
+FIRST_RESPONSES = 32_000  # least number of responses that show which part of the feature map matters
 ROUGH_UNITS = 100  # least number of neurons in the rounds that lead to a prior
 ROUGH_PART = 8  # these rounds learn from one in so many of the sample
-REACH = 3.0  # standard deviations around the map in which neurons are looked for
-IMAGES_FOR_PRECISION = 500
 # Misfit of the 11-S core where it could be measured, relative to the variance of the prediction.
 USUAL_MISFIT = 0.3
 
@@ -49,8 +41,10 @@ class ConvexSettings:
     """Sizes of the samples that the population's parameters are learned from.
 
     Attributes:
+        first_images: images of which the whole feature map is computed, to see which part of it the neurons
+            look at; more for few neurons (``FIRST_RESPONSES``), and all if there are less than twice as many.
         map_units: most neurons whose score maps decide the map from cortex.
-        map_images: most images that these score maps are computed from.
+        map_images: most images that these score maps are computed from: half of all, or more for few neurons.
         map_spacing: most pixels of the feature map between places that are scored; fewer where
             neighbouring features differ.
         prior_units: most neurons that the prior is learned from.
@@ -59,7 +53,8 @@ class ConvexSettings:
             starting prior.
     """
 
-    map_units: int = 500
+    first_images: int = 128
+    map_units: int = 1000
     map_images: int = 2000
     map_spacing: int = 2
     prior_units: int = 10_000
@@ -68,6 +63,7 @@ class ConvexSettings:
 
     def __post_init__(self) -> None:
         at_least = {
+            "first_images": 8,
             "map_units": 1,
             "map_images": 8,
             "map_spacing": 1,
@@ -161,7 +157,7 @@ def fit_convex(
         report: called with the memory plan's one line before work starts.
     """
     settings = settings or ConvexSettings()
-    clock = _Clock()
+    clock = Clock()
     n, units = responses.shape
     scale = torch.ones(units) if scale is None else scale
     if len(images) != n:
@@ -182,14 +178,33 @@ def fit_convex(
         notes.append(f"{int(constant.sum())} of {units} neurons never change; their rate is their constant")
     if not len(live):
         raise ValueError("responses: every neuron is constant; there is nothing to fit")
-    with compute_features(
-        core, images, device=device, order=order, directory=plan.directory, progress=progress
-    ) as store:
+    with ExitStack() as stores:
+        source = FeatureSource(core, images, order, device, plan, stores, report, progress)
+        whole = max(settings.first_images, FIRST_RESPONSES // len(live))
+        pilot = source.compute(whole if n >= 2 * whole else n)
         clock.lap("features")
-        data = FitData(store, responses, scale, order)
+        statistics = None
+        if are_kept_for(core):
+            statistics = statistics_of(
+                pilot.of_first(STATISTICS_IMAGES),
+                images[order[:STATISTICS_IMAGES]],
+                mean=pilot.standardisation.mean,
+                std=pilot.standardisation.std,
+            )
+        clock.lap("statistics")
         random = torch.randperm(len(live), generator=generator)
         shuffled = live[random]
-        found = _find_places(data, cortex, live, shuffled, settings, progress, clock)
+        found = find_places(
+            source,
+            FitData(pilot, responses, scale, order),
+            cortex,
+            shuffled,
+            map_units=settings.map_units,
+            map_images=settings.map_images,
+            map_spacing=settings.map_spacing,
+            clock=clock,
+        )
+        data, store = found.data, found.data.store
         pixels = found.places.mean
         half = torch.tensor([max(store.width - 1, 1), max(store.height - 1, 1)], dtype=torch.float64) / 2
         mu = torch.zeros(units, 2, dtype=torch.float64)
@@ -227,10 +242,6 @@ def fit_convex(
         off = found.places.covariance.diagonal(dim1=1, dim2=2) if found.retinotopy.map.scattered else zero
         misfit[live] = (ratio + (2.0 * off @ roughness(store)).float()) * fits.drives.var(dim=0)
         clock.lap("misfit")
-        statistics = None
-        if are_kept_for(core):
-            statistics = statistics_of(store.raw(STATISTICS_IMAGES), images[order[:STATISTICS_IMAGES]])
-        clock.lap("statistics")
     if not bool(fits.converged.all()):
         notes.append(f"{int((~fits.converged).sum())} neurons stopped before the solver's tolerance")
     weights = torch.zeros(units, store.channels, dtype=torch.float64)
@@ -246,7 +257,7 @@ def fit_convex(
     converged = torch.ones(units, dtype=torch.bool)
     converged[live] = fits.converged
     variances = torch.zeros(units, store.channels + 1)
-    variances[live] = fits.variances.float()
+    variances[live] = fits.variances
     return ConvexFit(
         mu=mu.float(),
         position_covariance=mu_covariance.float(),
@@ -266,62 +277,3 @@ def fit_convex(
         information=information,
         notes=notes,
     )
-
-
-@dataclass(frozen=True)
-class _Found:
-    retinotopy: Retinotopy
-    places: Places
-    ridge: float
-
-
-def _find_places(
-    data: FitData,
-    cortex: Tensor | None,
-    live: Tensor,
-    shuffled: Tensor,
-    settings: ConvexSettings,
-    progress: bool,
-    clock: _Clock,
-) -> _Found:
-    """Where the live neurons look: the map from a sample on the whole grid, then all in its reach."""
-    store = data.store
-    spacing = sufficient_spacing(store, settings.map_spacing)
-    grid = Grid.spaced(store.height, store.width, spacing)
-    sample = shuffled[: settings.map_units]
-    maps = compute_score_maps(store, data.responses(sample, settings.map_images), grid, progress=progress)
-    clock.lap("score maps")
-    retinotopy = fit_retinotopy(maps, None if cortex is None else cortex[sample])
-    clock.lap("retinotopy")
-    where = None if cortex is None else cortex[live]
-    expected = retinotopy.map.expected(where, len(live))
-    reach = REACH * retinotopy.map.scatter
-    near = grid.within(expected.amin(dim=0) - reach, expected.amax(dim=0) + reach)
-    # On a map that neurons do not leave, their own scores tell no more than the precision.
-    scattered = retinotopy.map.scattered
-    used = min(store.images, IMAGES_FOR_PLACES if scattered else IMAGES_FOR_PRECISION)
-    factor = 1.0 if scattered else store.images / used
-    scores = ScoreMaps.joined(
-        [
-            compute_score_maps(
-                store, data.responses(part, used), near, ridge=maps.ridge, progress=progress
-            ).for_images(factor)
-            for part in live.split(UNITS_PER_PASS)
-        ]
-    )
-    places = locate(retinotopy.map, scores, where)
-    clock.lap("places")
-    return _Found(retinotopy, places, maps.ridge)
-
-
-class _Clock:
-    """Seconds between laps."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
-        self._last = now

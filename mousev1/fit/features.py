@@ -2,7 +2,8 @@
 
 A fit reads, for one place of the feature map, the features of all images; a core writes, for a few
 images, the features of all places. The store turns one into the other: it is position-major,
-(H*W, N, C), so that a place is one contiguous (N, C) block and a bilinear sample four of them.
+(H*W, N, C), so that a place is one contiguous (N, C) block and a bilinear sample four of them. Once it is known
+where neurons look, it holds only that window of the feature map.
 
 Values are standardised per channel and kept in half precision, in memory and on disk alike, so
 that a fit gives the same numbers wherever its features live. Rounding is 2^-11 of a value, a
@@ -22,8 +23,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mousev1.fused import fuse
+from mousev1.fused import features_within, fuse
 from mousev1.representation import FeatureExtractor, FrozenCore
+from mousev1.window import Window
 
 IMAGES_FOR_STANDARDISATION = 96
 # In memory few at a time, so that they are still in the cache; on disk many, because each write seeks
@@ -57,7 +59,7 @@ class Standardisation:
 
 
 class FeatureStore:
-    """Position-major standardised features, (H*W, N, C) float16, in memory or in a temporary file.
+    """Position-major standardised features, (places, N, C) float16, in memory or in a temporary file.
 
     Use as a context manager, or call ``close``, so that the file goes away.
 
@@ -65,10 +67,12 @@ class FeatureStore:
         shape: (C, H, W) of the features of one image.
         images: number of images N.
         standardisation: see ``Standardisation``.
+        window: the part of the feature map to hold; all of it by default.
         directory: where to put the file; ``None`` keeps the features in memory.
 
     Attributes:
-        height, width, channels, images: sizes.
+        height, width, channels, images: sizes; height and width are those of the whole feature map.
+        window: as given.
         standardisation: as given.
     """
 
@@ -78,23 +82,30 @@ class FeatureStore:
         images: int,
         standardisation: Standardisation,
         *,
+        window: Window | None = None,
         directory: Path | None = None,
     ) -> None:
         self.channels, self.height, self.width = shape
+        self.window = window or Window(0, self.height, 0, self.width)
         self.images = images
         self.standardisation = standardisation
         self._memory: Tensor | None = None
         self._file: FileIO | None = None
         if directory is None:
-            self._memory = torch.empty(self.positions, images, self.channels, dtype=torch.float16)
+            self._memory = torch.empty(len(self.window), images, self.channels, dtype=torch.float16)
         else:
             # Read and written explicitly: pages of a memory map would count as the process's own.
             self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
 
     @property
-    def positions(self) -> int:
-        """Number of places of the map, H * W."""
-        return self.height * self.width
+    def positions(self) -> list[int]:
+        """What is held: places of the whole map, row * W + column."""
+        window = self.window
+        return [
+            row * self.width + column
+            for row in range(window.top, window.bottom)
+            for column in range(window.left, window.right)
+        ]
 
     @property
     def on_disk(self) -> bool:
@@ -104,24 +115,42 @@ class FeatureStore:
     @property
     def nbytes(self) -> int:
         """Size of all features."""
-        return self.positions * self.images * self.channels * BYTES
+        return len(self.window) * self.images * self.channels * BYTES
 
     def write(self, start: int, features: Tensor) -> None:
-        """Take in the raw features (n, C, H, W) of images ``start`` to ``start + n``."""
-        n = features.shape[0]
-        mean = self.standardisation.mean.to(features)[:, None, None]
-        std = self.standardisation.std.to(features)[:, None, None]
+        """Take in the raw features (n, C, H', W') within the window, of images ``start`` to ``start + n``."""
+        scale = (1.0 / self.standardisation.std).to(features)
+        shift = (-self.standardisation.mean / self.standardisation.std).to(features)
+        # Fast where channels come last in memory, as a fused core gives them.
+        standardised = torch.addcmul(shift, features.flatten(2).transpose(1, 2), scale)
         # Half precision ends at 65504; a standardised feature beyond that is an outlier anyway.
-        standardised = (features - mean).mul_(1.0 / std).clamp_(-65504.0, 65504.0).half()
-        by_position = standardised.flatten(2).permute(2, 0, 1)
+        by_position = standardised.clamp_(-65504.0, 65504.0).transpose(0, 1)
         if self._memory is not None:
-            self._memory[:, start : start + n] = by_position
+            self._memory[:, start : start + len(features)] = by_position
             return
+        for row, values in enumerate(by_position.half().contiguous().cpu()):
+            self._write_row(row, start, values)
+
+    def take(self, known: FeatureStore) -> None:
+        """Take in the first images, from a store that holds these places and uses the same standardisation."""
+        for row, position in enumerate(self.positions):
+            values = known.block(position)
+            if self._memory is not None:
+                self._memory[row, : len(values)] = values
+            else:
+                self._write_row(row, 0, values)
+
+    def _write_row(self, row: int, start: int, values: Tensor) -> None:
         assert self._file is not None
-        rows = by_position.contiguous().cpu().numpy()
-        for position in range(self.positions):
-            self._file.seek((position * self.images + start) * self.channels * BYTES)
-            _write_all(self._file, memoryview(rows[position]).cast("B"))
+        self._file.seek((row * self.images + start) * self.channels * BYTES)
+        _write_all(self._file, memoryview(values.numpy()).cast("B"))
+
+    def _row(self, position: int) -> int:
+        """Where a place (row * W + column of the whole map) is held."""
+        row, column = divmod(position, self.width)
+        if (row, column) not in self.window:
+            raise IndexError(f"position: expected one within {self.window}, got row {row}, column {column}")
+        return (row - self.window.top) * self.window.width + column - self.window.left
 
     def block(self, position: int, images: int | None = None) -> Tensor:
         """Features of the first ``images`` (or all) at one place (row * W + column), (n, C) float16.
@@ -129,11 +158,12 @@ class FeatureStore:
         Do not modify.
         """
         n = self.images if images is None else min(images, self.images)
+        row = self._row(position)
         if self._memory is not None:
-            return self._memory[position, :n]
+            return self._memory[row, :n]
         assert self._file is not None
         buffer = bytearray(n * self.channels * BYTES)
-        self._file.seek(position * self.images * self.channels * BYTES)
+        self._file.seek(row * self.images * self.channels * BYTES)
         _read_all(self._file, memoryview(buffer))
         return torch.frombuffer(buffer, dtype=torch.float16).view(n, self.channels)
 
@@ -145,10 +175,11 @@ class FeatureStore:
             out[row] = self.block(position, n)
         return out
 
-    def raw(self, images: int) -> Tensor:
-        """What the core gave for the first ``images`` at most, but for rounding, (H*W, n, C) float32."""
-        features = self.blocks(list(range(self.positions)), images)
-        return features.mul_(self.standardisation.std.float()).add_(self.standardisation.mean.float())
+    def of_first(self, images: int) -> Tensor:
+        """Features of the first ``images`` (or all) at all places, (places, n, C) float16; do not modify."""
+        if self._memory is not None:
+            return self._memory[:, :images]
+        return torch.stack([self.block(position, images) for position in self.positions])
 
     def close(self) -> None:
         """Free the memory or the file."""
@@ -166,9 +197,12 @@ class FeatureStore:
         self.close()
 
 
-def store_bytes(core: FeatureExtractor, images: int, height: int, width: int) -> int:
-    """Bytes that the features of ``images`` pictures of (height, width) will take in a store."""
-    return math.prod(core.config.feature_shape(height, width)) * images * BYTES
+def store_bytes(
+    core: FeatureExtractor, images: int, height: int, width: int, window: Window | None = None
+) -> int:
+    """Bytes that the features of ``images`` pictures of (height, width), or a part of them, will take in a store."""
+    depth, *size = core.config.feature_shape(height, width)
+    return (math.prod(size) if window is None else len(window)) * depth * images * BYTES
 
 
 @torch.no_grad()
@@ -178,42 +212,53 @@ def compute_features(
     *,
     device: torch.device | str = "cpu",
     order: Tensor | None = None,
+    known: FeatureStore | None = None,
+    window: Window | None = None,
     directory: Path | None = None,
     progress: bool = False,
 ) -> FeatureStore:
-    """Run the core once over all images.
+    """Run the core once over images.
 
     Args:
         core: frozen core.
         images: (N, C_in, H, W), gray values in the core's ``value_range``, any real type.
         device: where the core runs; the store is in main memory or on disk.
-        order: (N,) permutation: image ``order[i]`` becomes row i of the store. As given by default. Channels
+        order: (n,) which images: ``order[i]`` becomes row i of the store. All, as given, by default. Channels
             are standardised by the first rows, so that their order should be random.
+        known: features of the first of these images, which are not computed again, and their standardisation;
+            must hold the window.
+        window: the part of the feature map to compute and hold; all of it by default.
         directory: keep the features in a temporary file there instead of in memory.
         progress: show a progress bar.
     """
-    n = len(images)
+    if order is None:
+        order = torch.arange(len(images))
+    n = len(order)
     if n == 0:
         raise ValueError("images: expected at least one, got none")
-    if order is None:
-        order = torch.arange(n)
+    shape = core.config.feature_shape(images.shape[2], images.shape[3])
+    window = window or Window(0, shape[1], 0, shape[2])
     module = fuse(core).to(device)
 
-    def run(index: Tensor) -> Tensor:
-        return module(images[index].to(device))
+    def run(index: Tensor, part: Window) -> Tensor:
+        return _checked(features_within(module, images[index].to(device), part), core)
 
     step = IMAGES_PER_WRITE if directory is None else IMAGES_PER_DISK_WRITE
-    first = _checked(run(order[: max(step, IMAGES_FOR_STANDARDISATION)]), core)
-    standardisation = _measure(first[:IMAGES_FOR_STANDARDISATION])
-    shape = core.config.feature_shape(images.shape[2], images.shape[3])
-    store = FeatureStore(shape, n, standardisation, directory=directory)
+    if known is None:
+        first = run(order[: max(step, IMAGES_FOR_STANDARDISATION)], Window(0, shape[1], 0, shape[2]))
+        standardisation, done = _measure(first[:IMAGES_FOR_STANDARDISATION]), len(first)
+    else:
+        standardisation, done = known.standardisation, known.images
+    store = FeatureStore(shape, n, standardisation, window=window, directory=directory)
     try:
-        store.write(0, first)
-        done = len(first)
-        del first
+        if known is None:
+            store.write(0, window.of(first))
+            del first
+        else:
+            store.take(known)
         with tqdm(total=n, initial=done, desc="features", unit="image", disable=not progress) as bar:
             for start in range(done, n, step):
-                features = _checked(run(order[start : start + step]), core)
+                features = run(order[start : start + step], window)
                 store.write(start, features)
                 bar.update(len(features))
     except BaseException:

@@ -31,26 +31,35 @@ class MemoryPlan:
 
     Attributes:
         held: bytes that the process holds already.
-        features: bytes of the core features, in memory or on disk.
+        features: bytes of the core features, at most: of the whole feature map. Less if neurons look at a part.
         work: bytes of everything else, at its peak.
-        directory: where the features go on disk, or ``None`` for memory.
+        limit: most bytes that the process may hold, or ``None`` for no limit.
+        directory: where features go that do not fit, or ``None`` if all of them do.
     """
 
     held: int
     features: int
     work: int
+    limit: int | None
     directory: Path | None
 
     @property
     def peak(self) -> int:
-        """Predicted peak resident memory in bytes."""
-        return self.held + self.work + (0 if self.directory else self.features)
+        """Predicted peak resident memory in bytes, at most."""
+        everything = self.held + self.work + self.features
+        return everything if self.limit is None else min(everything, self.limit)
+
+    def directory_for(self, features: int) -> Path | None:
+        """Where so many bytes of features go: a folder, or ``None`` for memory."""
+        if self.limit is None or self.held + self.work + features <= self.limit:
+            return None
+        return self.directory
 
     def __str__(self) -> str:
-        place = f"in {self.directory}" if self.directory else "in memory"
+        place = f"in memory if they fit, else in {self.directory}" if self.directory else "in memory"
         return (
-            f"predicted peak memory {self.peak / MEGA:,.0f} MB "
-            f"({self.held / MEGA:,.0f} MB held now; core features {self.features / MEGA:,.0f} MB {place})"
+            f"predicted peak memory at most {self.peak / MEGA:,.0f} MB ({self.held / MEGA:,.0f} MB held now, "
+            f"{self.work / MEGA:,.0f} MB to work with; core features up to {self.features / MEGA:,.0f} MB {place})"
         )
 
 
@@ -101,17 +110,15 @@ def plan_memory(
     results = units * ((channels + 1) * 8 * 6 + checked * 4) + keep_information * units * size * 8 * 2
     work = OVERHEAD + max(running, maps, glm, misfit) + results
     held = current_memory()
-    plan = MemoryPlan(held, features, work, None)
-    if memory is None or plan.peak <= memory:
-        return plan
-    plan = MemoryPlan(held, features, work, directory or Path(tempfile.gettempdir()))
-    if plan.peak > memory:
+    if memory is None or held + work + features <= memory:
+        return MemoryPlan(held, features, work, memory, None)
+    if held + work > memory:
         got = f"{memory / MEGA:,.0f} MB" if memory >= MEGA else f"{memory:,} bytes (not MB or GB)"
         raise ValueError(
-            f"memory: expected at least {plan.peak / MEGA:,.0f} MB for {units} neurons and {n} images, "
+            f"memory: expected at least {(held + work) / MEGA:,.0f} MB for {units} neurons and {n} images, "
             f"got {got}; {held / MEGA:,.0f} MB are held already"
         )
-    return plan
+    return MemoryPlan(held, features, work, memory, directory or Path(tempfile.gettempdir()))
 
 
 def current_memory() -> int:

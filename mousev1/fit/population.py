@@ -11,14 +11,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from mousev1.fit.features import FeatureStore
-from mousev1.fit.glm import DISPERSION_RANGE, Common, GlmData, GlmProblem, drives, fit_glm
+from mousev1.fit.glm import COMMON_STEPS, DISPERSION_RANGE, FEW_STEPS, Common, GlmData, GlmProblem, fit_glm
 from mousev1.fit.prior import WeightPrior
 from mousev1.readout import bilinear_corners
 
 # Most values of the features (B, N, C) and of the matrices (B, C + 1, C + 1) of neurons that are fitted
 # together, and least number of them.
 FEATURE_VALUES, MATRIX_VALUES, LEAST_NEURONS_AT_ONCE = 12_000_000, 2_000_000, 4
-INFORMATION_UNITS = 200  # neurons whose information is averaged
+INFORMATION_UNITS = 100  # neurons whose information is averaged
 
 
 def neurons_at_once(images: int, channels: int) -> int:
@@ -61,7 +61,7 @@ class PopulationFit:
         dispersion: (U,).
         converged: (U,).
         basis: (C + 1, C + 1) float64; see ``posterior``.
-        variances: (U, C + 1) float64, of theta's coordinates in the basis.
+        variances: (U, C + 1) float32, of theta's coordinates in the basis.
         drives: (n, U) float32 for the first images, as many as were asked for.
         information: (U, C + 1, C + 1) float64 of the likelihood, if it was to be kept.
     """
@@ -127,14 +127,15 @@ class PopulationGlm:
         for places, index, problem in self._problems(units, images, self.common, desc):
             near = problem.approach(*self._start(index, problem.data.responses))
             self._keep(index, near.theta, near.dispersion)
-            amount[places] = problem.curvature(near.drive) / near.dispersion
-            gradient[places] = problem.gradient(near.drive, near.theta, near.dispersion)
+            amount[places] = problem.curvature(near.output) / near.dispersion
+            gradient[places] = problem.gradient(near.output, near.theta, near.dispersion)
             few = (places < INFORMATION_UNITS).nonzero()[:, 0]
-            own = problem.information(near.drive, few)
-            information += (own / own[:, -1:, -1:]).sum(dim=0)
+            own = problem.information(near.output, few)
+            information += (own / own[:, -1:, -1:]).sum(dim=0, dtype=torch.float64)
         self.information = information / min(len(units), INFORMATION_UNITS)
         theta = self.theta[units]
-        self.prior = self.prior.learn(theta, gradient, amount, self.information, other=other)
+        learned = self.prior.learn(theta, gradient, amount, self.information, other=other)
+        self.prior, self.theta[units] = learned
 
     def fit(
         self, units: Tensor, *, drive_images: int, keep_information: bool = False, desc: str | None = None
@@ -148,14 +149,16 @@ class PopulationGlm:
             desc: title of a progress bar, or ``None`` for none.
         """
         common, size = self.common, len(self.information)
+        # the same for all, so that a neuron's fit does not depend on which others it is computed with
+        steps = FEW_STEPS if bool(self.started[units].all()) else COMMON_STEPS
         basis, _ = common.basis
-        inverse = torch.linalg.inv(basis)
+        inverse = torch.linalg.inv(basis).float()
         out = PopulationFit(
             theta=torch.zeros(len(units), size, dtype=torch.float64),
             dispersion=torch.zeros(len(units), dtype=torch.float64),
             converged=torch.zeros(len(units), dtype=torch.bool),
             basis=basis,
-            variances=torch.zeros(len(units), size, dtype=torch.float64),
+            variances=torch.zeros(len(units), size),
             drives=torch.zeros(drive_images, len(units)),
             information=torch.zeros(len(units), size, size, dtype=torch.float64)
             if keep_information
@@ -163,18 +166,17 @@ class PopulationGlm:
         )
         for places, index, problem in self._problems(units, self.data.store.images, common, desc):
             theta, phi = self._start(index, problem.data.responses)
-            fit = fit_glm(problem, start=theta, dispersion=phi)
+            fit = fit_glm(problem, start=theta, dispersion=phi, steps=steps)
             self._keep(index, fit.theta, fit.dispersion)
             out.theta[places], out.dispersion[places] = fit.theta, fit.dispersion
             out.converged[places] = fit.converged
-            out.drives[:, places] = drives(problem.data.features[:, :drive_images], fit.theta).T
-            information = fit.information / fit.dispersion[:, None, None]
+            out.drives[:, places] = fit.drive[:, :drive_images].T
             if out.information is not None:
-                out.information[places] = information
-            factor = torch.linalg.cholesky(information + common.prior.precision)
+                out.information[places] = fit.information.double() / fit.dispersion[:, None, None]
+            factor = problem.factor(fit.information, fit.dispersion)
             # the diagonal of W C W' for the inverse W of the basis, from C^-1 = L L'
             halves = torch.linalg.solve_triangular(factor, inverse.T.expand_as(factor), upper=False)
-            out.variances[places] = halves.square().sum(dim=1)
+            out.variances[places] = halves.square_().sum(dim=1)
         return out
 
     def _features(self, units: Tensor, images: int) -> Iterator[tuple[Tensor, Tensor]]:

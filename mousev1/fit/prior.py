@@ -105,8 +105,8 @@ class WeightPrior:
         common: Tensor,
         *,
         other: WeightPrior | None = None,
-    ) -> WeightPrior:
-        """The prior that a population's fits under this prior point to.
+    ) -> tuple[WeightPrior, Tensor]:
+        """The prior that a population's fits under this prior point to, and what these become under it.
 
         Args:
             theta: (U, C + 1) near the optima under this prior.
@@ -114,19 +114,28 @@ class WeightPrior:
             amount: (U,) information of each neuron in multiples of ``common``, k_u.
             common: (C + 1, C + 1) typical information matrix A.
             other: a prior from elsewhere, worth ``PRIOR_UNITS`` neurons.
+
+        Returns:
+            The new prior, and (U, C + 1) near the optima under it.
         """
         evidence = amount[:, None] * (theta @ common) + (theta - self.mean) @ self.precision - gradient
         mean, covariance = self.mean, self.covariance
         units = len(theta)
         extra = 0 if other is None else PRIOR_UNITS
-        for _ in range(min(EM_STEPS + units // UNITS_PER_EM_STEP, MOST_EM_STEPS)):
+
+        def expected() -> tuple[Tensor, Tensor]:
+            """t_u, and the sum of C_u."""
             basis, values = joint_basis(covariance, common)
             shrink = 1.0 / (1.0 + amount[:, None] * values)  # (U, C + 1)
             guess = ((evidence @ basis + torch.linalg.solve(basis, mean)) * shrink) @ basis.T
+            return guess, (basis * shrink.sum(dim=0)) @ basis.T
+
+        for _ in range(min(EM_STEPS + units // UNITS_PER_EM_STEP, MOST_EM_STEPS)):
+            guess, spread = expected()
             total = guess.sum(dim=0)
             mean = total / units if other is None else (total + extra * other.mean) / (units + extra)
             away = guess - mean
-            scatter = (basis * shrink.sum(dim=0)) @ basis.T + away.T @ away
+            scatter = spread + away.T @ away
             if other is not None:
                 shift = other.mean - mean
                 scatter = scatter + extra * (other.covariance + shift[:, None] * shift)
@@ -138,7 +147,8 @@ class WeightPrior:
             covariance[-1, :-1] = 0.0
             covariance[:-1, -1] = 0.0
             covariance[-1, -1] = BIAS_SD**2
-        return WeightPrior(mean, covariance, self.standardisation, units)
+        guess, _ = expected()
+        return WeightPrior(mean, covariance, self.standardisation, units), guess
 
 
 def joint_basis(covariance: Tensor, information: Tensor) -> tuple[Tensor, Tensor]:

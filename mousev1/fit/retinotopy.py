@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,8 +37,9 @@ ANNEALING_STEPS = 25
 EM_STEPS = 10
 LEAST_GAIN = 0.01
 LEAST_EXPONENT = -60.0  # of a place's weight relative to the best one's
+MARGIN = 2.0  # pixels around a map that neurons do not leave
 LEAST_SCATTER = 0.3  # pixels; below it a place is not told from its neighbour
-CHUNK = 256
+CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,14 @@ class PositionMap:
         scattered: whether single neurons depart from the map.
         coefficients: (K, 2), pixels of the feature map.
         scatter: tau in pixels; how far neurons scatter around the map.
+        covariance: (K, K) of the coefficients of either axis, square pixels.
     """
 
     design: Design
     scattered: bool
     coefficients: Tensor
     scatter: float
+    covariance: Tensor
 
     @property
     def name(self) -> str:
@@ -101,6 +104,21 @@ class PositionMap:
     def expected(self, cortex: Tensor | None, units: int) -> Tensor:
         """Pixels (x, y) that cortical positions map to, (U, 2)."""
         return self.design.functions(cortex, units) @ self.coefficients
+
+    def reach(self, cortex: Tensor | None, units: int, *, deviations: float) -> tuple[Tensor, Tensor]:
+        """Lowest and highest pixel (x, y) at which neurons may look, (2,) each.
+
+        So many standard deviations around where they are expected: of the map, and of the scatter or, where
+        there is none, ``MARGIN`` for what is not known of the map's form.
+        """
+        functions = self.design.functions(cortex, units)
+        expected = functions @ self.coefficients
+        deviation = ((functions @ self.covariance) * functions).sum(dim=1, keepdim=True).sqrt()
+        if self.scattered:
+            away = deviations * (deviation.square() + self.scatter**2).sqrt()
+        else:
+            away = deviations * deviation + MARGIN
+        return (expected - away).amin(dim=0), (expected + away).amax(dim=0)
 
 
 @dataclass(frozen=True)
@@ -129,12 +147,16 @@ class Retinotopy:
     held_out: dict[str, float]
 
 
-def fit_retinotopy(maps: ScoreMaps, cortex: Tensor | None) -> Retinotopy:
+def fit_retinotopy(
+    maps: ScoreMaps, cortex: Tensor | None, *, start: PositionMap | None = None, smooth: bool = True
+) -> Retinotopy:
     """Choose and fit the map from cortex to feature map.
 
     Args:
         maps: score maps of a sample of neurons.
         cortex: (U, 2) normalised cortical positions of the same neurons, or ``None``.
+        start: a map near the one to be found, from images that are not held out.
+        smooth: let smooth maps compete.
 
     An alternative to the simplest map is taken only if its held-out score is higher by more than
     one standard error of the difference over neurons, and by more than 1%.
@@ -142,18 +164,17 @@ def fit_retinotopy(maps: ScoreMaps, cortex: Tensor | None) -> Retinotopy:
     units = len(maps.inner)
     designs = [Design("constant")]
     if cortex is not None:
-        designs = [Design("affine"), *(Design("smooth", sd) for sd in BUMP_SD)]
+        designs = [Design("affine"), *(Design("smooth", sd) for sd in BUMP_SD if smooth)]
     inner = _Interpolated(maps.grid, maps.inner, 1.0, keep=True)
     outer = _Interpolated(maps.grid, maps.held_out, 1.0, keep=False)
     scores: dict[str, Tensor] = {}
     found: dict[str, PositionMap] = {}
-    start: PositionMap | None = None
     for design in designs:
         # The richer maps start from the simplest one, whose scatter tells how far it may be off.
         fitted = _fit(design, inner, cortex, start)
         start = start or fitted
         for scattered in (False, True):
-            candidate = PositionMap(design, scattered, fitted.coefficients, fitted.scatter)
+            candidate = replace(fitted, scattered=scattered)
             places = _locate(candidate, inner, cortex, units)
             found[candidate.name] = candidate
             scores[candidate.name] = outer.at(places.mean)
@@ -170,7 +191,7 @@ def fit_retinotopy(maps: ScoreMaps, cortex: Tensor | None) -> Retinotopy:
     total = _Interpolated(maps.grid, maps.total, 1.0, keep=True)
     final = _fit(design, total, cortex, found[chosen])
     return Retinotopy(
-        map=PositionMap(design, scattered, final.coefficients, final.scatter),
+        map=replace(final, scattered=scattered),
         held_out={name: float(score.mean()) for name, score in scores.items()},
     )
 
@@ -202,6 +223,12 @@ class _Interpolated:
         self.moments = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y]).float()  # (6, F)
         # Exponents of a Gaussian are linear in these.
         self.exponents = torch.stack([x, y, x * x + y * y]).float()  # (3, F)
+        # A place is not known better than the places that were scored resolve: half of their spacing, interpolated.
+        gaps = [
+            float(knots.diff().double().mean()) if len(knots) > 1 else 0.0
+            for knots in (grid.columns, grid.rows)
+        ]
+        self.resolution = torch.diag((torch.tensor(gaps, dtype=torch.float64) / 2).square() / 12)
         self._kept = list(self._parts()) if keep else None
 
     def _parts(self) -> Iterator[Tensor]:
@@ -229,15 +256,11 @@ class _Interpolated:
             # Without a floor there would be denormal numbers, whose products take a hundred times as long.
             moments.append((self.moments @ log.clamp_min_(LEAST_EXPONENT).exp_().T).double())
         total, *sums = torch.cat(moments, dim=1)
-        x, y, xx, xy, yy = (moment / total for moment in sums)
-        covariance = torch.stack([xx - x * x, xy - x * y, xy - x * y, yy - y * y], dim=1).view(-1, 2, 2)
-        # A place is not known better than the places that were scored resolve: half of their spacing, interpolated.
-        gaps = [
-            knots.diff().double().mean() if len(knots) > 1 else 0.0
-            for knots in (self.grid.columns, self.grid.rows)
-        ]
-        resolution = torch.diag((torch.tensor(gaps, dtype=torch.float64) / 2).square() / 12)
-        return Places(torch.stack([x, y], dim=1) + self.centre, covariance + resolution)
+        x, y, xx, xy, yy = torch.stack(sums) / total
+        mean = torch.stack([x, y], dim=1)
+        second = torch.stack([xx, xy, xy, yy], dim=1).view(-1, 2, 2)
+        covariance = second - mean[:, :, None] * mean[:, None] + self.resolution
+        return Places(mean + self.centre, covariance)
 
 
 def _axis(knots: Tensor, spacing: float) -> Tensor:
@@ -292,7 +315,6 @@ def _fit(
         expected, annealing = start.expected(cortex, units), 0
         scatter = start.scatter
     scatter = max(scatter, LEAST_SCATTER)
-    coefficients = torch.zeros(functions.shape[1], 2, dtype=torch.float64)
     for step in range(annealing + EM_STEPS):
         places = maps.posterior(expected, scatter)
         variance = (places.covariance.diagonal(dim1=1, dim2=2).sum(dim=1) / 2).clamp(max=scatter**2 * 0.999)
@@ -303,18 +325,19 @@ def _fit(
         damp = 1.0 / (1.0 + precision * scatter**2)
         weighted = functions * (precision * damp)[:, None]
         right = functions.T @ (moved * damp[:, None])
-        coefficients = torch.linalg.solve(functions.T @ weighted + penalty, right)
+        covariance = torch.linalg.inv(functions.T @ weighted + penalty)
+        coefficients = covariance @ right
         expected = functions @ coefficients
         spread = ((places.mean - expected).square().sum(dim=1) / 2 + variance).mean().sqrt()
         target = max(float(spread), LEAST_SCATTER)
         scatter = max(target, scatter * 0.85) if step < annealing else target
-    return PositionMap(design, True, coefficients, scatter)
+    return PositionMap(design, True, coefficients, scatter, covariance)
 
 
 def _locate(fitted: PositionMap, maps: _Interpolated, cortex: Tensor | None, units: int) -> Places:
     expected = fitted.expected(cortex, units)
-    extent = torch.tensor([maps.grid.width - 1.0, maps.grid.height - 1.0], dtype=torch.float64)
     places = maps.posterior(expected, fitted.scatter)
     if fitted.scattered:
         return places
-    return Places(expected.clamp(torch.zeros(2, dtype=torch.float64), extent), places.covariance)
+    lowest, highest = (torch.stack([maps.x[end], maps.y[end]]) for end in (0, -1))
+    return Places(expected.clamp(lowest, highest), places.covariance)

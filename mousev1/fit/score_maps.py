@@ -29,6 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mousev1.fit.features import FeatureStore
+from mousev1.window import Window
 
 FOLDS = 4
 # Principal components of the features that take part: so many at least, or one for so many images. With 2,000 images,
@@ -37,7 +38,7 @@ LEAST_COMPONENTS, IMAGES_PER_COMPONENT = 32, 31
 PLACES_FOR_COMPONENTS = 9
 # Penalty per image; features and responses have unit variance.
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-PILOT_PLACES = 24
+PILOT_PLACES = 12
 ALIKE = 0.7
 # Places are regressed on together, with so many values of their features, and of their weights and matrices.
 FEATURE_VALUES, WEIGHT_VALUES = 500_000, 4_000_000
@@ -60,15 +61,21 @@ class Grid:
     width: int
 
     @classmethod
-    def spaced(cls, height: int, width: int, spacing: int) -> Grid:
-        """Rows and columns about ``spacing`` pixels apart, the borders included."""
+    def spaced(
+        cls, height: int, width: int, spacing: int, low: Tensor | None = None, high: Tensor | None = None
+    ) -> Grid:
+        """Rows and columns about ``spacing`` pixels apart, from border to border or between two pixels (x, y)."""
 
-        def along(size: int) -> Tensor:
-            count = max(2, math.ceil((size - 1) / spacing) + 1) if size > 1 else 1
-            knots: Tensor = torch.linspace(0, size - 1, count).round().long().unique()
+        def along(size: int, axis: int) -> Tensor:
+            first = 0 if low is None else min(max(int(low[axis].floor()), 0), size - 1)
+            last = size - 1 if high is None else min(max(int(high[axis].ceil()), 0), size - 1)
+            if first >= last:  # two where there are two
+                first, last = max(last - 1, 0), min(max(last - 1, 0) + 1, size - 1)
+            count = math.ceil((last - first) / spacing) + 1
+            knots: Tensor = torch.linspace(first, last, count).round().long().unique()
             return knots
 
-        return cls(along(height), along(width), height, width)
+        return cls(along(height, 1), along(width, 0), height, width)
 
     def within(self, low: Tensor, high: Tensor) -> Grid:
         """The part between two pixels (x, y), at least two rows and columns wide where there are."""
@@ -81,6 +88,14 @@ class Grid:
         columns = part(self.columns, float(low[0]), float(high[0]))
         return Grid(part(self.rows, float(low[1]), float(high[1])), columns, self.height, self.width)
 
+    def exceeded_by(self, low: Tensor, high: Tensor) -> bool:
+        """Whether some of what is between two pixels (x, y) is on the feature map but not on the grid."""
+        edges = ((self.columns, self.width, 0), (self.rows, self.height, 1))
+        return any(
+            (low[axis] < along[0] and along[0] > 0) or (high[axis] > along[-1] and along[-1] < size - 1)
+            for along, size, axis in edges
+        )
+
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
 
@@ -88,16 +103,25 @@ class Grid:
         """Flat positions (row * width + column), row-major over the grid."""
         return [int(r) * self.width + int(c) for r in self.rows for c in self.columns]
 
+    def window(self) -> Window:
+        """The part of the feature map that sampling between these places reads, and a pixel around it."""
+        return Window(
+            max(int(self.rows[0]) - 1, 0),
+            min(int(self.rows[-1]) + 2, self.height),
+            max(int(self.columns[0]) - 1, 0),
+            min(int(self.columns[-1]) + 2, self.width),
+        )
+
     def pixels(self) -> Tensor:
         """(Y * X, 2) pixels (x, y), in the order of ``positions``."""
         y, x = torch.meshgrid(self.rows.double(), self.columns.double(), indexing="ij")
         return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
-def sufficient_spacing(store: FeatureStore, most: int) -> int:
+def sufficient_spacing(store: FeatureStore, most: int, *, alike: float = ALIKE) -> int:
     """Largest spacing, from 1 to ``most`` pixels, at which neighbouring features are still alike.
 
-    Alike means a correlation over images, averaged over channels, of ``ALIKE`` in both directions;
+    Alike means a correlation over images, averaged over channels, of so much in both directions;
     scores between the places of a grid can then be interpolated.
     """
     row, column = store.height // 2, store.width // 2
@@ -107,7 +131,7 @@ def sufficient_spacing(store: FeatureStore, most: int) -> int:
             continue
         steps = (spacing, spacing * store.width)
         there = [_normalised(store, row * store.width + column - step) for step in steps]
-        if all(float((here * block).mean()) >= ALIKE for block in there):
+        if all(float((here * block).mean()) >= alike for block in there):
             return spacing
     return 1
 
@@ -118,11 +142,12 @@ def roughness(store: FeatureStore) -> Tensor:
     What a place is off by (dx, dy) pixels changes a drive by about 2 (k_x dx^2 + k_y dy^2) of its
     variance.
     """
-    row, column = store.height // 2, store.width // 2
+    window = store.window
+    row, column = (window.top + window.bottom) // 2, (window.left + window.right) // 2
     here = _normalised(store, row * store.width + column)
     out = []
-    for step, there in ((1, column), (store.width, row)):
-        if there < 1:
+    for step, beside_is_held in ((1, column > window.left), (store.width, row > window.top)):
+        if not beside_is_held:
             out.append(0.0)
             continue
         beside = _normalised(store, row * store.width + column - step)
@@ -164,6 +189,11 @@ class ScoreMaps:
             correlation=torch.cat([part.correlation for part in parts]),
             ridge=parts[0].ridge,
         )
+
+    def within(self, grid: Grid) -> ScoreMaps:
+        """The maps at the places of a part of their grid."""
+        wanted = torch.isin(torch.tensor(self.grid.positions()), torch.tensor(grid.positions()))
+        return replace(self, grid=grid, inner=self.inner[:, wanted], held_out=self.held_out[:, wanted])
 
     def for_images(self, factor: float) -> ScoreMaps:
         """As they would be, on average, with ``factor`` times as many images."""
@@ -293,14 +323,14 @@ class _Folds:
             (R, folds, P, 5, U).
         """
         places, _, size = x.shape
-        sums, grams, crosses = [], [], []
-        for part, y in zip(self.parts, self.y, strict=True):
+        folds, units = len(self.parts), self.y[0].shape[1]
+        total = torch.empty(folds, places, size)
+        gram, cross = torch.empty(folds, places, size, size), torch.empty(folds, places, size, units)
+        for fold, (part, y) in enumerate(zip(self.parts, self.y, strict=True)):
             transposed = x[:, part].transpose(1, 2).contiguous()
-            sums.append(transposed.sum(dim=2))
-            grams.append(transposed @ x[:, part])
-            crosses.append((transposed.flatten(0, 1) @ y).view(places, size, -1))
-        total, gram, cross = torch.stack(sums), torch.stack(grams), torch.stack(crosses)
-        del grams, crosses
+            torch.sum(transposed, dim=2, out=total[fold])
+            torch.bmm(transposed, x[:, part], out=gram[fold])
+            torch.mm(transposed.flatten(0, 1), y, out=cross[fold].flatten(0, 1))
         learned = (self.used @ gram.flatten(1)).view_as(gram)
         targets = (self.used @ cross.flatten(1)).view_as(cross)
         unit, out = torch.eye(size), []

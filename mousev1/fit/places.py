@@ -1,0 +1,197 @@
+"""Where the neurons of a scan look, and the core's features there.
+
+The first images pass through the core whole. Score maps from them (``score_maps``) and a simple map from cortex
+(``retinotopy``) show roughly which part of the feature map the neurons look at. Of more images, only that part is
+computed, and from it the map is found anew; should the neurons then turn out to look beyond it, the part grows.
+Of all the others only the pixels between which somebody looks are computed: for one patch of cortex a tenth of
+the feature map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mousev1.fit.clock import Clock
+from mousev1.fit.features import FeatureStore, compute_features, store_bytes
+from mousev1.fit.memory import IMAGES_FOR_PLACES, MEGA, UNITS_PER_PASS, MemoryPlan
+from mousev1.fit.population import FitData
+from mousev1.fit.retinotopy import (
+    Places,
+    Retinotopy,
+    fit_retinotopy,
+    locate,
+)
+from mousev1.fit.score_maps import Grid, ScoreMaps, compute_score_maps, sufficient_spacing
+from mousev1.representation import FrozenCore
+from mousev1.window import Window
+
+REACH = 3.0  # standard deviations around the map in which neurons are looked for
+ROUGHLY_ALIKE = 0.6  # features that neighbour each other where the first map is scored
+FEWER = 4  # one in so many neurons of the sample is scored there
+MAP_RESPONSES = 500_000  # least number of responses, of all neurons of the sample, that the map is found from
+IMAGES_FOR_PRECISION = 500
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """Features of a fit's images.
+
+    Attributes:
+        core: frozen core.
+        images: (N, C_in, H, W).
+        order: (N,), random; image ``order[i]`` is row i of every store.
+        device: where the core runs.
+        plan: where features go.
+        stores: what closes them in the end.
+        report: told how large the part is that neurons look at, or ``None``.
+        progress: show progress bars.
+    """
+
+    core: FrozenCore
+    images: Tensor
+    order: Tensor
+    device: torch.device | str
+    plan: MemoryPlan
+    stores: ExitStack
+    report: Callable[[str], None] | None
+    progress: bool
+
+    def compute(
+        self, count: int, *, window: Window | None = None, known: FeatureStore | None = None
+    ) -> FeatureStore:
+        """Features of the first ``count`` images; see ``compute_features``."""
+        height, width = self.images.shape[2:]
+        size = store_bytes(self.core, count, height, width, window)
+        directory = self.plan.directory_for(size)
+        if window is not None and count == len(self.order) and self.report is not None:
+            _, rows, columns = self.core.config.feature_shape(height, width)
+            self.report(
+                f"neurons look at {window.height} x {window.width} of {rows} x {columns} places: core features "
+                f"{size / MEGA:,.0f} MB in {directory or 'memory'}"
+            )
+        store = compute_features(
+            self.core,
+            self.images,
+            device=self.device,
+            order=self.order[:count],
+            known=known,
+            window=window,
+            directory=directory,
+            progress=self.progress,
+        )
+        return self.stores.enter_context(store)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where neurons look.
+
+    Attributes:
+        data: features there, of all images, and responses.
+        retinotopy: the map chosen, and the scores of its alternatives.
+        places: of the live neurons, in order of their numbers.
+        ridge: penalty per image that predicted responses best; see ``score_maps``.
+    """
+
+    data: FitData
+    retinotopy: Retinotopy
+    places: Places
+    ridge: float
+
+
+def find_places(
+    source: FeatureSource,
+    first: FitData,
+    cortex: Tensor | None,
+    shuffled: Tensor,
+    *,
+    map_units: int,
+    map_images: int,
+    map_spacing: int,
+    clock: Clock,
+) -> Found:
+    """Where the live neurons look: the map from a sample, then all in its reach.
+
+    Args:
+        source: features.
+        first: the whole feature map of the first images, or of all, and responses; its store is closed once
+            there is a better one.
+        cortex: (U, 2) normalised cortical positions of all neurons, or ``None``.
+        shuffled: the live neurons in random order.
+        map_units: see ``ConvexSettings``.
+        map_images: see ``ConvexSettings``.
+        map_spacing: see ``ConvexSettings``.
+        clock: told what took how long.
+    """
+    n, units = len(source.order), len(shuffled)
+    size = first.store.height, first.store.width
+    spacing = sufficient_spacing(first.store, map_spacing)
+    sample, others = shuffled[:map_units], shuffled[map_units:]
+    where, everywhere = (None, None) if cortex is None else (cortex[sample], cortex[shuffled])
+    mapped = min(n, map_images, max(n // 2, MAP_RESPONSES // len(sample)))
+
+    def features(images: int, window: Window, known: FitData) -> FitData:
+        data = replace(known, store=source.compute(images, window=window, known=known.store))
+        clock.lap("features")
+        return data
+
+    def score(data: FitData, units: Tensor, images: int, grid: Grid, ridge: float | None = None) -> ScoreMaps:
+        responses = data.responses(units, images)
+        return compute_score_maps(data.store, responses, grid, ridge=ridge, progress=source.progress)
+
+    data, grid, start = first, Grid.spaced(*size, spacing), None
+    in_parts = first.store.images < n
+    if in_parts:
+        few = slice(max(1, len(sample) // FEWER))
+        roughly = sufficient_spacing(first.store, map_spacing + 1, alike=ROUGHLY_ALIKE)
+        maps = score(first, sample[few], first.store.images, Grid.spaced(*size, roughly))
+        clock.lap("score maps")
+        start = fit_retinotopy(maps, None if where is None else where[few], smooth=False).map
+        clock.lap("retinotopy")
+        low, high = start.reach(everywhere, units, deviations=REACH + 1)
+        grid = Grid.spaced(*size, spacing, low, high)
+    while True:
+        if in_parts:
+            data = features(mapped, grid.window(), first)
+        maps = score(data, sample, mapped, grid)
+        clock.lap("score maps")
+        retinotopy = fit_retinotopy(maps, where, start=start)
+        clock.lap("retinotopy")
+        lowest, highest = retinotopy.map.reach(everywhere, units, deviations=REACH)
+        if not in_parts or not grid.exceeded_by(lowest, highest):
+            break
+        low, high = torch.minimum(low, lowest), torch.maximum(high, highest)
+        grid = Grid.spaced(*size, spacing, low, high)
+        data.store.close()
+    if in_parts:
+        first.store.close()
+
+    # On a map that neurons do not leave, their own scores tell no more than the precision.
+    scattered = retinotopy.map.scattered
+    used = min(n, IMAGES_FOR_PLACES) if scattered else min(mapped, IMAGES_FOR_PRECISION)
+    if data.store.images < used:
+        fewer = data
+        data = features(used, grid.window(), fewer)
+        fewer.store.close()
+    near, parts = grid.within(lowest, highest), []
+    if mapped >= used or not scattered:
+        parts.append(maps.within(near).for_images(1.0 if scattered else n / mapped))
+    else:
+        others = shuffled
+    for part in others.split(UNITS_PER_PASS) if len(others) else ():
+        scores = score(data, part, used, near, maps.ridge)
+        parts.append(scores.for_images(1.0 if scattered else n / used))
+    places = locate(retinotopy.map, ScoreMaps.joined(parts), everywhere)
+    clock.lap("places")
+    if data.store.images < n:
+        fewer = data
+        seen = Grid.spaced(*size, 1, places.mean.amin(dim=0), places.mean.amax(dim=0))
+        data = features(n, seen.window(), fewer)
+        fewer.store.close()
+    in_order = torch.argsort(shuffled)
+    return Found(data, retinotopy, Places(places.mean[in_order], places.covariance[in_order]), maps.ridge)
