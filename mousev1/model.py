@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mousev1.core import Core
-from mousev1.fused import fuse
+from mousev1.fused import features_within, fuse
 from mousev1.posterior import WeightPosterior, rate_std
-from mousev1.readout import Readout, rate_from_drive, sample_at
+from mousev1.readout import GaussianReadout, Readout, rate_from_drive, sample_at, window_around
 from mousev1.representation import FrozenCore
 from mousev1.stimulus import Images, image_identities, prepare_images
 from mousev1.training_statistics import TrainingStatistics
+from mousev1.window import Window
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -204,16 +205,25 @@ class ResponseModel(nn.Module):
         )
         self.check_size((stack.shape[2], stack.shape[3]), pixels_per_degree)
         fused = fuse(self.core)
+        _, height, width = config.feature_shape(stack.shape[2], stack.shape[3])
+        # Of a Gaussian readout it is known which part of the feature map it reads.
+        readout, window, mu = self.readout, Window(0, height, 0, width), self.readout.mu()
+        if isinstance(readout, GaussianReadout) and not readout.training:
+            window, mu = window_around(mu, height, width)
         rates = np.empty((len(stack), self.n_units), dtype=np.float32)
         spread = np.empty_like(rates) if return_std else None
         starts = range(0, len(stack), batch_size)
         for start in tqdm(starts, desc="predict", unit="batch", disable=not progress):
             rows = slice(start, start + batch_size)
-            features = fused(stack[rows].to(self.device, torch.float32))
-            drive = self.readout.drive(features)
+            features = features_within(fused, stack[rows].to(self.device, torch.float32), window)
+            drive = (
+                readout.drive(features, mu=mu)
+                if isinstance(readout, GaussianReadout)
+                else readout.drive(features)
+            )
             rates[rows] = (rate_from_drive(drive) * self.response_scale).cpu().numpy()
             if spread is not None:
-                spread[rows] = (self._rate_std(features, drive) * self.response_scale).cpu().numpy()
+                spread[rows] = (self._rate_std(features, mu, drive) * self.response_scale).cpu().numpy()
         return rates if spread is None else (rates, spread)
 
     def check_size(self, size: tuple[int, int], pixels_per_degree: float | None = None) -> None:
@@ -241,10 +251,10 @@ class ResponseModel(nn.Module):
             f"to, got {size[0]}x{size[1]}; {remedy}"
         )
 
-    def _rate_std(self, features: Tensor, drive: Tensor) -> Tensor:
-        """Standard deviation of the readout's rates, (N, U), a block of units at a time."""
+    def _rate_std(self, features: Tensor, mu: Tensor, drive: Tensor) -> Tensor:
+        """Standard deviation of the readout's rates, (N, U), a block of units at a time; mu (U, 2) on the features."""
         assert self.posterior is not None
-        posterior, mu = self.posterior.to(self.device), self.readout.mu()
+        posterior = self.posterior.to(self.device)
         blocks = torch.arange(self.n_units, device=self.device).split(UNITS_AT_A_TIME)
         variance = [
             posterior.select(block).drive_variance(sample_at(features, mu[block])) for block in blocks

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mousev1.window import Window
+
 
 @dataclass(frozen=True)
 class PositionNetworkConfig:
@@ -244,12 +246,15 @@ class GaussianReadout(nn.Module):
         drawn = torch.einsum("uij,nuj->nui", self.sigma, noise) + mean
         return drawn.clamp(-1.0, 1.0)
 
-    def drive(self, features: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def drive(
+        self, features: Tensor, *, generator: torch.Generator | None = None, mu: Tensor | None = None
+    ) -> Tensor:
         """W . f(position) + b before the output nonlinearity, (N, U).
 
         Args:
             features: (N, C, H, W) from the core.
             generator: source of the sampled positions in training mode; torch's own by default.
+            mu: (U, 2) positions on the features, if these are a part of the map; see ``window_around``.
         """
         if features.ndim != 4 or features.shape[1] != self.channels:
             raise ValueError(
@@ -260,7 +265,7 @@ class GaussianReadout(nn.Module):
             weights: Tensor = self.weights()
             grid = self.sample_positions(features.shape[0], generator=generator)
             return (sample_per_image(features, grid) * weights).sum(dim=2) + self.bias
-        return weigh_at(features, self.mu(), self.weights()) + self.bias
+        return weigh_at(features, self.mu() if mu is None else mu, self.weights()) + self.bias
 
     def forward(self, features: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Rates, (N, U), positive, in units of each neuron's response scale. See ``drive``."""
@@ -339,6 +344,28 @@ def bilinear_corners(mu: Tensor, height: int, width: int) -> tuple[Tensor, Tenso
     index = torch.stack([y0 * width + x0, y0 * width + x1, y1 * width + x0, y1 * width + x1], dim=1)
     weight = torch.stack([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx], dim=1)
     return index, weight
+
+
+def window_around(mu: Tensor, height: int, width: int) -> tuple[Window, Tensor]:
+    """The part of a feature map that some positions are read from, and these positions on it.
+
+    Args:
+        mu: (U, 2) positions (x, y) from -1 to 1 on the whole map.
+        height: rows of the whole map.
+        width: columns of the whole map.
+
+    Returns:
+        The window, and (U, 2) positions from -1 to 1 on the window.
+    """
+    corners, _ = bilinear_corners(mu, height, width)
+    rows, columns = corners // width, corners % width
+    window = Window(int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
+    # On the processor: some devices have no double precision, and a pixel must not round into its neighbour.
+    place = mu.detach().cpu().double().clamp(-1.0, 1.0)
+    extent = place.new_tensor([width - 1, height - 1])
+    pixel = (place + 1.0) / 2.0 * extent - place.new_tensor([window.left, window.top])
+    part = place.new_tensor([window.width - 1, window.height - 1]).clamp_min(1.0)
+    return window, (pixel / part * 2.0 - 1.0).to(mu)
 
 
 def sample_per_image(features: Tensor, positions: Tensor) -> Tensor:

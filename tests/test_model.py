@@ -43,7 +43,7 @@ def test_predictions_are_the_readout_times_the_response_scale(model):
     rates = model.predict(IMAGES)
     assert rates.dtype == np.float32
     assert rates.shape == (37, 4)
-    np.testing.assert_allclose(rates, expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(rates, expected.numpy(), rtol=1e-6, atol=1e-5)
 
 
 def test_a_model_has_gradients_with_respect_to_the_image(model):

@@ -143,7 +143,7 @@ class FeatureStore:
     def _write_row(self, row: int, start: int, values: Tensor) -> None:
         assert self._file is not None
         self._file.seek((row * self.images + start) * self.channels * BYTES)
-        _write_all(self._file, memoryview(values.numpy()).cast("B"))
+        _write_all(self._file, memoryview(values.numpy().tobytes()))
 
     def _row(self, position: int) -> int:
         """Where a place (row * W + column of the whole map) is held."""
