@@ -39,7 +39,8 @@ from torch import Tensor
 from mousev1.fit.prior import WeightPrior, joint_basis
 
 LOG2_E = 1.0 / math.log(2.0)
-# Steps with the population's matrix: of neurons that were not fitted before, and of others.
+# Steps with the population's matrix: for neurons near the optimum, and where less will do because the prior is
+# still tight around no selectivity, or because neurons were fitted before.
 COMMON_STEPS, FEW_STEPS = 4, 1
 MOST_STEPS = 40
 MOST_HALVINGS = 12
