@@ -276,13 +276,32 @@ def test_streaming_from_disk_gives_the_same_fit(affine: tuple[Scene, ConvexFit],
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["affine", "patch"])
+def test_shared_tables_do_not_change_the_fit(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, fits, made = simulate(kind), [], set()
+    shared, own = population.PopulationGlm._shared, population.PopulationGlm._own
+    monkeypatch.setattr(
+        population.PopulationGlm, "_shared", lambda *a: made.add("shared") or shared(*a), raising=True
+    )
+    monkeypatch.setattr(population.PopulationGlm, "_own", lambda *a: made.add("own") or own(*a))
+    for least, expected in ((0, {"shared"}), (1000, {"own"})):
+        monkeypatch.setattr(population, "SHARED_FROM", least)
+        made.clear()
+        fits.append(fit(scene))
+        assert made == expected
+    assert same(*fits, scene) < 1e-4
+
+
+@pytest.mark.parametrize("least", [0, 1000], ids=["shared tables", "own tables"])
 def test_chunks_do_not_change_the_fit(
-    affine: tuple[Scene, ConvexFit], monkeypatch: pytest.MonkeyPatch
+    least: int, affine: tuple[Scene, ConvexFit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene, fitted = affine
+    monkeypatch.setattr(population, "SHARED_FROM", least)
     monkeypatch.setattr(population, "FEATURE_VALUES", 1)
+    monkeypatch.setattr(population, "DRIVE_VALUES", 1)
     monkeypatch.setattr(population, "LEAST_NEURONS_AT_ONCE", 1)
-    monkeypatch.setattr("mousev1.fit.glm.SCRATCH", 1)
+    monkeypatch.setattr("mousev1.fit.regressors.SCRATCH_VALUES", 1)
     monkeypatch.setattr("mousev1.fit.score_maps.WEIGHT_VALUES", 1)
     monkeypatch.setattr("mousev1.fit.features.IMAGES_PER_WRITE", 7)
     monkeypatch.setattr("mousev1.fit.retinotopy.CHUNK", 11)

@@ -13,6 +13,7 @@ from mousev1.fit import glm
 from mousev1.fit.features import Standardisation
 from mousev1.fit.glm import Common, GlmData, GlmProblem, fit_glm
 from mousev1.fit.prior import WeightPrior
+from mousev1.fit.regressors import OwnFeatures
 
 N, C, B = 120, 5, 7
 
@@ -32,11 +33,11 @@ def problem(seed: int = 0, scale: float = 1.0) -> GlmData:
     weights = torch.randn(B, C, generator=generator) * scale
     drive = torch.einsum("bnc,bc->bn", features, weights) - 0.3
     rate = F.elu(drive) + 1
-    return GlmData(features, torch.poisson(rate * 2, generator=generator) / 2)
+    return GlmData(OwnFeatures(features), torch.poisson(rate * 2, generator=generator) / 2)
 
 
 def fit(data: GlmData, **options) -> glm.GlmFit:
-    units = len(data.features)
+    units = len(data.responses)
     arguments = {
         "start": torch.zeros(units, C + 1).double(),
         "dispersion": torch.full((units,), 0.7).double(),
@@ -47,7 +48,7 @@ def fit(data: GlmData, **options) -> glm.GlmFit:
 
 def loss(theta: Tensor, data: GlmData, unit: int) -> Tensor:
     """The loss written down again, in float64 and with torch's own ELU."""
-    rate = F.elu(data.features[unit].double() @ theta[:-1] + theta[-1]) + 1
+    rate = F.elu(data.features.values[unit].double() @ theta[:-1] + theta[-1]) + 1
     return (rate - data.responses[unit].double() * rate.log()).sum()
 
 
@@ -97,7 +98,7 @@ def test_the_approach_comes_near_the_optimum_and_its_gradient_is_the_objectives(
     optimum = fit(data).theta
     left, way = (near.theta - optimum).norm(dim=1), (start - optimum).norm(dim=1)
     assert (left < 0.2 * way).all()
-    assert torch.allclose(near.output.drive, glm.drives(data.features, near.theta), atol=1e-4)
+    assert torch.allclose(near.output.drive, data.features.drive(near.theta), atol=1e-4)
     found = task.gradient(near.output, near.theta, phi)
     for unit in range(B):
         at = near.theta[unit].clone().requires_grad_()
@@ -140,5 +141,5 @@ def test_dispersion_is_the_noise_variance_over_the_mean() -> None:
     rate = F.elu(drive) + 1
     torch.manual_seed(0)
     responses = torch.distributions.Gamma(rate / phi, torch.tensor(1.0 / phi)).sample()
-    found = fit(GlmData(features, responses), estimate_dispersion=True)
+    found = fit(GlmData(OwnFeatures(features), responses), estimate_dispersion=True)
     assert (found.dispersion - phi).abs().max() < 0.06

@@ -55,7 +55,7 @@ class ConvexSettings:
     """
 
     first_images: int = 128
-    map_units: int = 1000
+    map_units: int = 700
     map_images: int = 2000
     map_spacing: int = 2
     prior_units: int = 10_000

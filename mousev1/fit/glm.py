@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 
 from mousev1.fit.prior import WeightPrior, joint_basis
+from mousev1.fit.regressors import Regressors
 
 LOG2_E = 1.0 / math.log(2.0)
 # Steps with the population's matrix: for neurons near the optimum, and where less will do because the prior is
@@ -55,7 +56,6 @@ FAR = 1.0
 LEAVE_TOGETHER = 0.5
 DISPERSION_RANGE = (0.02, 50.0)
 ROUNDING = 1e-6  # share by which the diagonal of a Hessian is enlarged
-SCRATCH = 3_000_000  # bytes of a few neurons' scaled features; fits in the cache
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,16 @@ class GlmData:
     """Some neurons' regressors and responses.
 
     Attributes:
-        features: (B, N, C) float32, for each neuron those at its place.
+        features: of B neurons for N images, for each neuron those at its place.
         responses: (B, N) float32.
     """
 
-    features: Tensor
+    features: Regressors
     responses: Tensor
 
     def only(self, keep: Tensor) -> GlmData:
-        """The same for some of the neurons."""
-        return GlmData(self.features[keep], self.responses[keep])
+        """The same for some of the neurons, given by a mask or by increasing numbers."""
+        return GlmData(self.features.only(keep), self.responses[keep])
 
 
 @dataclass(frozen=True)
@@ -188,15 +188,6 @@ class GlmFit:
         self.drive[index] = part.drive
 
 
-def drives(features: Tensor, theta: Tensor) -> Tensor:
-    """X w + b of neurons, (B, N) float32, for features (B, N, C) and theta (B, C + 1)."""
-    theta = theta.float()
-    if not bool(theta[:, :-1].any()):  # neurons that were not fitted before
-        return theta[:, -1:].repeat(1, features.shape[1])
-    # With the vector on the left the product is several times faster.
-    return torch.baddbmm(theta[:, None, -1:], theta[:, None, :-1], features.transpose(1, 2))[:, 0]
-
-
 def fit_glm(
     problem: GlmProblem,
     *,
@@ -270,13 +261,15 @@ class GlmProblem:
 
     def drive(self, theta: Tensor) -> Tensor:
         """X w + b, (B, N) float32."""
-        return drives(self.x, theta)
+        if not bool(theta[:, :-1].any()):  # before the first step
+            return theta[:, -1:].float().repeat(1, self.y.shape[1])
+        return self.x.drive(theta)
 
     def gradient(self, output: Output, theta: Tensor, phi: Tensor) -> Tensor:
         """(B, C + 1) float64."""
         slope = output.slope(self.y)
         data = torch.empty_like(theta)
-        data[:, :-1] = torch.bmm(slope[:, None], self.x)[:, 0]
+        data[:, :-1] = self.x.pull(slope)
         data[:, -1] = slope.sum(dim=1, dtype=torch.float64)
         return data / phi[:, None] + (theta - self.common.prior.mean) @ self.common.prior.precision
 
@@ -333,19 +326,15 @@ class GlmProblem:
 
     def information(self, output: Output, index: Tensor | None = None) -> Tensor:
         """X'hX of the neurons ``index``, or of all, (b, C + 1, C + 1) float32."""
-        units, n, channels = self.x.shape
-        units = units if index is None else len(index)
+        x, y = self.x, self.y
+        if index is not None:
+            x, y, output = x.only(index), y[index], output.only(index)
+        units, _, channels = x.shape
         out = torch.empty(units, channels + 1, channels + 1)
-        some, y = (output, self.y) if index is None else (output.only(index), self.y[index])
-        curvature = some.curvature(y)
+        curvature = output.curvature(y)
         out[:, -1, -1] = curvature.sum(dim=1, dtype=torch.float64)
         roots = curvature.sqrt_()
-        batch = max(1, min(units, SCRATCH // (4 * n * channels)))
-        scratch = torch.empty(batch, n, channels)  # made once: clearing new memory takes as long as a product
-        for start in range(0, units, batch):
-            rows = slice(start, start + batch)
-            x = self.x[rows] if index is None else self.x[index[rows]]
-            scaled = torch.mul(x, roots[rows, :, None], out=scratch[: len(x)])
+        for rows, scaled in x.scaled(roots):
             out[rows, -1, :-1] = torch.bmm(roots[rows, None], scaled)[:, 0]
             out[rows, :-1, :-1] = torch.bmm(scaled.transpose(1, 2), scaled)
         out[:, :-1, -1] = out[:, -1, :-1]

@@ -97,7 +97,7 @@ def plan_memory(
     maps += max(WEIGHT_VALUES, FOLDS * channels * units_at_once) * 4 * WEIGHT_ARRAYS
     # features of the neurons fitted together, of those before and of some once more, of the pixels around
     # them, and of one pixel again; arrays of a value per neuron and image; matrices
-    at_once, size = min(neurons_at_once(n, channels), units), (channels + 1) ** 2
+    at_once, size = min(neurons_at_once(n, channels, shared=False), units), (channels + 1) ** 2
     pixels = min(4 * at_once, height * width)
     neighbours = (3 * at_once + pixels + 1) * n * channels * 4
     glm = neighbours + at_once * n * 4 * 12

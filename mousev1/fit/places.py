@@ -33,7 +33,7 @@ from mousev1.window import Window
 REACH = 3.0  # standard deviations around the map in which neurons are looked for
 ROUGHLY_ALIKE = 0.6  # features that neighbour each other where the first map is scored
 FEWER = 4  # one in so many neurons of the sample is scored there
-MAP_RESPONSES = 500_000  # least number of responses, of all neurons of the sample, that the map is found from
+MAP_RESPONSES = 350_000  # least number of responses, of all neurons of the sample, that the map is found from
 IMAGES_FOR_PRECISION = 500
 
 

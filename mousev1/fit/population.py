@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,18 +13,21 @@ from tqdm import tqdm
 from mousev1.fit.features import FeatureStore
 from mousev1.fit.glm import COMMON_STEPS, DISPERSION_RANGE, FEW_STEPS, Common, GlmData, GlmProblem, fit_glm
 from mousev1.fit.prior import WeightPrior
+from mousev1.fit.regressors import OwnFeatures, Regressors, SharedFeatures
 from mousev1.readout import bilinear_corners
 
-# Most values of the features (B, N, C) and of the matrices (B, C + 1, C + 1) of neurons that are fitted
-# together, and least number of them.
-FEATURE_VALUES, MATRIX_VALUES, LEAST_NEURONS_AT_ONCE = 12_000_000, 2_000_000, 4
+# Most values of the features (B, N, C), of the drives (B, N) and of the matrices (B, C + 1, C + 1) of neurons that
+# are fitted together, and least number of them.
+FEATURE_VALUES, DRIVE_VALUES, MATRIX_VALUES, LEAST_NEURONS_AT_ONCE = 12_000_000, 500_000, 2_000_000, 4
+# Neurons share tables of features if there are so many between the same four pixels, on average.
+SHARED_FROM = 4
 INFORMATION_UNITS = 100  # neurons whose information is averaged
 
 
-def neurons_at_once(images: int, channels: int) -> int:
-    """How many neurons are fitted together."""
-    most = min(FEATURE_VALUES // (images * channels), MATRIX_VALUES // (channels + 1) ** 2)
-    return max(LEAST_NEURONS_AT_ONCE, most)
+def neurons_at_once(images: int, channels: int, *, shared: bool) -> int:
+    """How many neurons are fitted together, with tables of their own or shared ones."""
+    values = DRIVE_VALUES // images if shared else FEATURE_VALUES // (images * channels)
+    return max(LEAST_NEURONS_AT_ONCE, min(values, MATRIX_VALUES // (channels + 1) ** 2))
 
 
 @dataclass(frozen=True)
@@ -188,22 +191,44 @@ class PopulationGlm:
             out.variances[places] = halves.square_().sum(dim=1)
         return out
 
-    def _features(self, units: Tensor, images: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """A few neighbours at a time: places within ``units``, and features (B, images, C) there."""
+    def _features(self, units: Tensor, images: int) -> Iterator[tuple[Tensor, Regressors]]:
+        """A few neighbours at a time: places within ``units``, and features there."""
+        # Neurons between the same four pixels share what is read.
+        cells = self.corners[units, 0]
+        _, which, sizes = torch.unique(cells, return_inverse=True, return_counts=True)
+        images, channels = min(images, self.data.store.images), self.data.store.channels
+        shared = len(units) >= SHARED_FROM * len(sizes)
+        at_once = neurons_at_once(images, channels, shared=shared)
+        make: Callable[[list[Tensor], int], Iterator[Regressors]]
+        if shared:
+            # Cells of the same size follow each other, so that they share a batch of products.
+            near = torch.argsort(sizes[which] * (int(cells.max()) + 1) + cells, stable=True)
+            most_cells, make = max(1, FEATURE_VALUES // (images * 4 * channels)), self._shared
+        else:
+            near = torch.argsort(cells, stable=True)  # row by row of pixels
+            most_cells, make = len(units), self._own
+        sizes = torch.unique_consecutive(cells[near], return_counts=True)[1]
+        for group in near.split(_gathered(sizes.tolist(), at_once, most_cells)):
+            chunks = group.split(at_once)
+            yield from zip(chunks, make([units[chunk] for chunk in chunks], images), strict=True)
+
+    def _own(self, chunks: list[Tensor], images: int) -> Iterator[OwnFeatures]:
+        pixels, rows = self.corners[torch.cat(chunks)].unique(return_inverse=True)
+        table = self.data.store.blocks(pixels.tolist(), images).flatten(1)
+        for index, corners in zip(chunks, rows.split([len(chunk) for chunk in chunks]), strict=True):
+            mixed = F.embedding_bag(corners, table, per_sample_weights=self.mixing[index], mode="sum")
+            yield OwnFeatures(mixed.view(len(index), images, -1))
+
+    def _shared(self, chunks: list[Tensor], images: int) -> Iterator[SharedFeatures]:
+        pixels, cells = torch.unique_consecutive(self.corners[torch.cat(chunks)], dim=0, return_inverse=True)
         store = self.data.store
-        images = min(images, store.images)
-        at_once = neurons_at_once(images, store.channels)
-        # Neurons between the same four pixels, row by row of pixels, share what is read.
-        near = torch.argsort(self.corners[units, 0], stable=True)
-        cells = torch.unique_consecutive(self.corners[units[near], 0], return_counts=True)[1].tolist()
-        for group in near.split(_gathered(cells, at_once)):
-            pixels, rows = self.corners[units[group]].unique(return_inverse=True)
-            table = store.blocks(pixels.tolist(), images).flatten(1)
-            for places, corners in zip(group.split(at_once), rows.split(at_once), strict=True):
-                weights = self.mixing[units[places]]
-                mixed = F.embedding_bag(corners, table, per_sample_weights=weights, mode="sum")
-                yield places, mixed.view(len(places), images, store.channels)
-            del table  # before the next one is read
+        tables = torch.empty(len(pixels), images, 4, store.channels)
+        for table, four in zip(tables, pixels.tolist(), strict=True):
+            for pixel, position in enumerate(four):
+                table[:, pixel] = store.block(position, images)
+        tables = tables.flatten(2)
+        for index, which in zip(chunks, cells.split([len(chunk) for chunk in chunks]), strict=True):
+            yield SharedFeatures(tables, which, self.mixing[index])
 
     def _problems(
         self, units: Tensor, images: int, common: Common, desc: str | None = None
@@ -232,12 +257,15 @@ class PopulationGlm:
         )
 
 
-def _gathered(sizes: list[int], most: int) -> list[int]:
-    """Sizes of groups of consecutive cells, of at most ``most`` neurons unless one cell has more."""
+def _gathered(sizes: list[int], most: int, most_cells: int) -> list[int]:
+    """Sizes of groups of consecutive cells: so many neurons at most, unless one cell has more, and so many cells."""
     out: list[int] = []
+    cells = 0
     for size in sizes:
-        if out and out[-1] + size <= most:
+        if out and out[-1] + size <= most and cells < most_cells:
             out[-1] += size
+            cells += 1
         else:
             out.append(size)
+            cells = 1
     return out
