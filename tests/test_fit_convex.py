@@ -172,6 +172,10 @@ def test_features_are_computed_where_neurons_look(windows: list[tuple[Window | N
     assert windows == [(None, 600)]
     windows.clear()
     told: list[str] = []
+    settings = dataclasses.replace(SETTINGS, map_images=8)
+    fit(scene, settings=settings)
+    assert [count for _, count in windows] == [213, 213, 600]  # no fewer than are known already
+    windows.clear()
     part = fit(scene, settings=dataclasses.replace(SETTINGS, map_images=400), report=told.append)
     (first, a), (around, b), (seen, c) = windows
     assert (first, a, b, c) == (None, 213, 400, 600)

@@ -32,7 +32,7 @@ from mousev1.window import Window
 
 REACH = 3.0  # standard deviations around the map in which neurons are looked for
 ROUGHLY_ALIKE = 0.6  # features that neighbour each other where the first map is scored
-FEWER = 4  # one in so many neurons of the sample is scored there
+ROUGH_UNITS = 200  # neurons that are scored there, at most
 MAP_RESPONSES = 350_000  # least number of responses, of all neurons of the sample, that the map is found from
 IMAGES_FOR_PRECISION = 500
 
@@ -133,7 +133,10 @@ def find_places(
     spacing = sufficient_spacing(first.store, map_spacing)
     sample, others = shuffled[:map_units], shuffled[map_units:]
     where, everywhere = (None, None) if cortex is None else (cortex[sample], cortex[shuffled])
+    in_parts = first.store.images < n
     mapped = min(n, map_images, max(n // 2, MAP_RESPONSES // len(sample)))
+    if in_parts:
+        mapped = max(mapped, first.store.images)
 
     def features(images: int, window: Window, known: FitData) -> FitData:
         data = replace(known, store=source.compute(images, window=window, known=known.store))
@@ -145,9 +148,8 @@ def find_places(
         return compute_score_maps(data.store, responses, grid, ridge=ridge, progress=source.progress)
 
     data, grid, start = first, Grid.spaced(*size, spacing), None
-    in_parts = first.store.images < n
     if in_parts:
-        few = slice(max(1, len(sample) // FEWER))
+        few = slice(ROUGH_UNITS)
         roughly = sufficient_spacing(first.store, map_spacing + 1, alike=ROUGHLY_ALIKE)
         maps = score(first, sample[few], first.store.images, Grid.spaced(*size, roughly))
         clock.lap("score maps")
