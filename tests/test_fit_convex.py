@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from mousev1.core import Core, CoreConfig
 from mousev1.fit import population
 from mousev1.fit.convex import ConvexFit, ConvexSettings, fit_convex
-from mousev1.fit.features import compute_features
+from mousev1.fit.features import FeatureStore, compute_features
 from mousev1.fit.memory import plan_memory
 from mousev1.fit.retinotopy import Retinotopy, fit_retinotopy
+from mousev1.fit.score_maps import ScoreMaps
 from mousev1.posterior import rate_std
 from mousev1.readout import normalise_cortex, rate_from_drive, sample_at
 from mousev1.training_statistics import training_statistics
@@ -153,32 +154,38 @@ def test_scattered_neurons_are_found_one_by_one() -> None:
     assert correlation(predict(scene, fitted)[0], scene.test_rates) > 0.85
 
 
-@pytest.fixture
-def windows(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Window | None, int]]:
-    """What part of the feature map was computed of how many images, one after the other."""
-    seen = []
+@dataclass(frozen=True)
+class Passes:
+    """What was computed of a feature map, one after the other: windows, numbers of images, and what holds them."""
 
-    def watched(core: Core, images: Tensor, **options):
-        seen.append((options["window"], len(options["order"])))
-        return compute_features(core, images, **options)
+    windows: list[Window | None]
+    images: list[int]
+    stores: list[FeatureStore]
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
+    seen = Passes([], [], [])
+
+    def watched(core: Core, images: Tensor, **options) -> FeatureStore:
+        seen.windows.append(options["window"])
+        seen.images.append(len(options["order"]))
+        seen.stores.append(compute_features(core, images, **options))
+        return seen.stores[-1]
 
     monkeypatch.setattr("mousev1.fit.places.compute_features", watched)
     return seen
 
 
-def test_features_are_computed_where_neurons_look(windows: list[tuple[Window | None, int]]) -> None:
-    scene = simulate("patch", n=600)
-    everywhere = fit(scene, settings=dataclasses.replace(SETTINGS, first_images=600))
-    assert windows == [(None, 600)]
-    windows.clear()
-    told: list[str] = []
-    settings = dataclasses.replace(SETTINGS, map_images=8)
-    fit(scene, settings=settings)
-    assert [count for _, count in windows] == [213, 213, 600]  # no fewer than are known already
-    windows.clear()
-    part = fit(scene, settings=dataclasses.replace(SETTINGS, map_images=400), report=told.append)
-    (first, a), (around, b), (seen, c) = windows
-    assert (first, a, b, c) == (None, 213, 400, 600)
+PARTS = dataclasses.replace(SETTINGS, map_images=400)
+
+
+def test_features_are_computed_where_neurons_look(passes: Passes) -> None:
+    scene, told = simulate("patch", n=600), []
+    part = fit(scene, settings=PARTS, report=told.append)
+    assert passes.images == [166, 400, 600]
+    whole, around, seen = passes.windows
+    assert whole is None
     assert around is not None
     assert seen is not None
     left, top = scene.pixels.amin(dim=0).floor().int().tolist()
@@ -186,48 +193,82 @@ def test_features_are_computed_where_neurons_look(windows: list[tuple[Window | N
     assert (top, left) in seen
     assert (bottom, right) in seen
     assert len(seen) < len(around) < 0.6 * 20 * 32
-    assert told[-1].startswith(f"neurons look at {seen.height} x {seen.width} of 20 x 32 places")
+    assert told[-1].startswith(
+        f"neurons look at {seen.height} x {seen.width} of 20 x 32 places; core features:"
+    )
     assert error(scene, part) < 0.2
+    everywhere = fit(scene, settings=dataclasses.replace(SETTINGS, first_images=600))
+    assert passes.images[3:] == [600]
     # The map is found from fewer images, so that rates agree within their uncertainty only.
     (rates, std), (expected, _) = predict(scene, part), predict(scene, everywhere)
     assert ((rates - expected).abs() < std).float().mean() > 0.9
     assert correlation(rates, scene.test_rates) > correlation(expected, scene.test_rates) - 0.005
 
 
-def test_the_window_grows_if_neurons_look_beyond_it(
-    windows: list[tuple[Window | None, int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scene, calls = simulate("affine"), []
+def test_the_map_is_compared_on_images_that_did_not_show_where_to_look(passes: Passes) -> None:
+    fit(simulate("patch", n=600), settings=dataclasses.replace(SETTINGS, map_images=8))
+    assert passes.images == [166, 222, 600]  # three of four folds for the 166
 
-    def misled(maps, cortex, **options) -> Retinotopy:
+
+def test_all_images_pass_whole_if_neurons_look_beyond_the_window(
+    passes: Passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, calls = simulate("affine", n=600), []
+
+    def misled(maps: ScoreMaps, cortex: Tensor | None, **options) -> Retinotopy:
         found = fit_retinotopy(maps, cortex, **options)
         calls.append(found.map)
         if len(calls) > 1:
             return found
-        narrow = dataclasses.replace(
-            found.map, coefficients=found.map.coefficients * torch.tensor([[1.0], [0.3], [0.3]])
-        )
-        return dataclasses.replace(found, map=narrow)
+        narrow = found.map.coefficients * torch.tensor([[1.0], [0.3], [0.3]])
+        return dataclasses.replace(found, map=dataclasses.replace(found.map, coefficients=narrow))
 
     monkeypatch.setattr("mousev1.fit.places.fit_retinotopy", misled)
-    fitted = fit(scene)
-    parts = [len(window) for window, _ in windows if window is not None]
-    assert len(parts) > 1
-    assert parts == sorted(parts)
+    fitted = fit(scene, settings=PARTS)
+    assert passes.images == [166, 400, 400, 600]
+    _, narrow, wide, _ = passes.windows
+    assert narrow is not None
+    assert len(narrow) < 20 * 32
+    assert wide == Window(0, 20, 0, 32)
     assert error(scene, fitted) < 0.2
 
 
-def test_a_window_streams_from_disk_as_from_memory(tmp_path: Path) -> None:
-    scene = simulate("patch", n=600)
-    settings = dataclasses.replace(SETTINGS, map_images=400)
-    plan = plan_memory(scene.core, scene.images, 150, memory=None, directory=None)
-    fitted = fit(scene, settings=settings)
-    told: list[str] = []
-    tight = plan.held + plan.work + 100_000  # less than any part takes
-    streamed = fit(scene, settings=settings, memory=tight, directory=tmp_path, report=told.append)
-    assert told[-1].endswith(f"MB in {tmp_path}")
-    assert same(fitted, streamed, scene) < 1e-4
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("kind", ["patch", "scattered"])
+def test_features_take_no_more_than_was_planned_and_are_gone_in_the_end(
+    kind: str, passes: Passes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, held = simulate(kind, n=600), []
+    features = plan_memory(scene.core, scene.images, 150, memory=None, directory=None).features
+
+    def solve(self: population.PopulationGlm, *a, **b) -> population.PopulationFit:
+        held.append(self.data.store.held())
+        return run(self, *a, **b)
+
+    run = population.PopulationGlm.fit
+    monkeypatch.setattr(population.PopulationGlm, "fit", solve)
+    monkeypatch.setattr("mousev1.fit.memory.current_memory", lambda: 10**9)
+    work = plan_memory(scene.core, scene.images, 150, memory=None, directory=None).work
+    fits = []
+    for room in (2 * features, features // 3, 1000):
+        fits.append(fit(scene, settings=PARTS, memory=10**9 + work + room, directory=tmp_path))
+        memory, disk = held[-1]
+        assert memory <= room
+        assert memory + disk <= features
+        assert same(fits[0], fits[-1], scene) < 1e-4
+    assert held[-1][0] == 0  # all of it on disk
+    assert len(passes.stores) >= 6
+    assert all(store._memory is None and store._file is None for store in passes.stores)
+
+
+def test_a_map_of_one_pixel_can_be_fitted() -> None:
+    scene = simulate(units=20, n=60)
+    whole = CoreConfig(hidden_channels=8, layers=1, input_kernel=23)
+    fitted = fit(
+        dataclasses.replace(scene, core=Core.random(whole, seed=0), images=scene.images[:, :, :23, :23]),
+        settings=SETTINGS,
+    )
+    assert torch.isfinite(fitted.weights).all()
+    assert torch.isfinite(fitted.position_covariance).all()
 
 
 def test_without_cortex_neurons_are_found_from_responses_alone() -> None:
@@ -284,9 +325,7 @@ def test_streaming_from_disk_gives_the_same_fit(affine: tuple[Scene, ConvexFit],
 def test_shared_tables_do_not_change_the_fit(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scene, fits, made = simulate(kind), [], set()
     shared, own = population.PopulationGlm._shared, population.PopulationGlm._own
-    monkeypatch.setattr(
-        population.PopulationGlm, "_shared", lambda *a: made.add("shared") or shared(*a), raising=True
-    )
+    monkeypatch.setattr(population.PopulationGlm, "_shared", lambda *a: made.add("shared") or shared(*a))
     monkeypatch.setattr(population.PopulationGlm, "_own", lambda *a: made.add("own") or own(*a))
     for least, expected in ((0, {"shared"}), (1000, {"own"})):
         monkeypatch.setattr(population, "SHARED_FROM", least)
@@ -332,16 +371,15 @@ def test_threads_do_not_change_the_fit(affine: tuple[Scene, ConvexFit]) -> None:
         torch.set_num_threads(before)
 
 
-def test_constant_neurons_predict_their_constant_and_spare_the_others(
-    affine: tuple[Scene, ConvexFit],
-) -> None:
-    scene, _ = affine
+@pytest.mark.parametrize("kind", ["affine", "patch"])
+def test_constant_neurons_predict_their_constant_and_spare_the_others(kind: str) -> None:
+    scene = simulate(kind)
     responses = scene.responses.clone()
-    responses[:, 3], responses[:, 5] = 0.4, 2.5
+    responses[:, 0], responses[:, 5] = 0.4, 2.5
     fitted = fit(dataclasses.replace(scene, responses=responses))
     rates, _ = predict(scene, fitted)
-    assert fitted.constant.nonzero()[:, 0].tolist() == [3, 5]
-    assert (rates[:, 3] - 0.4).abs().max() < 1e-6
+    assert fitted.constant.nonzero()[:, 0].tolist() == [0, 5]
+    assert (rates[:, 0] - 0.4).abs().max() < 1e-6
     assert (rates[:, 5] - 2.5).abs().max() < 1e-6
     assert any("2 of 150 neurons never change" in note for note in fitted.notes)
     live = ~fitted.constant

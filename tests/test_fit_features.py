@@ -55,12 +55,11 @@ def test_disk_and_memory_hold_the_same_bits(
         compute_features(core, images, order=order) as memory,
         compute_features(core, images, order=order, directory=tmp_path) as disk,
     ):
-        assert disk.on_disk
-        assert not memory.on_disk
+        assert memory.held() == (memory.held()[0], 0)
+        assert disk.held() == (0, memory.held()[0])
         for position in memory.positions:
             assert torch.equal(memory.block(position), disk.block(position))
             assert torch.equal(memory.block(position)[:5], disk.block(position, 5))
-        assert torch.equal(memory.of_first(5), disk.of_first(5))
 
 
 WINDOW = Window(1, 5, 3, 8)
@@ -79,7 +78,10 @@ def test_a_window_holds_its_part_of_the_map(
         compute_features(core, images, order=order) as whole,
     ):
         assert part.standardisation is known.standardisation
-        assert part.nbytes == store_bytes(core, 21, 10, 13, WINDOW) == 2 * 6 * 4 * 5 * 21
+        own = store_bytes(core, 21 - 9, 10, 13, WINDOW)
+        assert own == 2 * 6 * 4 * 5 * 12
+        before, _ = known.held()
+        assert part.held() == ((before, own) if on_disk else (before + own, 0))
         places = [row * part.width + column for row in range(1, 5) for column in range(3, 8)]
         assert part.positions == places
         ratio = whole.standardisation.std / known.standardisation.std
@@ -90,6 +92,10 @@ def test_a_window_holds_its_part_of_the_map(
             )
             assert (part.block(position).double() - expected).abs().max() < 2**-9 * expected.abs().max()
             assert torch.equal(part.block(position)[:9], known.block(position))
+            for images in (4, 9, 15):  # of the known ones, all of them, and more
+                assert torch.equal(part.block(position, images), part.block(position)[:images])
+            found = part.blocks([position], 15)[0]
+            assert torch.equal(found, part.block(position)[:15].float())
         with pytest.raises(IndexError, match="row 0, column 3"):
             part.block(3)
 
@@ -111,7 +117,7 @@ def test_order_permutes_the_images(core: Core) -> None:
 
 def test_the_file_is_gone_afterwards(core: Core, tmp_path: Path) -> None:
     with compute_features(core, pictures(4), directory=tmp_path) as store:
-        assert store.nbytes == store_bytes(core, 4, 10, 13) == 2 * 6 * 6 * 9 * 4
+        assert store.held()[1] == store_bytes(core, 4, 10, 13) == 2 * 6 * 6 * 9 * 4
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mousev1.fit import glm
 from mousev1.fit.features import Standardisation
-from mousev1.fit.glm import Common, GlmData, GlmProblem, fit_glm
+from mousev1.fit.glm import Common, GlmData, GlmProblem, Output, fit_glm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.regressors import OwnFeatures
 
@@ -143,3 +143,20 @@ def test_dispersion_is_the_noise_variance_over_the_mean() -> None:
     responses = torch.distributions.Gamma(rate / phi, torch.tensor(1.0 / phi)).sample()
     found = fit(GlmData(OwnFeatures(features), responses), estimate_dispersion=True)
     assert (found.dispersion - phi).abs().max() < 0.06
+
+
+def test_channels_that_say_the_same_are_no_obstacle() -> None:
+    channels = 256
+    generator = torch.Generator().manual_seed(0)
+    one = 30.0 * torch.randn(1, N, 1, generator=generator)
+    data = GlmData(OwnFeatures(one.expand(1, N, channels).contiguous()), torch.ones(1, N))
+    wide = Standardisation(torch.zeros(channels), torch.ones(channels))
+    common = Common(WeightPrior.broad(wide, 1e4), torch.eye(channels + 1).double())
+    task = GlmProblem(data, common)
+    information = task.information(Output.at(torch.zeros(1, N)))
+    # Single precision is not enough here.
+    precision = common.prior.precision.float()
+    assert torch.linalg.cholesky_ex(information / 0.02 + precision)[1].any()
+    factor = task.factor(information, torch.tensor([0.02]).double()).double()
+    hessian = information.double() / 0.02 + common.prior.precision
+    assert (factor @ factor.mT - hessian).abs().max() < 1e-5 * hessian.abs().max()

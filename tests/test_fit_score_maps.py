@@ -11,7 +11,8 @@ import torch
 from mousev1.core import Core, CoreConfig
 from mousev1.fit import score_maps
 from mousev1.fit.features import FeatureStore, compute_features
-from mousev1.fit.score_maps import Grid, compute_score_maps
+from mousev1.fit.score_maps import Grid, ScoreMaps, compute_score_maps
+from mousev1.window import Window
 
 SMALL = CoreConfig(hidden_channels=6, layers=2, input_kernel=5, hidden_kernel=3)
 RIDGE = 0.3
@@ -78,3 +79,44 @@ def test_the_more_images_the_more_components_take_part() -> None:
         few, many = (compute_score_maps(store, y[:n] / y.std(), grid, ridge=1e-4) for n in (900, 1300))
     assert many.total.max() / 1300 > 1.0  # nats per image
     assert few.total.max() / 900 < 0.1
+
+
+def test_grids_by_hand() -> None:
+    whole = Grid.spaced(7, 10, 3)
+    assert (whole.rows.tolist(), whole.columns.tolist()) == ([0, 3, 6], [0, 3, 6, 9])
+    assert whole.window() == Window(0, 7, 0, 10)
+    low, high = torch.tensor([2.4, -3.0]), torch.tensor([6.2, 3.5])
+    part = Grid.spaced(7, 10, 3, low, high)
+    assert (part.rows.tolist(), part.columns.tolist()) == ([0, 2, 4], [2, 4, 7])
+    assert part.window() == Window(0, 6, 1, 9)
+    assert part.positions() == [row * 10 + column for row in (0, 2, 4) for column in (2, 4, 7)]
+    beyond = Grid.spaced(7, 10, 3, torch.tensor([30.0, 5.2]), torch.tensor([40.0, 5.3]))
+    assert (beyond.rows.tolist(), beyond.columns.tolist()) == ([5, 6], [8, 9])
+    near = part.within(torch.tensor([4.1, 0.5]), torch.tensor([6.0, 1.0]))
+    assert (near.rows.tolist(), near.columns.tolist()) == ([0, 2], [4, 7])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "exceeded"),
+    [
+        ((2.0, 0.0), (7.0, 4.0), False),
+        ((2.0, -5.0), (7.0, 4.0), False),  # beyond the map there is nothing
+        ((1.9, 0.0), (7.0, 4.0), True),
+        ((2.0, 0.0), (7.1, 4.0), True),
+        ((2.0, 0.0), (7.0, 4.1), True),
+    ],
+)
+def test_a_grid_knows_what_it_leaves_out(
+    low: tuple[float, float], high: tuple[float, float], exceeded: bool
+) -> None:
+    grid = Grid(torch.tensor([0, 2, 4]), torch.tensor([2, 4, 7]), 7, 10)
+    assert grid.exceeded_by(torch.tensor(low), torch.tensor(high)) == exceeded
+
+
+def test_a_part_of_score_maps_are_the_scores_there() -> None:
+    grid = Grid.spaced(7, 10, 3)
+    scores = torch.arange(24.0).view(2, 12)
+    maps = ScoreMaps(grid, scores, -scores, torch.ones(2), ridge=1.0)
+    part = maps.within(grid.within(torch.tensor([3.0, 3.0]), torch.tensor([5.0, 6.0])))
+    assert part.inner.tolist() == [[5.0, 6.0, 9.0, 10.0], [17.0, 18.0, 21.0, 22.0]]
+    assert torch.equal(part.held_out, -part.inner)

@@ -1,8 +1,8 @@
 """A readout on a frozen core without a training loop.
 
 Where a neuron looks follows from score maps and retinotopy (``places``); given that, its feature weights are
-a convex problem (``glm``) whose prior the population provides (``prior``). Every image passes through the core
-once (``features``).
+a convex problem (``glm``) whose prior the population provides (``prior``). Images pass through the core once
+(``features``), but for some if neurons turn out to look beyond the part that was computed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mousev1.fit.clock import Clock
 from mousev1.fit.glm import COMMON_STEPS, FEW_STEPS
 from mousev1.fit.memory import MISFIT_IMAGES, MISFIT_UNITS, MemoryPlan, peak_memory, plan_memory
 from mousev1.fit.misfit import misfit_ratio
-from mousev1.fit.places import FeatureSource, find_places
+from mousev1.fit.places import FIRST_UNITS, FeatureSource, find_places
 from mousev1.fit.population import FitData, PopulationGlm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.retinotopy import Retinotopy
@@ -30,7 +30,7 @@ from mousev1.representation import FrozenCore
 from mousev1.training_statistics import IMAGES as STATISTICS_IMAGES
 from mousev1.training_statistics import TrainingStatistics, are_kept_for, statistics_of
 
-FIRST_RESPONSES = 32_000  # least number of responses that show which part of the feature map matters
+FIRST_RESPONSES = 25_000  # least number of responses that show which part of the feature map matters
 ROUGH_UNITS = 100  # least number of neurons in the rounds that lead to a prior
 ROUGH_PART = 8  # these rounds learn from one in so many of the sample
 # Misfit of the 11-S core where it could be measured, relative to the variance of the prediction.
@@ -55,7 +55,7 @@ class ConvexSettings:
     """
 
     first_images: int = 128
-    map_units: int = 700
+    map_units: int = 1000
     map_images: int = 2000
     map_spacing: int = 2
     prior_units: int = 10_000
@@ -64,7 +64,7 @@ class ConvexSettings:
 
     def __post_init__(self) -> None:
         at_least = {
-            "first_images": 8,
+            "first_images": STATISTICS_IMAGES,
             "map_units": 1,
             "map_images": 8,
             "map_spacing": 1,
@@ -91,7 +91,7 @@ class ConvexFit:
         constant: (U,) neurons that never changed: weights 0, their constant as rate.
         misfit: what the features are off by, in variances of the prediction; part of ``posterior``, as is
             what positions are off by.
-        statistics: of up to 256 random training images' features, for a ``Core``.
+        statistics: of up to 128 random training images' features, for a ``Core``.
         converged: (U,) whether the solver reached its tolerance.
         prior: the prior learned, for scans to come.
         retinotopy: the map chosen, and the scores of its alternatives.
@@ -155,7 +155,8 @@ def fit_convex(
         directory: where on disk; the system's place for temporary files by default.
         keep_information: give ``ConvexFit.information``, 34 kB per neuron for 64 channels.
         progress: show progress bars.
-        report: called with the memory plan's one line before work starts.
+        report: called with the memory plan's one line before work starts, and with one line when it is known
+            where neurons look.
     """
     settings = settings or ConvexSettings()
     clock = Clock()
@@ -181,13 +182,13 @@ def fit_convex(
         raise ValueError("responses: every neuron is constant; there is nothing to fit")
     with ExitStack() as stores:
         source = FeatureSource(core, images, order, device, plan, stores, report, progress)
-        whole = max(settings.first_images, FIRST_RESPONSES // len(live))
+        whole = max(settings.first_images, FIRST_RESPONSES // min(len(live), FIRST_UNITS))
         pilot = source.compute(whole if n >= 2 * whole else n)
         clock.lap("features")
         statistics = None
         if are_kept_for(core):
             statistics = statistics_of(
-                pilot.of_first(STATISTICS_IMAGES),
+                torch.stack([pilot.block(place, STATISTICS_IMAGES) for place in pilot.positions]),
                 images[order[:STATISTICS_IMAGES]],
                 mean=pilot.standardisation.mean,
                 std=pilot.standardisation.std,
@@ -212,7 +213,8 @@ def fit_convex(
         mu[live] = pixels / half - 1.0
         mu_covariance = torch.zeros(units, 2, 2, dtype=torch.float64)
         mu_covariance[live] = found.places.covariance / (half * half[:, None])
-        mu_covariance[constant] = torch.eye(2, dtype=torch.float64)
+        # Anywhere will do, but for features: where the others look there are some.
+        mu[constant], mu_covariance[constant] = mu[live].mean(dim=0), torch.eye(2, dtype=torch.float64)
         start = WeightPrior.broad(store.standardisation, 0.9 / (found.ridge * n))
         if prior is not None:
             start = prior.on(store.standardisation)

@@ -68,11 +68,14 @@ class FeatureStore:
         images: number of images N.
         standardisation: see ``Standardisation``.
         window: the part of the feature map to hold; all of it by default.
+        known: another store that holds the first of these images, at all places of the window, under the same
+            standardisation; it is read from, and stays the caller's to close.
         directory: where to put the file; ``None`` keeps the features in memory.
 
     Attributes:
         height, width, channels, images: sizes; height and width are those of the whole feature map.
         window: as given.
+        known: as given.
         standardisation: as given.
     """
 
@@ -83,19 +86,28 @@ class FeatureStore:
         standardisation: Standardisation,
         *,
         window: Window | None = None,
+        known: FeatureStore | None = None,
         directory: Path | None = None,
     ) -> None:
         self.channels, self.height, self.width = shape
         self.window = window or Window(0, self.height, 0, self.width)
-        self.images = images
+        self.images, self.known = images, known
         self.standardisation = standardisation
         self._memory: Tensor | None = None
         self._file: FileIO | None = None
         if directory is None:
-            self._memory = torch.empty(len(self.window), images, self.channels, dtype=torch.float16)
+            self._memory = torch.empty(len(self.window), self._own_images, self.channels, dtype=torch.float16)
         else:
             # Read and written explicitly: pages of a memory map would count as the process's own.
             self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
+
+    @property
+    def _known_images(self) -> int:
+        return 0 if self.known is None else self.known.images
+
+    @property
+    def _own_images(self) -> int:
+        return self.images - self._known_images
 
     @property
     def positions(self) -> list[int]:
@@ -107,15 +119,11 @@ class FeatureStore:
             for column in range(window.left, window.right)
         ]
 
-    @property
-    def on_disk(self) -> bool:
-        """Whether the features are in a file."""
-        return self._memory is None
-
-    @property
-    def nbytes(self) -> int:
-        """Size of all features."""
-        return len(self.window) * self.images * self.channels * BYTES
+    def held(self) -> tuple[int, int]:
+        """Bytes in memory and on disk, those of ``known`` included."""
+        memory, disk = (0, 0) if self.known is None else self.known.held()
+        own = len(self.window) * self._own_images * self.channels * BYTES
+        return (memory + own, disk) if self._file is None else (memory, disk + own)
 
     def write(self, start: int, features: Tensor) -> None:
         """Take in the raw features (n, C, H', W') within the window, of images ``start`` to ``start + n``."""
@@ -125,25 +133,15 @@ class FeatureStore:
         standardised = torch.addcmul(shift, features.flatten(2).transpose(1, 2), scale)
         # Half precision ends at 65504; a standardised feature beyond that is an outlier anyway.
         by_position = standardised.clamp_(-65504.0, 65504.0).transpose(0, 1)
+        start -= self._known_images
         if self._memory is not None:
             self._memory[:, start : start + len(features)] = by_position
             return
-        for row, values in enumerate(by_position.half().contiguous().cpu()):
-            self._write_row(row, start, values)
-
-    def take(self, known: FeatureStore) -> None:
-        """Take in the first images, from a store that holds these places and uses the same standardisation."""
-        for row, position in enumerate(self.positions):
-            values = known.block(position)
-            if self._memory is not None:
-                self._memory[row, : len(values)] = values
-            else:
-                self._write_row(row, 0, values)
-
-    def _write_row(self, row: int, start: int, values: Tensor) -> None:
         assert self._file is not None
-        self._file.seek((row * self.images + start) * self.channels * BYTES)
-        _write_all(self._file, memoryview(values.numpy().tobytes()))
+        rows = by_position.half().contiguous().cpu().numpy()
+        for row, values in enumerate(rows):
+            self._file.seek((row * self._own_images + start) * self.channels * BYTES)
+            _write_all(self._file, memoryview(values).cast("B"))
 
     def _row(self, position: int) -> int:
         """Where a place (row * W + column of the whole map) is held."""
@@ -158,14 +156,22 @@ class FeatureStore:
         Do not modify.
         """
         n = self.images if images is None else min(images, self.images)
-        row = self._row(position)
+        parts = []
+        if self.known is not None:
+            parts.append(self.known.block(position, n))
+            n -= len(parts[0])
+        if n or not parts:
+            parts.append(self._own_block(self._row(position), n))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _own_block(self, row: int, images: int) -> Tensor:
         if self._memory is not None:
-            return self._memory[row, :n]
+            return self._memory[row, :images]
         assert self._file is not None
-        buffer = bytearray(n * self.channels * BYTES)
-        self._file.seek(row * self.images * self.channels * BYTES)
+        buffer = bytearray(images * self.channels * BYTES)
+        self._file.seek(row * self._own_images * self.channels * BYTES)
         _read_all(self._file, memoryview(buffer))
-        return torch.frombuffer(buffer, dtype=torch.float16).view(n, self.channels)
+        return torch.frombuffer(buffer, dtype=torch.float16).view(images, self.channels)
 
     def blocks(self, positions: list[int], images: int | None = None) -> Tensor:
         """Features of the first ``images`` (or all) at several places, (len(positions), n, C) float32."""
@@ -174,12 +180,6 @@ class FeatureStore:
         for row, position in enumerate(positions):
             out[row] = self.block(position, n)
         return out
-
-    def of_first(self, images: int) -> Tensor:
-        """Features of the first ``images`` (or all) at all places, (places, n, C) float16; do not modify."""
-        if self._memory is not None:
-            return self._memory[:, :images]
-        return torch.stack([self.block(position, images) for position in self.positions])
 
     def close(self) -> None:
         """Free the memory or the file."""
@@ -225,8 +225,8 @@ def compute_features(
         device: where the core runs; the store is in main memory or on disk.
         order: (n,) which images: ``order[i]`` becomes row i of the store. All, as given, by default. Channels
             are standardised by the first rows, so that their order should be random.
-        known: features of the first of these images, which are not computed again, and their standardisation;
-            must hold the window.
+        known: features of the first of these images, fewer than all, which are not computed again, and their
+            standardisation; must hold the window, and stay open as long as what is returned.
         window: the part of the feature map to compute and hold; all of it by default.
         directory: keep the features in a temporary file there instead of in memory.
         progress: show a progress bar.
@@ -249,13 +249,11 @@ def compute_features(
         standardisation, done = _measure(first[:IMAGES_FOR_STANDARDISATION]), len(first)
     else:
         standardisation, done = known.standardisation, known.images
-    store = FeatureStore(shape, n, standardisation, window=window, directory=directory)
+    store = FeatureStore(shape, n, standardisation, window=window, known=known, directory=directory)
     try:
         if known is None:
             store.write(0, window.of(first))
             del first
-        else:
-            store.take(known)
         with tqdm(total=n, initial=done, desc="features", unit="image", disable=not progress) as bar:
             for start in range(done, n, step):
                 features = run(order[start : start + step], window)

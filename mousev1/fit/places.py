@@ -2,13 +2,14 @@
 
 The first images pass through the core whole. Score maps from them (``score_maps``) and a simple map from cortex
 (``retinotopy``) show roughly which part of the feature map the neurons look at. Of more images, only that part is
-computed, and from it the map is found anew; should the neurons then turn out to look beyond it, the part grows.
+computed, and from it the map is found anew; should neurons then turn out to look beyond it, these images pass whole.
 Of all the others only the pixels between which somebody looks are computed: for one patch of cortex a tenth of
 the feature map.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -26,14 +27,15 @@ from mousev1.fit.retinotopy import (
     fit_retinotopy,
     locate,
 )
-from mousev1.fit.score_maps import Grid, ScoreMaps, compute_score_maps, sufficient_spacing
+from mousev1.fit.score_maps import FOLDS, Grid, ScoreMaps, compute_score_maps, sufficient_spacing
 from mousev1.representation import FrozenCore
 from mousev1.window import Window
 
 REACH = 3.0  # standard deviations around the map in which neurons are looked for
 ROUGHLY_ALIKE = 0.6  # features that neighbour each other where the first map is scored
-ROUGH_UNITS = 200  # neurons that are scored there, at most
-MAP_RESPONSES = 350_000  # least number of responses, of all neurons of the sample, that the map is found from
+FIRST_UNITS = 200  # neurons that are scored there, at most
+# Responses, of all neurons of the sample, that the map is found from at least, if there are so many.
+MAP_RESPONSES = 500_000
 IMAGES_FOR_PRECISION = 500
 
 
@@ -48,7 +50,7 @@ class FeatureSource:
         device: where the core runs.
         plan: where features go.
         stores: what closes them in the end.
-        report: told how large the part is that neurons look at, or ``None``.
+        report: told which part of the feature map neurons look at, or ``None``.
         progress: show progress bars.
     """
 
@@ -66,14 +68,9 @@ class FeatureSource:
     ) -> FeatureStore:
         """Features of the first ``count`` images; see ``compute_features``."""
         height, width = self.images.shape[2:]
-        size = store_bytes(self.core, count, height, width, window)
-        directory = self.plan.directory_for(size)
-        if window is not None and count == len(self.order) and self.report is not None:
-            _, rows, columns = self.core.config.feature_shape(height, width)
-            self.report(
-                f"neurons look at {window.height} x {window.width} of {rows} x {columns} places: core features "
-                f"{size / MEGA:,.0f} MB in {directory or 'memory'}"
-            )
+        more, held = count, 0
+        if known is not None:
+            more, (held, _) = count - known.images, known.held()
         store = compute_features(
             self.core,
             self.images,
@@ -81,10 +78,22 @@ class FeatureSource:
             order=self.order[:count],
             known=known,
             window=window,
-            directory=directory,
+            directory=self.plan.directory_for(held + store_bytes(self.core, more, height, width, window)),
             progress=self.progress,
         )
         return self.stores.enter_context(store)
+
+    def tell(self, store: FeatureStore) -> None:
+        """Report what part of the feature map a store of all images holds, and where."""
+        if self.report is None:
+            return
+        window, (memory, disk) = store.window, store.held()
+        where = [f"{memory / MEGA:,.0f} MB in memory"] if memory else []
+        where += [f"{disk / MEGA:,.0f} MB in {self.plan.directory}"] if disk else []
+        self.report(
+            f"neurons look at {window.height} x {window.width} of {store.height} x {store.width} places; "
+            f"core features: {', '.join(where)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -119,8 +128,7 @@ def find_places(
 
     Args:
         source: features.
-        first: the whole feature map of the first images, or of all, and responses; its store is closed once
-            there is a better one.
+        first: the whole feature map of the first images, or of all, and responses.
         cortex: (U, 2) normalised cortical positions of all neurons, or ``None``.
         shuffled: the live neurons in random order.
         map_units: see ``ConvexSettings``.
@@ -135,8 +143,8 @@ def find_places(
     where, everywhere = (None, None) if cortex is None else (cortex[sample], cortex[shuffled])
     in_parts = first.store.images < n
     mapped = min(n, map_images, max(n // 2, MAP_RESPONSES // len(sample)))
-    if in_parts:
-        mapped = max(mapped, first.store.images)
+    if in_parts:  # the last fold, on which maps are compared, must be new
+        mapped = max(mapped, math.ceil(first.store.images * FOLDS / (FOLDS - 1)))
 
     def features(images: int, window: Window, known: FitData) -> FitData:
         data = replace(known, store=source.compute(images, window=window, known=known.store))
@@ -149,14 +157,13 @@ def find_places(
 
     data, grid, start = first, Grid.spaced(*size, spacing), None
     if in_parts:
-        few = slice(ROUGH_UNITS)
+        few = slice(FIRST_UNITS)
         roughly = sufficient_spacing(first.store, map_spacing + 1, alike=ROUGHLY_ALIKE)
         maps = score(first, sample[few], first.store.images, Grid.spaced(*size, roughly))
         clock.lap("score maps")
         start = fit_retinotopy(maps, None if where is None else where[few], smooth=False).map
         clock.lap("retinotopy")
-        low, high = start.reach(everywhere, units, deviations=REACH + 1)
-        grid = Grid.spaced(*size, spacing, low, high)
+        grid = Grid.spaced(*size, spacing, *start.reach(everywhere, units, deviations=REACH + 1))
     while True:
         if in_parts:
             data = features(mapped, grid.window(), first)
@@ -167,19 +174,14 @@ def find_places(
         lowest, highest = retinotopy.map.reach(everywhere, units, deviations=REACH)
         if not in_parts or not grid.exceeded_by(lowest, highest):
             break
-        low, high = torch.minimum(low, lowest), torch.maximum(high, highest)
-        grid = Grid.spaced(*size, spacing, low, high)
+        grid = Grid.spaced(*size, spacing)  # does not happen twice
         data.store.close()
-    if in_parts:
-        first.store.close()
 
     # On a map that neurons do not leave, their own scores tell no more than the precision.
     scattered = retinotopy.map.scattered
     used = min(n, IMAGES_FOR_PLACES) if scattered else min(mapped, IMAGES_FOR_PRECISION)
     if data.store.images < used:
-        fewer = data
-        data = features(used, grid.window(), fewer)
-        fewer.store.close()
+        data = features(used, grid.window(), data)
     near, parts = grid.within(lowest, highest), []
     if mapped >= used or not scattered:
         parts.append(maps.within(near).for_images(1.0 if scattered else n / mapped))
@@ -191,9 +193,8 @@ def find_places(
     places = locate(retinotopy.map, ScoreMaps.joined(parts), everywhere)
     clock.lap("places")
     if data.store.images < n:
-        fewer = data
         seen = Grid.spaced(*size, 1, places.mean.amin(dim=0), places.mean.amax(dim=0))
-        data = features(n, seen.window(), fewer)
-        fewer.store.close()
+        data = features(n, seen.window(), data)
+    source.tell(data.store)
     in_order = torch.argsort(shuffled)
     return Found(data, retinotopy, Places(places.mean[in_order], places.covariance[in_order]), maps.ridge)

@@ -38,6 +38,7 @@ EM_STEPS = 10
 LEAST_GAIN = 0.01
 LEAST_EXPONENT = -60.0  # of a place's weight relative to the best one's
 MARGIN = 2.0  # pixels around a map that neurons do not leave
+LEAST_VARIANCE = 1e-6  # square pixels, of a place that is the only one
 LEAST_SCATTER = 0.3  # pixels; below it a place is not told from its neighbour
 CHUNK = 1024
 
@@ -170,7 +171,7 @@ def fit_retinotopy(
     scores: dict[str, Tensor] = {}
     found: dict[str, PositionMap] = {}
     for design in designs:
-        # The richer maps start from the simplest one, whose scatter tells how far it may be off.
+        # Maps start from ``start`` or from the simplest one, whose scatter tells how far it may be off.
         fitted = _fit(design, inner, cortex, start)
         start = start or fitted
         for scattered in (False, True):
@@ -317,7 +318,9 @@ def _fit(
     scatter = max(scatter, LEAST_SCATTER)
     for step in range(annealing + EM_STEPS):
         places = maps.posterior(expected, scatter)
-        variance = (places.covariance.diagonal(dim1=1, dim2=2).sum(dim=1) / 2).clamp(max=scatter**2 * 0.999)
+        variance = (places.covariance.diagonal(dim1=1, dim2=2).sum(dim=1) / 2).clamp(
+            LEAST_VARIANCE, scatter**2 * 0.999
+        )
         # What the responses add: precision 1/v - 1/tau^2, at the place that moves prior to posterior.
         precision = 1.0 / variance - scatter**-2
         moved = places.mean / variance[:, None] - expected / scatter**2
