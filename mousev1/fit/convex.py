@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from mousev1.fit.clock import Clock
-from mousev1.fit.glm import COMMON_STEPS, FEW_STEPS
 from mousev1.fit.memory import MISFIT_IMAGES, MISFIT_UNITS, MemoryPlan, peak_memory, plan_memory
 from mousev1.fit.misfit import misfit_ratio
 from mousev1.fit.places import FIRST_UNITS, FeatureSource, find_places
@@ -229,7 +228,6 @@ def fit_convex(
                 sample if last else rough,
                 images=settings.prior_images,
                 other=start if prior is not None else None,
-                steps=COMMON_STEPS if last else FEW_STEPS,
                 progress=progress,
             )
         clock.lap("prior")

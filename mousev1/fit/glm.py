@@ -40,8 +40,7 @@ from mousev1.fit.prior import WeightPrior, joint_basis
 from mousev1.fit.regressors import Regressors
 
 LOG2_E = 1.0 / math.log(2.0)
-# Steps with the population's matrix: towards the optimum, and where less will do because these fits only lead to
-# better ones, or start from one.
+# Steps with the population's matrix: towards the optimum, and from a fit of before.
 COMMON_STEPS, FEW_STEPS = 4, 1
 MOST_STEPS = 40
 MOST_HALVINGS = 12

@@ -114,22 +114,13 @@ class PopulationGlm:
         """What the neurons have in common, as far as it is known by now."""
         return Common(self.prior, self.information)
 
-    def learn_prior(
-        self,
-        units: Tensor,
-        *,
-        images: int,
-        other: WeightPrior | None,
-        steps: int = COMMON_STEPS,
-        progress: bool = False,
-    ) -> None:
+    def learn_prior(self, units: Tensor, *, images: int, other: WeightPrior | None, progress: bool) -> None:
         """Fit some neurons roughly under the present prior, then move the prior to what they point to.
 
         Args:
             units: which neurons, in random order.
             images: use the first this many images only.
             other: a prior from elsewhere that stays part of the evidence.
-            steps: how many to take towards each neuron's optimum.
             progress: show a progress bar.
         """
         amount = torch.zeros(len(units), dtype=torch.float64)
@@ -137,7 +128,7 @@ class PopulationGlm:
         information = torch.zeros_like(self.information)
         desc = "prior" if progress else None
         for places, index, problem in self._problems(units, images, self.common, desc):
-            near = problem.approach(*self._start(index, problem.data.responses), steps)
+            near = problem.approach(*self._start(index, problem.data.responses))
             self._keep(index, near.theta, near.dispersion)
             amount[places] = problem.curvature(near.output) / near.dispersion
             gradient[places] = problem.gradient(near.output, near.theta, near.dispersion)

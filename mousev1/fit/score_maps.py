@@ -38,7 +38,7 @@ LEAST_COMPONENTS, IMAGES_PER_COMPONENT = 32, 31
 PLACES_FOR_COMPONENTS = 9
 # Penalty per image; features and responses have unit variance.
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-PILOT_PLACES = 12
+PILOT_STEP = 6  # the ridge is chosen from one place in so many
 ALIKE = 0.7
 # Places are regressed on together, with so many values of their features, and of their weights and matrices.
 FEATURE_VALUES, WEIGHT_VALUES = 500_000, 4_000_000
@@ -260,7 +260,7 @@ def _components(store: FeatureStore, positions: list[int], images: int) -> Tenso
 
 def _choose_ridge(store: FeatureStore, components: Tensor, y: Tensor, positions: list[int]) -> float:
     """Best for held-out responses at each neuron's best place: chosen for all neurons at once."""
-    pilot = positions[:: max(1, len(positions) // PILOT_PLACES)]
+    pilot = positions[::PILOT_STEP]
     inner, held_out = _correlations(store, components, y, pilot, RIDGES, desc=None)
     best = held_out.gather(2, inner.argmax(dim=2, keepdim=True))
     return RIDGES[int(best.mean(dim=(1, 2)).argmax())]
