@@ -143,7 +143,7 @@ class FusedCore(nn.Module):
         if images.ndim != 4 or images.shape[1] != channels:
             raise ValueError(f"images: expected (N, {channels}, H, W), got {tuple(images.shape)}")
         depth, height, width = self.config.feature_shape(images.shape[2], images.shape[3])
-        window = window or Window(0, height, 0, width)
+        window = window or Window.whole(height, width)
         if window.bottom > height or window.right > width:
             raise ValueError(f"window: expected a part of the {height} x {width} feature map, got {window}")
         kernel, layers = self.config.hidden_kernel, self.config.layers - 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -207,20 +208,18 @@ class ResponseModel(nn.Module):
         fused = fuse(self.core)
         _, height, width = config.feature_shape(stack.shape[2], stack.shape[3])
         # Of a Gaussian readout it is known which part of the feature map it reads.
-        readout, window, mu = self.readout, Window(0, height, 0, width), self.readout.mu()
+        readout, window, mu = self.readout, Window.whole(height, width), self.readout.mu()
+        drive_of: Callable[[Tensor], Tensor] = readout.drive
         if isinstance(readout, GaussianReadout) and not readout.training:
             window, mu = window_around(mu, height, width)
+            drive_of = partial(readout.drive, mu=mu)
         rates = np.empty((len(stack), self.n_units), dtype=np.float32)
         spread = np.empty_like(rates) if return_std else None
         starts = range(0, len(stack), batch_size)
         for start in tqdm(starts, desc="predict", unit="batch", disable=not progress):
             rows = slice(start, start + batch_size)
             features = features_within(fused, stack[rows].to(self.device, torch.float32), window)
-            drive = (
-                readout.drive(features, mu=mu)
-                if isinstance(readout, GaussianReadout)
-                else readout.drive(features)
-            )
+            drive = drive_of(features)
             rates[rows] = (rate_from_drive(drive) * self.response_scale).cpu().numpy()
             if spread is not None:
                 spread[rows] = (self._rate_std(features, mu, drive) * self.response_scale).cpu().numpy()

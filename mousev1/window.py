@@ -20,6 +20,11 @@ class Window:
         if not (0 <= self.top < self.bottom and 0 <= self.left < self.right):
             raise ValueError(f"window: expected 0 <= top < bottom and 0 <= left < right, got {self}")
 
+    @classmethod
+    def whole(cls, height: int, width: int) -> Window:
+        """All of a feature map."""
+        return cls(0, height, 0, width)
+
     @property
     def height(self) -> int:
         """Number of rows."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from mousev1.fit.clock import Clock
 from mousev1.fit.memory import MISFIT_IMAGES, MISFIT_UNITS, MemoryPlan, peak_memory, plan_memory
 from mousev1.fit.misfit import misfit_ratio
-from mousev1.fit.places import FIRST_UNITS, FeatureSource, find_places
+from mousev1.fit.places import FeatureSource, find_places, images_to_compute_whole
 from mousev1.fit.population import FitData, PopulationGlm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.retinotopy import Retinotopy
@@ -29,7 +29,6 @@ from mousev1.representation import FrozenCore
 from mousev1.training_statistics import IMAGES as STATISTICS_IMAGES
 from mousev1.training_statistics import TrainingStatistics, are_kept_for, statistics_of
 
-FIRST_RESPONSES = 25_000  # least number of responses that show which part of the feature map matters
 ROUGH_UNITS = 100  # least number of neurons in the rounds that lead to a prior
 ROUGH_PART = 8  # these rounds learn from one in so many of the sample
 # Misfit of the 11-S core where it could be measured, relative to the variance of the prediction.
@@ -42,7 +41,7 @@ class ConvexSettings:
 
     Attributes:
         first_images: images of which the whole feature map is computed, to see which part of it the neurons
-            look at; more for few neurons (``FIRST_RESPONSES``), and all if there are less than twice as many.
+            look at; more for few neurons, and all if there are less than twice as many.
         map_units: most neurons whose score maps decide the map from cortex.
         map_images: most images that these score maps are computed from: half of all, or more for few neurons.
         map_spacing: most pixels of the feature map between places that are scored; fewer where
@@ -181,8 +180,7 @@ def fit_convex(
         raise ValueError("responses: every neuron is constant; there is nothing to fit")
     with ExitStack() as stores:
         source = FeatureSource(core, images, order, device, plan, stores, report, progress)
-        whole = max(settings.first_images, FIRST_RESPONSES // min(len(live), FIRST_UNITS))
-        pilot = source.compute(whole if n >= 2 * whole else n)
+        pilot = source.compute(images_to_compute_whole(n, len(live), least=settings.first_images))
         clock.lap("features")
         statistics = None
         if are_kept_for(core):

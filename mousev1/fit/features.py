@@ -90,7 +90,7 @@ class FeatureStore:
         directory: Path | None = None,
     ) -> None:
         self.channels, self.height, self.width = shape
-        self.window = window or Window(0, self.height, 0, self.width)
+        self.window = window or Window.whole(self.height, self.width)
         self.images, self.known = images, known
         self.standardisation = standardisation
         self._memory: Tensor | None = None
@@ -237,7 +237,8 @@ def compute_features(
     if n == 0:
         raise ValueError("images: expected at least one, got none")
     shape = core.config.feature_shape(images.shape[2], images.shape[3])
-    window = window or Window(0, shape[1], 0, shape[2])
+    whole = Window.whole(shape[1], shape[2])
+    window = window or whole
     module = fuse(core).to(device)
 
     def run(index: Tensor, part: Window) -> Tensor:
@@ -245,7 +246,7 @@ def compute_features(
 
     step = IMAGES_PER_WRITE if directory is None else IMAGES_PER_DISK_WRITE
     if known is None:
-        first = run(order[: max(step, IMAGES_FOR_STANDARDISATION)], Window(0, shape[1], 0, shape[2]))
+        first = run(order[: max(step, IMAGES_FOR_STANDARDISATION)], whole)
         standardisation, done = _measure(first[:IMAGES_FOR_STANDARDISATION]), len(first)
     else:
         standardisation, done = known.standardisation, known.images

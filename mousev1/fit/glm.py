@@ -23,8 +23,7 @@ nothing but the output nonlinearity.
 Time goes into the matrices X'hX, one per neuron, so they are used sparingly. The first steps are
 conjugate gradients that share the population's average matrix, scaled to the neuron; then the neuron's
 own is computed and serves all later steps, because the curvature changes little once steps are small.
-Steps themselves are products of matrices with vectors, one per neuron, which take as long as reading the
-features.
+Steps themselves are products with the features (``regressors``), which take as long as reading these.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ from mousev1.window import Window
 REACH = 3.0  # standard deviations around the map in which neurons are looked for
 ROUGHLY_ALIKE = 0.6  # features that neighbour each other where the first map is scored
 FIRST_UNITS = 200  # neurons that are scored there, at most
+FIRST_RESPONSES = 25_000  # of these neurons, that show which part of the feature map matters, at least
 # Responses, of all neurons of the sample, that the map is found from at least, if there are so many.
 MAP_RESPONSES = 500_000
 IMAGES_FOR_PRECISION = 500
@@ -111,6 +112,12 @@ class Found:
     retinotopy: Retinotopy
     places: Places
     ridge: float
+
+
+def images_to_compute_whole(images: int, units: int, *, least: int) -> int:
+    """Of how many images to compute the whole feature map first: of all, if the rest would not be worth a window."""
+    first = max(least, FIRST_RESPONSES // min(units, FIRST_UNITS))
+    return first if images >= 2 * first else images
 
 
 def find_places(

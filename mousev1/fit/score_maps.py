@@ -69,8 +69,9 @@ class Grid:
         def along(size: int, axis: int) -> Tensor:
             first = 0 if low is None else min(max(int(low[axis].floor()), 0), size - 1)
             last = size - 1 if high is None else min(max(int(high[axis].ceil()), 0), size - 1)
-            if first >= last:  # two where there are two
-                first, last = max(last - 1, 0), min(max(last - 1, 0) + 1, size - 1)
+            # two where there are two
+            first = min(first, max(last - 1, 0))
+            last = max(last, min(first + 1, size - 1))
             count = math.ceil((last - first) / spacing) + 1
             knots: Tensor = torch.linspace(first, last, count).round().long().unique()
             return knots
