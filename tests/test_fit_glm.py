@@ -107,6 +107,49 @@ def test_the_approach_comes_near_the_optimum_and_its_gradient_is_the_objectives(
         assert (found[unit] - at.grad).abs().max() < 1e-3
 
 
+def test_half_of_many_images_lead_near_the_optimum_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = problem()
+    task = GlmProblem(data, COMMON)
+    start, phi = torch.zeros(B, C + 1).double(), torch.full((B,), 0.7).double()
+    few = task.approach_from_half(start, phi)
+    assert torch.equal(few.theta, task.approach(start, phi).theta)
+    monkeypatch.setattr(glm, "HALF_FROM", N)
+    many = task.approach_from_half(start, phi)
+    optimum = fit(data).theta
+    left, way = (many.theta - optimum).norm(dim=1), (start - optimum).norm(dim=1)
+    assert (left < 0.4 * way).all()
+    # what is handed on belongs to all images
+    assert torch.allclose(many.output.drive, data.features.drive(many.theta), atol=1e-4)
+
+
+def test_variances_are_those_of_the_inverse_hessian() -> None:
+    data = problem()
+    found, phi = fit(data), 0.7
+    inverse_basis = torch.linalg.inv(COMMON.basis[0])
+    for unit in range(B):
+        hessian = torch.autograd.functional.hessian(
+            lambda theta, unit=unit: loss(theta, data, unit), found.theta[unit]
+        )
+        covariance = torch.linalg.inv(hessian / phi + PRIOR.precision)
+        oracle = (inverse_basis @ covariance @ inverse_basis.T).diagonal()
+        # The solver keeps a matrix from shortly before the optimum.
+        assert (found.variances[unit] / oracle - 1.0).abs().max() < 0.08
+
+
+@pytest.mark.parametrize("grown", [0.5, 2.0])
+def test_variances_follow_the_information_exactly_where_it_is_diagonal(grown: float) -> None:
+    """The prior and the average information are diagonal here, hence the basis too."""
+    task = GlmProblem(problem(), COMMON)
+    information = torch.diag(torch.linspace(1.0, 50.0, C + 1)).double()
+
+    def factor(times: float) -> Tensor:
+        return torch.linalg.cholesky(information * times + PRIOR.precision).float()[None]
+
+    then = task.variances(factor(1.0), torch.tensor([grown]))
+    now = task.variances(factor(grown), torch.ones(1))
+    assert torch.allclose(then, now, rtol=1e-4)
+
+
 def test_neurons_do_not_depend_on_their_company() -> None:
     data = problem()
     together = fit(data).theta

@@ -53,6 +53,16 @@ def test_products_are_numpys(which: int, keep: list[int] | None, monkeypatch: py
     assert seen == list(range(len(values)))
 
 
+def test_the_first_images_are_those_of_shorter_tables() -> None:
+    values, features = both()
+    theta, slope = torch.ones(B, C + 1), torch.ones(B, 9)
+    for found in features:
+        first = found.first(9)
+        assert first.shape == (B, 9, C)
+        assert torch.allclose(first.drive(theta), found.drive(theta)[:, :9], atol=1e-5)
+        np.testing.assert_allclose(first.pull(slope).numpy(), values[:, :9].sum(axis=1), rtol=1e-5, atol=1e-4)
+
+
 def test_a_mask_chooses_neurons() -> None:
     _, features = both()
     mask = torch.arange(B) % 3 == 1

@@ -156,13 +156,19 @@ class FeatureStore:
         Do not modify.
         """
         n = self.images if images is None else min(images, self.images)
-        parts = []
+        if self.known is None:
+            return self._own_block(self._row(position), n)
+        block = torch.empty(n, self.channels, dtype=torch.float16)
+        self.read(position, block)
+        return block
+
+    def read(self, position: int, out: Tensor) -> None:
+        """Copy the features of the first images at one place into ``out``, (n, C) of any real type."""
+        held = min(self._known_images, len(out))
         if self.known is not None:
-            parts.append(self.known.block(position, n))
-            n -= len(parts[0])
-        if n or not parts:
-            parts.append(self._own_block(self._row(position), n))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+            self.known.read(position, out[:held])
+        if held < len(out):
+            out[held:] = self._own_block(self._row(position), len(out) - held)
 
     def _own_block(self, row: int, images: int) -> Tensor:
         if self._memory is not None:
@@ -177,8 +183,8 @@ class FeatureStore:
         """Features of the first ``images`` (or all) at several places, (len(positions), n, C) float32."""
         n = self.images if images is None else min(images, self.images)
         out = torch.empty(len(positions), n, self.channels)
-        for row, position in enumerate(positions):
-            out[row] = self.block(position, n)
+        for block, position in zip(out, positions, strict=True):
+            self.read(position, block)
         return out
 
     def close(self) -> None:

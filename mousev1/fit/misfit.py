@@ -17,6 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mousev1.fit.gram import gram
+
 LEAST_RHO = 0.6
 LEAST_PAIRS = 20
 POWER = 4
@@ -34,8 +36,7 @@ def misfit_ratio(rates: Tensor, responses: Tensor) -> float | None:
     error = responses / gain.clamp_min(1e-3) - rates
     error = error - error.mean(dim=0)
     signal = rates - rates.mean(dim=0)
-    power = (signal.T @ signal) / len(rates)
-    shared = (error.T @ error) / len(rates)
+    power, shared = gram(signal) / len(rates), gram(error) / len(rates)
     sd = power.diagonal().sqrt()
     size = sd[:, None] * sd
     rho = power / size.clamp_min(1e-12)

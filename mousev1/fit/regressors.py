@@ -32,6 +32,9 @@ class Regressors(Protocol):
     def only(self, keep: Tensor) -> Regressors:
         """Of some of the neurons, given by a mask or by increasing numbers."""
 
+    def first(self, images: int) -> Regressors:
+        """For the first images only, without a copy."""
+
     def scaled(self, factors: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """A few neurons at a time, which they are and their features (b, N, C) times factors (B, N).
 
@@ -68,6 +71,10 @@ class OwnFeatures:
     def pull(self, slope: Tensor) -> Tensor:
         """See ``Regressors``."""
         return torch.bmm(slope[:, None], self.values)[:, 0]
+
+    def first(self, images: int) -> OwnFeatures:
+        """See ``Regressors``."""
+        return OwnFeatures(self.values[:, :images])
 
     def only(self, keep: Tensor) -> OwnFeatures:
         """See ``Regressors``."""
@@ -150,6 +157,10 @@ class SharedFeatures:
             count = len(tables)
             torch.bmm(slope[rows].unflatten(0, (count, -1)), tables, out=out[rows].unflatten(0, (count, -1)))
         return (self.mixing[:, None] @ out.view(units, 4, channels))[:, 0]
+
+    def first(self, images: int) -> SharedFeatures:
+        """See ``Regressors``."""
+        return SharedFeatures(self.tables[:, :images], self.cells, self.mixing)
 
     def only(self, keep: Tensor) -> SharedFeatures:
         """See ``Regressors``."""

@@ -34,8 +34,9 @@ BUMP_WIDTH = 0.5  # of cortical positions scaled to -1..1
 BUMP_SD = (2.0, 8.0)  # prior standard deviation of a bump's height, pixels
 FINE_SPACING = 0.5  # pixels
 ANNEALING_STEPS = 25
-EM_STEPS = 10
-LEAST_GAIN = 0.01
+EM_STEPS = 10  # after these, at most
+SETTLED = 0.01  # steps end with one that moves the map by fewer pixels and changes the scatter by a smaller share
+LEAST_GAIN, STANDARD_ERRORS = 0.01, 2.0  # that a map must be better by than the simplest one
 LEAST_EXPONENT = -60.0  # of a place's weight relative to the best one's
 MARGIN = 2.0  # pixels around a map that neurons do not leave
 LEAST_VARIANCE = 1e-6  # square pixels, of a place that is the only one
@@ -160,7 +161,7 @@ def fit_retinotopy(
         smooth: let smooth maps compete.
 
     An alternative to the simplest map is taken only if its held-out score is higher by more than
-    one standard error of the difference over neurons, and by more than 1%.
+    two standard errors of the difference over neurons, and by more than 1%.
     """
     units = len(maps.inner)
     designs = [Design("constant")]
@@ -171,9 +172,8 @@ def fit_retinotopy(
     scores: dict[str, Tensor] = {}
     found: dict[str, PositionMap] = {}
     for design in designs:
-        # Maps start from ``start`` or from the simplest one, whose scatter tells how far it may be off.
-        fitted = _fit(design, inner, cortex, start)
-        start = start or fitted
+        # Maps start from ``start`` or from the one before, whose scatter tells how far it may be off.
+        fitted = start = _fit(design, inner, cortex, start)
         for scattered in (False, True):
             candidate = replace(fitted, scattered=scattered)
             places = _locate(candidate, inner, cortex, units)
@@ -185,7 +185,7 @@ def fit_retinotopy(
         gain = scores[name] - scores[simplest]
         least = LEAST_GAIN * abs(float(scores[simplest].mean()))
         error = float(gain.std() / units**0.5) if units > 1 else math.inf
-        if float(gain.mean()) > max(error, least):
+        if float(gain.mean()) > max(STANDARD_ERRORS * error, least):
             chosen = name
             break
     design, scattered = found[chosen].design, found[chosen].scattered
@@ -330,10 +330,15 @@ def _fit(
         right = functions.T @ (moved * damp[:, None])
         covariance = torch.linalg.inv(functions.T @ weighted + penalty)
         coefficients = covariance @ right
-        expected = functions @ coefficients
+        before, expected = expected, functions @ coefficients
         spread = ((places.mean - expected).square().sum(dim=1) / 2 + variance).mean().sqrt()
         target = max(float(spread), LEAST_SCATTER)
+        settled = (
+            float((expected - before).abs().max()) < SETTLED and abs(target - scatter) < SETTLED * scatter
+        )
         scatter = max(target, scatter * 0.85) if step < annealing else target
+        if settled:
+            break
     return PositionMap(design, True, coefficients, scatter, covariance)
 
 

@@ -29,19 +29,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mousev1.fit.features import FeatureStore
+from mousev1.fit.gram import gram
 from mousev1.window import Window
 
 FOLDS = 4
 # Principal components of the features that take part: so many at least, or one for so many images. With 2,000 images,
 # the most that a map from cortex is found from by default, those are all 64 of the 11-S core's channels.
-LEAST_COMPONENTS, IMAGES_PER_COMPONENT = 32, 31
+LEAST_COMPONENTS, IMAGES_PER_COMPONENT = 24, 31
 PLACES_FOR_COMPONENTS = 9
 # Penalty per image; features and responses have unit variance.
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-PILOT_STEP = 6  # the ridge is chosen from one place in so many
+PILOT_STEP = 6  # the ridge is chosen from one place in so many, and
+PILOT_RESPONSES = 125_000  # from so many responses
 ALIKE = 0.7
 # Places are regressed on together, with so many values of their features, and of their weights and matrices.
-FEATURE_VALUES, WEIGHT_VALUES = 500_000, 4_000_000
+FEATURE_VALUES, WEIGHT_VALUES = 250_000, 4_000_000
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ def compute_score_maps(
 
     Args:
         store: features of images in random order.
-        responses: (N, U) float32 to the first N of them.
+        responses: (N, U) float32 to the first N of them, of neurons in random order.
         grid: where.
         ridge: penalty per image; by default the best of ``RIDGES`` for these neurons.
         progress: show a progress bar.
@@ -260,9 +262,9 @@ def _components(store: FeatureStore, positions: list[int], images: int) -> Tenso
 
 
 def _choose_ridge(store: FeatureStore, components: Tensor, y: Tensor, positions: list[int]) -> float:
-    """Best for held-out responses at each neuron's best place: chosen for all neurons at once."""
-    pilot = positions[::PILOT_STEP]
-    inner, held_out = _correlations(store, components, y, pilot, RIDGES, desc=None)
+    """Best for held-out responses at each neuron's best place: chosen for all neurons at once, from some of them."""
+    pilot, few = positions[::PILOT_STEP], y[:, : max(1, PILOT_RESPONSES // len(y))]
+    inner, held_out = _correlations(store, components, few, pilot, RIDGES, desc=None)
     best = held_out.gather(2, inner.argmax(dim=2, keepdim=True))
     return RIDGES[int(best.mean(dim=(1, 2)).argmax())]
 
@@ -298,7 +300,7 @@ def _correlations(
             inner[:, rows] = _correlation(sums[:, :-1].sum(dim=1), edges[FOLDS - 1])
             last[:, rows] = _correlation(sums[:, -1], n - edges[FOLDS - 1])
             bar.update(len(part))
-    return inner.transpose(1, 2), last.transpose(1, 2)
+    return inner.transpose(1, 2).contiguous(), last.transpose(1, 2).contiguous()
 
 
 class _Folds:
@@ -312,10 +314,16 @@ class _Folds:
         self.y = [y[part] for part in parts]
         self.totals = torch.stack([part.sum(dim=0) for part in self.y])[:, None]
         self.powers = torch.stack([part.square().sum(dim=0) for part in self.y])[:, None]
-        used = torch.ones(len(parts), len(parts)) - torch.eye(len(parts))
-        used[:, -1] = 0.0
-        self.used = used  # row: predicted fold; column: whether another is learned from
-        self.sizes = used @ torch.tensor([float(part.stop - part.start) for part in parts])
+        sizes = torch.tensor([float(part.stop - part.start) for part in parts])
+        self.sizes = self._learned(sizes)  # images that each fold is predicted from
+
+    @staticmethod
+    def _learned(sums: Tensor) -> Tensor:
+        """Sums over the images that each fold is predicted from, given those over each fold, (folds, ...)."""
+        inner = sums[:-1].sum(dim=0)
+        learned = inner - sums
+        learned[-1] = inner
+        return learned
 
     def test(self, x: Tensor, ridges: tuple[float, ...]) -> Tensor:
         """Sums over each fold of p, p^2, p y, y and y^2 for predictions p from x (P, N, C) at P places.
@@ -325,23 +333,23 @@ class _Folds:
         """
         places, _, size = x.shape
         folds, units = len(self.parts), self.y[0].shape[1]
-        total = torch.empty(folds, places, size)
-        gram, cross = torch.empty(folds, places, size, size), torch.empty(folds, places, size, units)
+        cross = torch.empty(folds, places, size, units)
+        # the last row is the features' sum, whose product with the weights is that of the predictions
+        products = torch.empty(folds, places, size + 1, size)
         for fold, (part, y) in enumerate(zip(self.parts, self.y, strict=True)):
             transposed = x[:, part].transpose(1, 2).contiguous()
-            torch.sum(transposed, dim=2, out=total[fold])
-            torch.bmm(transposed, x[:, part], out=gram[fold])
+            torch.sum(transposed, dim=2, out=products[fold, :, -1])
+            products[fold, :, :-1] = gram(x[:, part])
             torch.mm(transposed.flatten(0, 1), y, out=cross[fold].flatten(0, 1))
-        learned = (self.used @ gram.flatten(1)).view_as(gram)
-        targets = (self.used @ cross.flatten(1)).view_as(cross)
+        learned, targets = self._learned(products[:, :, :-1]), self._learned(cross)
         unit, out = torch.eye(size), []
         for ridge in ridges:
             penalised = learned + (ridge * self.sizes)[:, None, None, None] * unit
             # For many neurons the inverse costs an eighth of solving with the factor.
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(penalised.double())).float()
             weights = inverse @ targets  # (folds, P, C, U)
-            predicted = (total[:, :, None] @ weights)[:, :, 0]
-            squared = (gram @ weights).mul_(weights).sum(dim=2)
+            there = products @ weights
+            predicted, squared = there[:, :, -1], there[:, :, :-1].mul_(weights).sum(dim=2)
             product = weights.mul_(cross).sum(dim=2)
             totals, powers = self.totals.expand_as(product), self.powers.expand_as(product)
             out.append(torch.stack([predicted, squared, product, totals, powers], dim=2))
