@@ -322,7 +322,11 @@ def test_streaming_from_disk_gives_the_same_fit(affine: tuple[Scene, ConvexFit],
 
 
 @pytest.mark.parametrize("kind", ["affine", "patch"])
-def test_shared_tables_do_not_change_the_fit(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("half_from", [10, 10_000], ids=["from half of the images", "from all"])
+def test_shared_tables_do_not_change_the_fit(
+    kind: str, half_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mousev1.fit.glm.HALF_FROM", half_from)
     scene, fits, made = simulate(kind), [], set()
     shared, own = population.PopulationGlm._shared, population.PopulationGlm._own
     monkeypatch.setattr(population.PopulationGlm, "_shared", lambda *a: made.add("shared") or shared(*a))

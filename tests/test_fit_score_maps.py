@@ -66,6 +66,19 @@ def test_scores_are_those_of_ridge_regressions(
         assert maps.inner[0].max() > 5.0
 
 
+def test_the_ridge_is_chosen_by_the_first_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (45, 1, 10, 13), generator=generator, dtype=torch.uint8)
+    with compute_features(Core.random(SMALL, seed=0), images) as store:
+        signal = store.block(0).float() @ torch.randn(6, 64, generator=generator)
+        y = signal + torch.randn(45, 64, generator=generator) * torch.tensor([0.0] * 4 + [20.0] * 60)
+        grid = Grid(torch.tensor([0]), torch.tensor([0]), store.height, store.width)
+        few = compute_score_maps(store, y[:, :4], grid).ridge
+        everyone = compute_score_maps(store, y, grid).ridge
+        monkeypatch.setattr(score_maps, "PILOT_RESPONSES", 4 * 45)
+        assert compute_score_maps(store, y, grid).ridge == few != everyone
+
+
 def test_the_more_images_the_more_components_take_part() -> None:
     """The direction of least variance is found with 1,300 images, and left out with 900."""
     core = Core.random(replace(SMALL, hidden_channels=40), seed=0)

@@ -163,7 +163,9 @@ class FeatureStore:
         return block
 
     def read(self, position: int, out: Tensor) -> None:
-        """Copy the features of the first images at one place into ``out``, (n, C) of any real type."""
+        """Copy the features of the first n images at one place into ``out``, (n, C) of any real type."""
+        if len(out) > self.images:
+            raise ValueError(f"out: expected at most {self.images} rows as there are images, got {len(out)}")
         held = min(self._known_images, len(out))
         if self.known is not None:
             self.known.read(position, out[:held])

@@ -170,7 +170,8 @@ class GlmFit:
     Attributes:
         theta: (B, C + 1) float64, weights and then the bias.
         information: (B, C + 1, C + 1) float32, X'hX near the optimum, without phi and prior.
-        variances: (B, C + 1) float32, of theta's coordinates in the basis of ``Common``.
+        variances: (B, C + 1) float32, of theta's coordinates in the basis of ``Common``; see
+            ``GlmProblem.variances``.
         dispersion: (B,) float64, phi.
         drive: (B, N) float32, X w + b.
         converged: (B,) whether the tolerance was reached.
@@ -317,13 +318,17 @@ class GlmProblem:
             last_gradient, last_decrement = gradient, -(gradient * newton).sum(dim=1)
         return Approach(theta, output, self.dispersion(output, phi))
 
-    def approach_from_half(self, start: Tensor, phi: Tensor) -> Approach:
-        """The same in less time: if images are many, a step from where some steps on half of them lead."""
+    def approach_from_half(self, start: Tensor, phi: Tensor, fitted: Tensor) -> Approach:
+        """The same in less time if images, which must be in random order, are many.
+
+        One step from where some steps on half of the images lead; for neurons ``fitted`` (B,) before, from ``start``.
+        """
         images = self.y.shape[1]
         if images < HALF_FROM:
             return self.approach(start, phi)
         half = GlmProblem(self.data.first(images // 2), self.common).approach(start, phi, HALF_STEPS)
-        return self.approach(half.theta, half.dispersion, FEW_STEPS)
+        theta = torch.where(fitted[:, None], start, half.theta)
+        return self.approach(theta, torch.where(fitted, phi, half.dispersion), FEW_STEPS)
 
     def newton(self, output: Output, theta: Tensor, phi: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
         """Newton's step (B, C + 1) for a factor of the Hessian, and its decrement (B,)."""
@@ -357,9 +362,9 @@ class GlmProblem:
     def variances(self, factor: Tensor, grown: Tensor) -> Tensor:
         """Posterior variances of coordinates in the basis, (b, C + 1) float32.
 
-        From the Hessian's factor, whose information has grown since by the factor ``grown`` (b,). In the basis the
-        prior's variances are 1 and informations nearly diagonal, a' = grown a changes c = 1 / (a + 1) to
-        1 / (a' + 1).
+        They follow from the Hessian's factor, but for what its information has grown by since, a factor ``grown``
+        (b,). In the basis the prior's precision is I and the information nearly diag(a), so that a variance is about
+        c = 1 / (a + 1), which becomes 1 / (grown a + 1) = c / (grown + (1 - grown) c).
         """
         # the diagonal of W C W' for the inverse W of the basis, from C^-1 = L L'
         inverse = self.common.inverse_basis.T.expand_as(factor)

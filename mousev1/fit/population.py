@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from mousev1.fit.features import FeatureStore
 from mousev1.fit.glm import COMMON_STEPS, DISPERSION_RANGE, FEW_STEPS, Common, GlmData, GlmProblem, fit_glm
+from mousev1.fit.gram import gram
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.regressors import OwnFeatures, Regressors, SharedFeatures
 from mousev1.readout import bilinear_corners
@@ -19,8 +20,8 @@ from mousev1.readout import bilinear_corners
 # Most values of the features (B, N, C), of the drives (B, N) and of the matrices (B, C + 1, C + 1) of neurons that
 # are fitted together, and least number of them.
 FEATURE_VALUES, DRIVE_VALUES, MATRIX_VALUES, LEAST_NEURONS_AT_ONCE = 6_000_000, 500_000, 2_000_000, 4
-# Neurons share tables of features if there are so many between the same four pixels, on average: measured with 1,000
-# images on 2 cores with 32 MB of cache, where either way took as long with 23.
+# Neurons share tables of features if there are so many between the same four pixels, on average: with 1,000 images on
+# 2 cores with 32 MB of cache, tables of their own took less with 12, and shared ones with 23.
 SHARED_FROM = 16
 INFORMATION_UNITS = 50  # neurons whose information is averaged
 
@@ -113,7 +114,7 @@ class PopulationGlm:
         total = torch.zeros(channels + 1, channels + 1, dtype=torch.float64)
         for pixel in pixels:
             x = torch.cat([self.data.store.block(pixel).float(), torch.ones(n, 1)], dim=1)
-            total += (x.T @ x).double()
+            total += gram(x).double()
         return total / (n * len(pixels))
 
     @property
@@ -135,7 +136,8 @@ class PopulationGlm:
         information = torch.zeros_like(self.information)
         desc = "prior" if progress else None
         for places, index, problem in self._problems(units, images, self.common, desc):
-            near = problem.approach_from_half(*self._start(index, problem.data.responses))
+            start = self._start(index, problem.data.responses)
+            near = problem.approach_from_half(*start, fitted=self.started[index])
             self._keep(index, near.theta, near.dispersion)
             amount[places] = problem.curvature(near.output) / near.dispersion
             gradient[places] = problem.gradient(near.output, near.theta, near.dispersion)

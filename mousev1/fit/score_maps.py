@@ -173,7 +173,7 @@ class ScoreMaps:
         inner: (U, Y * X) from cross-validation within the first three quarters of the images.
         held_out: (U, Y * X) on the last quarter, predicted from the first three.
         correlation: (U,) best correlation of the inner folds over places.
-        ridge: penalty per image that was best for the population.
+        ridge: penalty per image that was best for these neurons, or for some of them.
     """
 
     grid: Grid
@@ -222,7 +222,8 @@ def compute_score_maps(
         store: features of images in random order.
         responses: (N, U) float32 to the first N of them, of neurons in random order.
         grid: where.
-        ridge: penalty per image; by default the best of ``RIDGES`` for these neurons.
+        ridge: penalty per image; by default the best of ``RIDGES`` for the first of these neurons, which
+            ``PILOT_RESPONSES`` come from.
         progress: show a progress bar.
     """
     n = len(responses)
@@ -255,7 +256,7 @@ def _components(store: FeatureStore, positions: list[int], images: int) -> Tenso
     for position in positions[:: max(1, len(positions) // PLACES_FOR_COMPONENTS)]:
         x = store.block(position, images).float()
         x = x - x.mean(dim=0)
-        total += x.T @ x
+        total += gram(x)
     _, directions = torch.linalg.eigh(total.double())
     leading: Tensor = directions[:, -components:].float()
     return leading

@@ -127,7 +127,7 @@ def take_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> Turns:
 
 
 def time_features(core: Core, rounds: int) -> dict[str, Any]:
-    """Images per second through the core, and multiplications per second that this and a matrix product take."""
+    """Images per second through the core, and multiplications per second, of this and at most."""
     contract = core.config.input
     images = _random_images(core, IMAGES)
     standardised = (images - contract.mean) / contract.std
@@ -511,7 +511,7 @@ def _shares(features: Mapping[str, Any]) -> str:
         f"{features['peak_multiply_adds_per_second'] / 1e9:.0f} billion per second that the best float32 "
         f"{fastest} reached, neuralpredictors gets {share[PEER]:.0%} and mousev1 "
         f"{share[OURS]:.0%} (medians; best turn {features['best_share_of_peak']:.0%}); per second of "
-        f"processor time, compared with the same of that, {fair[PEER]:.0%} and {fair[OURS]:.0%}."
+        f"processor time, compared with that of the {fastest}, {fair[PEER]:.0%} and {fair[OURS]:.0%}."
     )
 
 
