@@ -35,7 +35,7 @@ from mousev1.window import Window
 FOLDS = 4
 # Principal components of the features that take part: so many at least, or one for so many images. With 2,000 images,
 # the most that a map from cortex is found from by default, those are all 64 of the 11-S core's channels.
-LEAST_COMPONENTS, IMAGES_PER_COMPONENT = 24, 31
+LEAST_COMPONENTS, IMAGES_PER_COMPONENT = 32, 31
 PLACES_FOR_COMPONENTS = 9
 # Penalty per image; features and responses have unit variance.
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
