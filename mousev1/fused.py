@@ -23,7 +23,7 @@ If only a part of the feature map is asked for, each layer computes what the lat
 51 x 51 pixels from one place, but 13 x 13 of them in its last layer, 25 x 25 in the one before.
 
 Features come with channels last in memory, as readouts read them: all channels at a place. On a processor
-the last 1x1 convolution is a product of matrices, which puts them there at no cost.
+the last 1x1 convolution works in that layout already, on the part that was asked for.
 """
 
 from __future__ import annotations
@@ -109,15 +109,15 @@ class FusedCore(nn.Module):
         if self.elu_is_cheap:
             stages = _for_cheap_elu(stages)
         if self.uses_onednn:
-            convolutions = stages[:-1] if self.ends_in_product else stages
+            convolutions = stages[:-1] if self.ends_channels_last else stages
             blocked = [(w.to_mkldnn(), None if b is None else b.to_mkldnn()) for w, b in convolutions]
             stages = blocked + stages[len(convolutions) :]
         self._prepared = stages
         return stages
 
     @property
-    def ends_in_product(self) -> bool:
-        """Whether the last convolution, a 1x1, is computed as a product of matrices."""
+    def ends_channels_last(self) -> bool:
+        """Whether the last convolution, a 1x1, reads and writes channels last in memory."""
         return self.elu_is_cheap and self.n_stages > 1
 
     @property
@@ -164,22 +164,23 @@ class FusedCore(nn.Module):
         x = x.to(self.dtype).contiguous()
         x = x.to_mkldnn() if self.uses_onednn else x
         stages = self._stages()
-        for i, (weight, bias) in enumerate(stages[:-1] if self.ends_in_product else stages):
+        for i, (weight, bias) in enumerate(stages[:-1] if self.ends_channels_last else stages):
             depthwise = i % 3 == 2
             padding = (rows.paddings[i // 3], columns.paddings[i // 3]) if depthwise else 0
             x = F.conv2d(x, weight, bias, padding=padding, groups=weight.shape[0] if depthwise else 1)
             if i % 3 == 0:
                 x = _cheap_elu(x) if cheap else F.elu(x)
         x = x.to_dense() if x.is_mkldnn else x
-        places = x[..., rows.wanted, columns.wanted].flatten(2).transpose(1, 2)
+        x = x[..., rows.wanted, columns.wanted]
+        if self.ends_channels_last:
+            x = F.conv2d(x.contiguous(memory_format=torch.channels_last), *stages[-1])
+        places = x.permute(0, 2, 3, 1)
+        out = out.view(places.shape)
         if not cheap:
             out.copy_(places)
             return
-        if self.ends_in_product:
-            weight, bias = stages[-1]
-            assert bias is not None
-            torch.baddbmm(bias, places, weight.flatten(1).T.expand(len(out), -1, -1), out=out)
-            places = _cheap_elu(out)
+        if self.ends_channels_last:
+            places = _cheap_elu(places.contiguous())
         torch.add(torch.tensor(-1.0), places, alpha=LN2, out=out)
 
     def extra_repr(self) -> str:

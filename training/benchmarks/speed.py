@@ -21,6 +21,7 @@ import argparse
 import ctypes
 import json
 import math
+import multiprocessing
 import shlex
 import statistics
 import subprocess
@@ -28,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -63,6 +65,7 @@ Array = npt.NDArray[Any]
 PEER, OURS = "neuralpredictors", "mousev1"
 SIZES = ("1000x1000", "1000x4472", "5335x4472")
 PARTS = ("features", "predict", "load", "import", "help", "fit", "memory")
+PROCESSES = 5  # in which features and predictions are measured
 BATCH = 64
 IMAGES = 512
 MATRIX = 2048
@@ -126,8 +129,62 @@ def take_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> Turns:
     return turns
 
 
-def time_features(core: Core, rounds: int) -> dict[str, Any]:
-    """Images per second through the core, and multiplications per second, of this and at most."""
+def in_new_processes(run: Callable[[], tuple[Turns, float]]) -> tuple[Turns, dict[str, Any]]:
+    """What ``run``, which can be pickled, measures in ``PROCESSES`` processes one after the other.
+
+    How fast neuralpredictors is depends on how memory happens to lie in its process: on whether what it frees goes
+    back to the system and must be cleared when it is needed again.
+
+    Returns:
+        All turns; and the ratio of the medians within each process, and the largest difference of results.
+    """
+    pool = ProcessPoolExecutor(
+        1,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=torch.set_num_threads,
+        initargs=(torch.get_num_threads(),),
+        max_tasks_per_child=1,
+    )
+    turns, ratios, differences = Turns({}, {}), [], []
+    with pool:
+        for _ in range(PROCESSES):
+            measured, difference = pool.submit(run).result()
+            for found, into in zip(measured, turns, strict=True):
+                for side, values in found.items():
+                    into.setdefault(side, []).extend(values)
+            medians = {side: statistics.median(measured.values[side]) for side in (PEER, OURS)}
+            ratios.append(medians[OURS] / medians[PEER])
+            differences.append(difference)
+    return turns, {"ratio_by_process": ratios, "largest_difference": max(differences)}
+
+
+def time_features(path: Path, rounds: int) -> dict[str, Any]:
+    """Images per second through the core of a file, and multiplications per second, of this and at most."""
+    turns, found = in_new_processes(partial(features_in_turns, path, rounds))
+    rates, core = turns.values, read_core(path)
+    needed = multiply_adds(core.config, core.config.input.height, core.config.input.width)
+    # the peak is the best turn: a slower one was disturbed
+    fastest = max(MACHINE, key=lambda name: max(rates[name]))
+    peak = max(rates[fastest])
+    shares = [
+        ours_rate * needed / machine_rate
+        for ours_rate, machine_rate in zip(rates[OURS], rates[fastest], strict=True)
+    ]
+    return {
+        **_compare("images per second", turns, higher_is_better=True),
+        **found,
+        "multiply_adds_per_image": needed,
+        "peak_multiply_adds_per_second": peak,
+        "peak_of": fastest,
+        "share_of_peak": {side: statistics.median(rates[side]) * needed / peak for side in (PEER, OURS)},
+        "best_share_of_peak": max(rates[OURS]) * needed / peak,
+        "median_share_within_a_turn": statistics.median(shares),
+    }
+
+
+def features_in_turns(path: Path, rounds: int) -> tuple[Turns, float]:
+    """Images and multiplications per second, and the largest difference of the features."""
+    core = read_core(path)
     contract = core.config.input
     images = _random_images(core, IMAGES)
     standardised = (images - contract.mean) / contract.std
@@ -164,30 +221,18 @@ def time_features(core: Core, rounds: int) -> dict[str, Any]:
         PEER: their_rate,
         OURS: lambda: rate(ours, images),
     }
-    turns = take_turns(sides, rounds)
-    rates = turns.values
-    needed = multiply_adds(core.config, contract.height, contract.width)
-    # the peak is the best turn: a slower one was disturbed
-    fastest = max(MACHINE, key=lambda name: max(rates[name]))
-    peak = max(rates[fastest])
-    shares = [
-        ours_rate * needed / machine_rate
-        for ours_rate, machine_rate in zip(rates[OURS], rates[fastest], strict=True)
-    ]
-    return {
-        **_compare("images per second", turns, higher_is_better=True),
-        "multiply_adds_per_image": needed,
-        "peak_multiply_adds_per_second": peak,
-        "peak_of": fastest,
-        "share_of_peak": {side: statistics.median(rates[side]) * needed / peak for side in (PEER, OURS)},
-        "best_share_of_peak": max(rates[OURS]) * needed / peak,
-        "median_share_within_a_turn": statistics.median(shares),
-        "largest_difference": difference,
-    }
+    return take_turns(sides, rounds), difference
 
 
-def time_predict(core: Core, units: int, rounds: int) -> dict[str, Any]:
+def time_predict(path: Path, units: int, rounds: int) -> dict[str, Any]:
     """Images per second from gray values to rates, the same model on both sides."""
+    turns, found = in_new_processes(partial(predict_in_turns, path, units, rounds))
+    return {**_compare("images per second", turns, higher_is_better=True), **found, "units": units}
+
+
+def predict_in_turns(path: Path, units: int, rounds: int) -> tuple[Turns, float]:
+    """Images per second, and the largest difference of the rates."""
+    core = read_core(path)
     images = _random_images(core, IMAGES).numpy().astype(np.uint8)
     theirs, ours = same_model(core, units)
 
@@ -201,11 +246,7 @@ def time_predict(core: Core, units: int, rounds: int) -> dict[str, Any]:
     }
     with torch.no_grad():
         difference = float(np.abs(theirs.predict(images[:8]) - ours.predict(images[:8])).max())
-    return {
-        **_compare("images per second", take_turns(sides, rounds), higher_is_better=True),
-        "units": units,
-        "largest_difference": difference,
-    }
+    return take_turns(sides, rounds), difference
 
 
 def same_model(core: Core, units: int) -> tuple[PeerFit, ResponseModel]:
@@ -486,6 +527,10 @@ def table(results: dict[str, Any]) -> str:
         "\nThe setting of memory that mousev1 makes for the whole process (`mousev1/allocator.py`) was undone in "
         "the turns of neuralpredictors for features and predictions; in the fits both sides profit from it."
     )
+    for name, part in parts.items():
+        if "ratio_by_process" in part:
+            each = ", ".join(f"{ratio:.1f}" for ratio in sorted(part["ratio_by_process"]))
+            lines.append(f"\nRatios within each of the processes, {name}: {each}.")
     if "features" in parts:
         lines.append(f"\n{_shares(parts['features'])}")
     return "\n".join(lines)
@@ -554,10 +599,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "help" in options.parts:
         measure("mousev1 --help", lambda: time_help(rounds))
     if "features" in options.parts:
-        measure("features", lambda: time_features(core, rounds))
+        measure("features", lambda: time_features(options.core, rounds))
     if "predict" in options.parts:
         for units in (1000, 5335):
-            measure(f"predict {units:,} units", partial(time_predict, core, units, rounds))
+            measure(f"predict {units:,} units", partial(time_predict, options.core, units, rounds))
     for size in options.sizes:
         units, images = _size(size)
         if "fit" in options.parts:
