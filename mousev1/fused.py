@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from mousev1.representation import FeatureExtractor, FrozenCore
 
 # Measured with the 11-S core on 2 cores of a Xeon with AVX-512, images/s at 8, 16, 24, 32, 64 images at a
-# time: 1330, 1460, 1500, 1530, 1470. On 2 cores of an EPYC with 32 MB of cache, 12 to 32 differ by less than 3%.
+# time: 1330, 1460, 1500, 1530, 1470. On 2 cores of an EPYC with 32 MB of cache, 16 to 32 differ by less than 3%.
 CPU_IMAGES_AT_A_TIME = 32
 # ELUs are computed of so many values at a time: these and their powers of two stay in the cache of two cores.
 ELU_VALUES = 280_000

@@ -35,9 +35,8 @@ BUMP_SD = (2.0, 8.0)  # prior standard deviation of a bump's height, pixels
 FINE_SPACING = 0.5  # pixels
 ANNEALING_STEPS = 25
 EM_STEPS = 10  # after these, at most
-SETTLED = (
-    0.005  # steps end with one that moves the map by fewer pixels and changes the scatter by a smaller share
-)
+# Steps end with one that moves the map by fewer pixels and changes the scatter by a smaller share.
+SETTLED = 0.005
 LEAST_GAIN, STANDARD_ERRORS = 0.01, 2.0  # that a map must be better by than the simplest one
 LEAST_EXPONENT = -60.0  # of a place's weight relative to the best one's
 MARGIN = 2.0  # pixels around a map that neurons do not leave
