@@ -241,6 +241,7 @@ def fetch_origin(origin: Origin, target: BinaryIO) -> str:
             body: bytes = response.read(MAX_ORIGIN_BYTES + 1)
             promised = response.headers.get("Content-Length")
     except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
         kind = FileNotFoundError if error.code in (404, 410) else ConnectionError
         raise kind(f"{url} answered with HTTP {error.code}") from error
     except (OSError, http.client.HTTPException) as error:

@@ -6,6 +6,7 @@ Oracles are the content hashes in the registry and the bytes that a local server
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import shutil
 import time
@@ -260,6 +261,13 @@ def test_damaged_conversion_is_made_again_once(damage: Callable[[Path], None], p
     asked = len(published.asked)
     assert load_core(verify=True).content_hash() == RELEASED["11-S"].content_hash
     assert len(published.asked) == asked
+
+
+def test_a_refused_request_leaves_no_connection_open(published, monkeypatch):
+    monkeypatch.setenv("MOUSEV1_11S_URL", f"{published.url}/nothing")
+    with pytest.raises(FileNotFoundError, match="HTTP 404") as raised:
+        download.fetch_origin(RELEASED["11-S"].origin, io.BytesIO())
+    assert raised.value.__cause__.closed
 
 
 def test_cache_that_cannot_be_written_does_not_stop_the_load(published, monkeypatch, caplog):
