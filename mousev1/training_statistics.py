@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mousev1.core import Core
 from mousev1.fused import fuse
+from mousev1.products import matmul
 from mousev1.representation import FrozenCore
 
 IMAGES = 128
@@ -157,7 +158,7 @@ def statistics_of(
     offset = -(centre.float() @ whiten)
     distances = torch.cat(
         [
-            torch.addmm(offset, part.float().flatten(0, 1), whiten).square_().sum(dim=1).view(-1, count)
+            matmul(part.float().flatten(0, 1), whiten).add_(offset).square_().sum(dim=1).view(-1, count)
             for part in parts
         ]
     )

@@ -35,7 +35,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from mousev1.fit.gram import gram
+from mousev1.products import gram
 from mousev1.fit.prior import WeightPrior, joint_basis
 from mousev1.fit.regressors import Regressors
 

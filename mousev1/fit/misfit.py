@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mousev1.fit.gram import gram
+from mousev1.products import matmul
 
 LEAST_RHO = 0.6
 LEAST_PAIRS = 20
@@ -36,7 +36,7 @@ def misfit_ratio(rates: Tensor, responses: Tensor) -> float | None:
     error = responses / gain.clamp_min(1e-3) - rates
     error = error - error.mean(dim=0)
     signal = rates - rates.mean(dim=0)
-    power, shared = gram(signal) / len(rates), gram(error) / len(rates)
+    power, shared = (matmul(part.T, part) / len(rates) for part in (signal, error))
     sd = power.diagonal().sqrt()
     size = sd[:, None] * sd
     rho = power / size.clamp_min(1e-12)

@@ -29,7 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mousev1.fit.features import FeatureStore
-from mousev1.fit.gram import gram
+from mousev1.products import gram, matmul
 from mousev1.window import Window
 
 FOLDS = 4
@@ -341,7 +341,7 @@ class _Folds:
             transposed = x[:, part].transpose(1, 2).contiguous()
             torch.sum(transposed, dim=2, out=products[fold, :, -1])
             products[fold, :, :-1] = gram(x[:, part])
-            torch.mm(transposed.flatten(0, 1), y, out=cross[fold].flatten(0, 1))
+            cross[fold] = matmul(transposed.flatten(0, 1), y).view(places, size, units)
         learned, targets = self._learned(products[:, :, :-1]), self._learned(cross)
         unit, out = torch.eye(size), []
         for ridge in ridges:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mousev1.fit.gram import gram
+from mousev1.products import gram
 
 
 @pytest.mark.parametrize("shape", [(30, 8), (30, 7), (30, 1), (3, 30, 6), (2, 3, 4, 5)])
