@@ -185,7 +185,7 @@ def fit_convex(
         statistics = None
         if are_kept_for(core):
             statistics = statistics_of(
-                torch.stack([pilot.block(place, STATISTICS_IMAGES) for place in pilot.positions]),
+                pilot.first(STATISTICS_IMAGES),
                 images[order[:STATISTICS_IMAGES]],
                 mean=pilot.standardisation.mean,
                 std=pilot.standardisation.std,

@@ -181,6 +181,15 @@ class FeatureStore:
         _read_all(self._file, memoryview(buffer))
         return torch.frombuffer(buffer, dtype=torch.float16).view(images, self.channels)
 
+    def first(self, images: int) -> Tensor:
+        """Features of the first ``images`` at all places that are held, (places, n, C) float16.
+
+        Do not modify.
+        """
+        if self._memory is not None and self.known is None:
+            return self._memory[:, :images]
+        return torch.stack([self.block(position, images) for position in self.positions])
+
     def blocks(self, positions: list[int], images: int | None = None) -> Tensor:
         """Features of the first ``images`` (or all) at several places, (len(positions), n, C) float32."""
         n = self.images if images is None else min(images, self.images)

@@ -169,7 +169,7 @@ class GlmFit:
 
     Attributes:
         theta: (B, C + 1) float64, weights and then the bias.
-        information: (B, C + 1, C + 1) float32, X'hX near the optimum, without phi and prior.
+        information: (B, C + 1, C + 1) float32, X'hX near the optimum, without phi and prior, if it was to be kept.
         variances: (B, C + 1) float32, of theta's coordinates in the basis of ``Common``; see
             ``GlmProblem.variances``.
         dispersion: (B,) float64, phi.
@@ -178,19 +178,19 @@ class GlmFit:
     """
 
     theta: Tensor
-    information: Tensor
+    information: Tensor | None
     variances: Tensor
     dispersion: Tensor
     drive: Tensor
     converged: Tensor
 
     @classmethod
-    def empty(cls, units: int, size: int, images: int) -> GlmFit:
+    def empty(cls, units: int, size: int, images: int, *, keep_information: bool) -> GlmFit:
         """Zeros to be filled by ``put``."""
         return cls(
             theta=torch.zeros(units, size, dtype=torch.float64),
             drive=torch.zeros(units, images),
-            information=torch.zeros(units, size, size),
+            information=torch.zeros(units, size, size) if keep_information else None,
             variances=torch.zeros(units, size),
             dispersion=torch.zeros(units, dtype=torch.float64),
             converged=torch.zeros(units, dtype=torch.bool),
@@ -198,8 +198,9 @@ class GlmFit:
 
     def put(self, index: Tensor, part: GlmFit) -> None:
         """Fill in some neurons."""
-        self.theta[index], self.information[index] = part.theta, part.information
-        self.variances[index] = part.variances
+        if self.information is not None:
+            self.information[index] = part.information
+        self.theta[index], self.variances[index] = part.theta, part.variances
         self.dispersion[index], self.converged[index] = part.dispersion, part.converged
         self.drive[index] = part.drive
 
@@ -212,6 +213,7 @@ def fit_glm(
     steps: int = COMMON_STEPS,
     estimate_dispersion: bool = True,
     tolerance: float = TOLERANCE,
+    keep_information: bool = False,
 ) -> GlmFit:
     """Fit some neurons.
 
@@ -224,8 +226,11 @@ def fit_glm(
             so that there is one function to minimise.
         tolerance: Newton decrement at which a neuron is done: its squared distance to the optimum, in
             posterior standard deviations.
+        keep_information: give ``GlmFit.information``.
     """
-    result = GlmFit.empty(len(start), start.shape[1], problem.y.shape[1])
+    result = GlmFit.empty(
+        len(start), start.shape[1], problem.y.shape[1], keep_information=keep_information
+    )
     index = torch.arange(len(start))  # of the neurons still at work
     near = problem.approach(start, dispersion, steps)
     theta, output, phi = near.theta, near.output, near.dispersion if estimate_dispersion else dispersion
@@ -240,9 +245,9 @@ def fit_glm(
         if float(done.float().mean()) > LEAVE_TOGETHER or step == MOST_STEPS:
             leave = done if step < MOST_STEPS else torch.ones_like(done)
             # Computed a few steps ago, the matrices keep their shape but take the curvature of the optimum.
-            settled, last = information[leave], output.only(leave)
-            grown = last.curvature(problem.y[leave]).sum(dim=1) / settled[:, -1, -1]
-            settled *= grown[:, None, None]
+            last = output.only(leave)
+            grown = last.curvature(problem.y[leave]).sum(dim=1) / information[leave, -1, -1]
+            settled = information[leave] * grown[:, None, None] if keep_information else None
             variances = problem.variances(factor[leave], grown)
             fit = GlmFit(theta[leave], settled, variances, phi[leave], last.drive, done[leave])
             result.put(index[leave], fit)

@@ -177,12 +177,14 @@ class PopulationGlm:
         )
         for places, index, problem in self._problems(units, self.data.store.images, common, desc):
             theta, phi = self._start(index, problem.data.responses)
-            fit = fit_glm(problem, start=theta, dispersion=phi, steps=steps)
+            fit = fit_glm(
+                problem, start=theta, dispersion=phi, steps=steps, keep_information=keep_information
+            )
             self._keep(index, fit.theta, fit.dispersion)
             out.theta[places], out.dispersion[places] = fit.theta, fit.dispersion
             out.converged[places] = fit.converged
             out.drives[:, places] = fit.drive[:, :drive_images].T
-            if out.information is not None:
+            if out.information is not None and fit.information is not None:
                 out.information[places] = fit.information.double() / fit.dispersion[:, None, None]
             out.variances[places] = fit.variances
         return out
@@ -242,11 +244,13 @@ class PopulationGlm:
 
     def _start(self, index: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Where to start: no selectivity, and all of the variance noise; where fitted before, the last fit."""
+        started = self.started[index]
+        if bool(started.all()):
+            return self.theta[index], self.dispersion[index]
         mean, variance = (part.double() for part in (y.mean(dim=1), y.var(dim=1, unbiased=False)))
         mean = mean.clamp_min(1e-3)
         theta = torch.zeros(len(index), len(self.information), dtype=torch.float64)
         theta[:, -1] = torch.where(mean < 1.0, mean.log(), mean - 1.0)
-        started = self.started[index]
         return (
             torch.where(started[:, None], self.theta[index], theta),
             torch.where(started, self.dispersion[index], (variance / mean).clamp(*DISPERSION_RANGE)),

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from mousev1.fit.score_maps import Grid, ScoreMaps
 
+LOG2_E = math.log2(math.e)  # powers of two take less time than those of e
 BUMPS_PER_AXIS = 5
 BUMP_WIDTH = 0.5  # of cortical positions scaled to -1..1
 BUMP_SD = (2.0, 8.0)  # prior standard deviation of a bump's height, pixels
@@ -38,7 +39,7 @@ EM_STEPS = 10  # after these, at most
 # Steps end with one that moves the map by fewer pixels and changes the scatter by a smaller share.
 SETTLED = 0.005
 LEAST_GAIN, STANDARD_ERRORS = 0.01, 2.0  # that a map must be better by than the simplest one
-LEAST_EXPONENT = -60.0  # of a place's weight relative to the best one's
+LEAST_EXPONENT = -86.0  # of 2, in a place's weight relative to the best one's
 MARGIN = 2.0  # pixels around a map that neurons do not leave
 LEAST_VARIANCE = 1e-6  # square pixels, of a place that is the only one
 LEAST_SCATTER = 0.3  # pixels; below it a place is not told from its neighbour
@@ -223,8 +224,8 @@ class _Interpolated:
         self.centre = torch.stack([self.x.mean(), self.y.mean()])
         x, y = xx.flatten() - self.centre[0], yy.flatten() - self.centre[1]
         self.moments = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y]).float()  # (6, F)
-        # Exponents of a Gaussian are linear in these.
-        self.exponents = torch.stack([x, y, x * x + y * y]).float()  # (3, F)
+        # Exponents of a Gaussian, to base 2, are linear in these.
+        self.exponents = LOG2_E * torch.stack([x, y, x * x + y * y]).float()  # (3, F)
         # A place is not known better than the places that were scored resolve: half of their spacing, interpolated.
         gaps = [
             float(knots.diff().double().mean()) if len(knots) > 1 else 0.0
@@ -234,10 +235,10 @@ class _Interpolated:
         self._kept = list(self._parts()) if keep else None
 
     def _parts(self) -> Iterator[Tensor]:
-        """Scores on the fine grid, (units, F), a few neurons at a time."""
+        """Scores on the fine grid as logarithms to base 2, (units, F), a few neurons at a time."""
         for coarse in self.scores.split(CHUNK):
             coarse = coarse.view(-1, len(self.grid.rows), len(self.grid.columns))
-            yield (self.to_y @ coarse @ self.to_x.T).flatten(1)
+            yield (self.to_y @ coarse @ (LOG2_E * self.to_x.T)).flatten(1)
 
     def at(self, pixels: Tensor) -> Tensor:
         """(U,) scores, each neuron's at its own place (x, y)."""
@@ -256,7 +257,7 @@ class _Interpolated:
             log = torch.addmm(fine, part, self.exponents)
             log -= log.amax(dim=1, keepdim=True)
             # Without a floor there would be denormal numbers, whose products take a hundred times as long.
-            moments.append((self.moments @ log.clamp_min_(LEAST_EXPONENT).exp_().T).double())
+            moments.append((self.moments @ log.clamp_min_(LEAST_EXPONENT).exp2_().T).double())
         total, *sums = torch.cat(moments, dim=1)
         x, y, xx, xy, yy = torch.stack(sums) / total
         mean = torch.stack([x, y], dim=1)

@@ -37,8 +37,9 @@ FOLDS = 4
 # the most that a map from cortex is found from by default, those are all 64 of the 11-S core's channels.
 LEAST_COMPONENTS, IMAGES_PER_COMPONENT = 32, 31
 PLACES_FOR_COMPONENTS = 9
-# Penalty per image; features and responses have unit variance.
-RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+# Penalty per image; features and responses have unit variance. Tried from the first on, so many at a time, until the
+# last of these is not the best any more.
+RIDGES, RIDGES_AT_A_TIME = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01), 2
 PILOT_STEP = 6  # the ridge is chosen from one place in so many, and
 PILOT_RESPONSES = 125_000  # from so many responses
 ALIKE = 0.7
@@ -265,9 +266,17 @@ def _components(store: FeatureStore, positions: list[int], images: int) -> Tenso
 def _choose_ridge(store: FeatureStore, components: Tensor, y: Tensor, positions: list[int]) -> float:
     """Best for held-out responses at each neuron's best place: chosen for all neurons at once, from some of them."""
     pilot, few = positions[::PILOT_STEP], y[:, : max(1, PILOT_RESPONSES // len(y))]
-    inner, held_out = _correlations(store, components, few, pilot, RIDGES, desc=None)
-    best = held_out.gather(2, inner.argmax(dim=2, keepdim=True))
-    return RIDGES[int(best.mean(dim=(1, 2)).argmax())]
+    best, highest = RIDGES[0], -math.inf
+    for start in range(0, len(RIDGES), RIDGES_AT_A_TIME):
+        tried = RIDGES[start : start + RIDGES_AT_A_TIME]
+        inner, held_out = _correlations(store, components, few, pilot, tried, desc=None)
+        scores = held_out.gather(2, inner.argmax(dim=2, keepdim=True)).mean(dim=(1, 2)).tolist()
+        for ridge, score in zip(tried, scores, strict=True):
+            if score > highest:
+                best, highest = ridge, score
+        if best != tried[-1]:
+            break
+    return best
 
 
 def _edges(n: int) -> list[int]:
