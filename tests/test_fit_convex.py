@@ -188,10 +188,12 @@ def test_features_are_computed_where_neurons_look(passes: Passes) -> None:
     assert whole is None
     assert around is not None
     assert seen is not None
-    left, top = scene.pixels.amin(dim=0).floor().int().tolist()
-    right, bottom = scene.pixels.amax(dim=0).ceil().int().tolist()
-    assert (top, left) in seen
-    assert (bottom, right) in seen
+    found = (part.mu.double() + 1.0) / 2.0 * torch.tensor([31.0, 19.0], dtype=torch.float64)
+    for pixels, window in ((scene.pixels, around), (found, seen)):
+        left, top = pixels.amin(dim=0).floor().int().tolist()
+        right, bottom = pixels.amax(dim=0).ceil().int().tolist()
+        assert (top, left) in window
+        assert (bottom, right) in window
     assert len(seen) < len(around) < 0.6 * 20 * 32
     assert told[-1].startswith(
         f"neurons look at {seen.height} x {seen.width} of 20 x 32 places; core features:"

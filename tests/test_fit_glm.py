@@ -72,9 +72,10 @@ def test_the_optimum_is_scipys(scale: float) -> None:
 
 def test_information_is_the_second_derivative_of_the_loss() -> None:
     data = problem()
-    found = fit(data, estimate_dispersion=False, tolerance=1e-12)
+    found = fit(data, estimate_dispersion=False, tolerance=1e-12, keep_information=True)
 
     oracle = torch.autograd.functional.hessian(lambda theta: loss(theta, data, 2), found.theta[2])
+    assert found.information is not None
     # The solver keeps a matrix from shortly before the optimum.
     assert (found.information[2] - oracle).abs().max() < 0.02 * oracle.abs().max()
 
@@ -130,7 +131,8 @@ def test_half_of_many_images_lead_near_the_optimum_of_all(monkeypatch: pytest.Mo
 
 def test_variances_are_those_of_the_inverse_hessian() -> None:
     data = problem()
-    found, phi = fit(data), 0.7
+    found, phi = fit(data, keep_information=True), 0.7
+    assert found.information is not None
     inverse_basis = torch.linalg.inv(COMMON.basis[0])
     for unit in range(B):
         hessian = torch.autograd.functional.hessian(

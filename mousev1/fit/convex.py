@@ -18,7 +18,7 @@ from torch import Tensor
 from mousev1.fit.clock import Clock
 from mousev1.fit.memory import MISFIT_IMAGES, MISFIT_UNITS, MemoryPlan, peak_memory, plan_memory
 from mousev1.fit.misfit import misfit_ratio
-from mousev1.fit.places import FeatureSource, find_places, images_to_compute_whole
+from mousev1.fit.places import FeatureSource, find_places, half_extent, images_to_compute_whole
 from mousev1.fit.population import FitData, PopulationGlm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.retinotopy import Retinotopy
@@ -205,7 +205,7 @@ def fit_convex(
         )
         data, store = found.data, found.data.store
         pixels = found.places.mean
-        half = torch.tensor([max(store.width - 1, 1), max(store.height - 1, 1)], dtype=torch.float64) / 2
+        half = half_extent(store.height, store.width)
         mu = torch.zeros(units, 2, dtype=torch.float64)
         mu[live] = pixels / half - 1.0
         mu_covariance = torch.zeros(units, 2, 2, dtype=torch.float64)

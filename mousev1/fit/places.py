@@ -28,6 +28,7 @@ from mousev1.fit.retinotopy import (
     locate,
 )
 from mousev1.fit.score_maps import FOLDS, Grid, ScoreMaps, compute_score_maps, sufficient_spacing
+from mousev1.readout import window_around
 from mousev1.representation import FrozenCore
 from mousev1.window import Window
 
@@ -120,6 +121,11 @@ def images_to_compute_whole(images: int, units: int, *, least: int) -> int:
     return first if images >= 2 * first else images
 
 
+def half_extent(height: int, width: int) -> Tensor:
+    """Pixels (x, y) from the middle of a feature map to its border, where positions are 1, (2,) float64."""
+    return torch.tensor([max(width - 1, 1), max(height - 1, 1)], dtype=torch.float64) / 2
+
+
 def find_places(
     source: FeatureSource,
     first: FitData,
@@ -200,8 +206,8 @@ def find_places(
     places = locate(retinotopy.map, ScoreMaps.joined(parts), everywhere)
     clock.lap("places")
     if data.store.images < n:
-        seen = Grid.spaced(*size, 1, places.mean.amin(dim=0), places.mean.amax(dim=0))
-        data = features(n, seen.window(), data)
+        seen, _ = window_around((places.mean / half_extent(*size) - 1.0).float(), *size)
+        data = features(n, seen, data)
     source.tell(data.store)
     in_order = torch.argsort(shuffled)
     return Found(data, retinotopy, Places(places.mean[in_order], places.covariance[in_order]), maps.ridge)
