@@ -17,7 +17,9 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     worth = a.shape[0] * a.shape[1] * b.shape[1] >= WORTH_ONEDNN
     if worth and a.dtype == b.dtype == torch.float32 and a.device.type == "cpu" and _has_onednn():
         # Rows of numbers take a fraction of the time of what lies in memory otherwise, even if they are copied first.
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(a.contiguous(), b.contiguous().T, None, "none", [], "")
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(
+            a.contiguous(), b.contiguous().T, None, "none", [], ""
+        )
         return product
     return a @ b
 

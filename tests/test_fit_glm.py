@@ -121,7 +121,7 @@ def test_half_of_many_images_lead_near_the_optimum_of_all(monkeypatch: pytest.Mo
     for unit in range(B):
         alone = GlmProblem(data.only(torch.tensor([unit])), COMMON)
         begin = (start, phi) if fitted[unit] else (half.theta, half.dispersion)
-        by_hand = alone.approach(*(part[unit : unit + 1] for part in begin), glm.FEW_STEPS)
+        by_hand = alone.approach(*(part[unit : unit + 1] for part in begin), glm.STEPS_AFTER_HALF)
         assert torch.allclose(many.theta[unit], by_hand.theta[0], atol=1e-5)
         assert torch.allclose(many.dispersion[unit], by_hand.dispersion[0], rtol=1e-4)
     optimum = fit(data).theta

@@ -35,15 +35,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from mousev1.products import gram
 from mousev1.fit.prior import WeightPrior, joint_basis
 from mousev1.fit.regressors import Regressors
+from mousev1.products import gram
 
 LOG2_E = 1.0 / math.log(2.0)
 # Steps with the population's matrix: towards the optimum, and from a fit of before.
-COMMON_STEPS, FEW_STEPS = 4, 1
-# Of so many images, half suffice for the first of these steps.
-HALF_STEPS, HALF_FROM = 2, 1000
+COMMON_STEPS, FEW_STEPS = 4, 2
+# Of so many images, half suffice for the first of these steps, if one on all of them follows.
+HALF_FROM, HALF_STEPS, STEPS_AFTER_HALF = 1000, 2, 1
 MOST_STEPS = 40
 MOST_HALVINGS = 12
 SMALL = 1e-2  # decrement below which steps are not damped
@@ -228,9 +228,7 @@ def fit_glm(
             posterior standard deviations.
         keep_information: give ``GlmFit.information``.
     """
-    result = GlmFit.empty(
-        len(start), start.shape[1], problem.y.shape[1], keep_information=keep_information
-    )
+    result = GlmFit.empty(len(start), start.shape[1], problem.y.shape[1], keep_information=keep_information)
     index = torch.arange(len(start))  # of the neurons still at work
     near = problem.approach(start, dispersion, steps)
     theta, output, phi = near.theta, near.output, near.dispersion if estimate_dispersion else dispersion
@@ -326,14 +324,14 @@ class GlmProblem:
     def approach_from_half(self, start: Tensor, phi: Tensor, fitted: Tensor) -> Approach:
         """The same in less time if images, which must be in random order, are many.
 
-        One step from where some steps on half of the images lead; for neurons ``fitted`` (B,) before, from ``start``.
+        A step from where some steps on half of the images lead; for neurons ``fitted`` (B,) before, from ``start``.
         """
         images = self.y.shape[1]
         if images < HALF_FROM:
             return self.approach(start, phi)
         half = GlmProblem(self.data.first(images // 2), self.common).approach(start, phi, HALF_STEPS)
         theta = torch.where(fitted[:, None], start, half.theta)
-        return self.approach(theta, torch.where(fitted, phi, half.dispersion), FEW_STEPS)
+        return self.approach(theta, torch.where(fitted, phi, half.dispersion), STEPS_AFTER_HALF)
 
     def newton(self, output: Output, theta: Tensor, phi: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
         """Newton's step (B, C + 1) for a factor of the Hessian, and its decrement (B,)."""
