@@ -60,6 +60,8 @@ def test_disk_and_memory_hold_the_same_bits(
         for position in memory.positions:
             assert torch.equal(memory.block(position), disk.block(position))
             assert torch.equal(memory.block(position)[:5], disk.block(position, 5))
+        assert torch.equal(memory.first(5), torch.stack([disk.block(p, 5) for p in memory.positions]))
+        assert torch.equal(memory.first(5), disk.first(5))
 
 
 WINDOW = Window(1, 5, 3, 8)
@@ -96,6 +98,7 @@ def test_a_window_holds_its_part_of_the_map(
                 assert torch.equal(part.block(position, images), part.block(position)[:images])
             found = part.blocks([position], 15)[0]
             assert torch.equal(found, part.block(position)[:15].float())
+        assert torch.equal(part.first(15), torch.stack([part.block(position, 15) for position in places]))
         with pytest.raises(IndexError, match="row 0, column 3"):
             part.block(3)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from mousev1.core import Core, CoreConfig
 from mousev1.fit import score_maps
@@ -77,6 +78,29 @@ def test_the_ridge_is_chosen_by_the_first_neurons(monkeypatch: pytest.MonkeyPatc
         everyone = compute_score_maps(store, y, grid).ridge
         monkeypatch.setattr(score_maps, "PILOT_RESPONSES", 4 * 45)
         assert compute_score_maps(store, y, grid).ridge == few != everyone
+
+
+@pytest.mark.parametrize(("noise", "count"), [(0.0, 6), (1.0, 6), (5.0, 2)])
+def test_ridges_are_tried_until_they_get_worse(
+    noise: float, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, tried = torch.Generator().manual_seed(0), []
+    correlations = score_maps._correlations
+
+    def watched(*a, **b) -> tuple[Tensor, Tensor]:
+        tried.extend(a[4])
+        return correlations(*a, **b)
+
+    images = torch.randint(0, 256, (60, 1, 10, 13), generator=generator, dtype=torch.uint8)
+    with compute_features(Core.random(SMALL, seed=0), images) as store:
+        signal = store.block(0).float() @ torch.randn(6, 200, generator=generator)
+        y = signal + noise * signal.std() * torch.randn(60, 200, generator=generator)
+        grid = Grid(torch.tensor([0]), torch.tensor([0]), store.height, store.width)
+        _, every = correlations(store, torch.eye(6), y - y.mean(dim=0), [0], score_maps.RIDGES, desc=None)
+        monkeypatch.setattr(score_maps, "_correlations", watched)
+        ridge = compute_score_maps(store, y, grid).ridge
+    assert ridge == score_maps.RIDGES[int(every.mean(dim=(1, 2)).argmax())]
+    assert tried == [*score_maps.RIDGES[:count], ridge]  # and once more for the maps
 
 
 def test_the_more_images_the_more_components_take_part() -> None:
