@@ -198,7 +198,7 @@ class GlmFit:
 
     def put(self, index: Tensor, part: GlmFit) -> None:
         """Fill in some neurons."""
-        if self.information is not None:
+        if self.information is not None and part.information is not None:
             self.information[index] = part.information
         self.theta[index], self.variances[index] = part.theta, part.variances
         self.dispersion[index], self.converged[index] = part.dispersion, part.converged

@@ -82,6 +82,10 @@ def test_of_records_with_several_seeds_the_median_counts_and_the_score_is_of_the
 def test_a_whole_fit_of_the_authors_library_is_its_epochs_and_what_comes_before_them():
     part = {
         "seconds": {"mousev1": [2.0, 4.0, 3.0], "peer_per_epoch": [10.0, 12.0, 11.0], "peer_setup": [1.0]},
+        "seconds_by_process": [
+            {"mousev1": [2.0], "peer_per_epoch": [10.0, 12.0], "peer_setup": [2.0]},
+            {"mousev1": [4.0, 3.0, 5.0], "peer_per_epoch": [11.0], "peer_setup": [0.0, 4.0]},
+        ],
         "processor_seconds": {"mousev1": [5.0], "peer_per_epoch": [20.0], "peer_setup": [2.0]},
         "mousev1_test": {"single_trial_correlation": 0.31},
     }
@@ -89,6 +93,7 @@ def test_a_whole_fit_of_the_authors_library_is_its_epochs_and_what_comes_before_
     assert found["median"] == {"neuralpredictors": 441.0, "mousev1": 3.0}
     assert found["ratio"] == pytest.approx(147.0)
     assert found["processor_ratio"] == pytest.approx(160.4)
+    assert found["ratio_by_process"] == [442.0 / 2.0, 442.0 / 4.0]
     assert found["reaches_recorded_score"] is True
 
 

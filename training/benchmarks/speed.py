@@ -1,4 +1,4 @@
-"""How fast everything is that a user waits for: neuralpredictors 0.3.0 and mousev1 in turns, in one process.
+"""How fast everything is that a user waits for: neuralpredictors 0.3.0 and mousev1 in turns, in the same processes.
 
     python -m training.benchmarks.speed SCAN --core CHECKPOINT --truth TRUTH --records RECORD.json ... --out FILE.json
 
@@ -7,8 +7,8 @@ prediction, loading a core, importing, ``mousev1 --help``, and fits of several s
 library takes up to an hour, so that a few of its epochs are timed and multiplied by the number of epochs that a
 recorded run took (the median over seeds if there are several): of the authors' library (``transfer``) where a
 record is given, otherwise of the same recipe in mousev1 (``curve``). Fits are timed from arrays to a fitted
-model, the core's features included.
-Peak memory comes from processes that do nothing but one fit.
+model, the core's features included. Features, predictions and fits are measured in several processes, in each of
+which both sides take turns. Peak memory comes from processes that do nothing but one fit.
 
 Other work on the machine slows both sides; ratios are within one run, of the time on the clock and of the
 processor time of all threads, which depends less on that work. Parts that the result file has are not
@@ -28,13 +28,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -61,11 +61,12 @@ from training.benchmarks.peer import (
 from training.benchmarks.transfer import Task, make_task, read_core, score
 
 Array = npt.NDArray[Any]
+Result = TypeVar("Result")
 
 PEER, OURS = "neuralpredictors", "mousev1"
 SIZES = ("1000x1000", "1000x4472", "5335x4472")
 PARTS = ("features", "predict", "load", "import", "help", "fit", "memory")
-PROCESSES = 5  # in which features and predictions are measured
+PROCESSES = 5  # in which features, predictions and fits are measured
 BATCH = 64
 IMAGES = 512
 MATRIX = 2048
@@ -129,14 +130,11 @@ def take_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> Turns:
     return turns
 
 
-def in_new_processes(run: Callable[[], tuple[Turns, float]]) -> tuple[Turns, dict[str, Any]]:
-    """What ``run``, which can be pickled, measures in ``PROCESSES`` processes one after the other.
+def in_new_processes(run: Callable[[], Result]) -> list[Result]:
+    """What ``run``, which can be pickled, returns in ``PROCESSES`` processes one after the other.
 
     How fast neuralpredictors is depends on how memory happens to lie in its process: on whether what it frees goes
     back to the system and must be cleared when it is needed again.
-
-    Returns:
-        All turns; and the ratio of the medians within each process, and the largest difference of results.
     """
     pool = ProcessPoolExecutor(
         1,
@@ -145,22 +143,35 @@ def in_new_processes(run: Callable[[], tuple[Turns, float]]) -> tuple[Turns, dic
         initargs=(torch.get_num_threads(),),
         max_tasks_per_child=1,
     )
-    turns, ratios, differences = Turns({}, {}), [], []
     with pool:
-        for _ in range(PROCESSES):
-            measured, difference = pool.submit(run).result()
-            for found, into in zip(measured, turns, strict=True):
-                for side, values in found.items():
-                    into.setdefault(side, []).extend(values)
-            medians = {side: statistics.median(measured.values[side]) for side in (PEER, OURS)}
-            ratios.append(medians[OURS] / medians[PEER])
-            differences.append(difference)
-    return turns, {"ratio_by_process": ratios, "largest_difference": max(differences)}
+        return [pool.submit(run).result() for _ in range(PROCESSES)]
+
+
+def joined(parts: Iterable[Mapping[str, list[float]]]) -> dict[str, list[float]]:
+    """The values of several processes by name, one after the other."""
+    found: dict[str, list[float]] = {}
+    for part in parts:
+        for name, values in part.items():
+            found.setdefault(name, []).extend(values)
+    return found
+
+
+def compare_rates(run: Callable[[], tuple[Turns, float]]) -> tuple[Turns, dict[str, Any]]:
+    """Turns in new processes, how the medians of both sides compare in each, and by how much results differ at most."""
+    measured, differences = zip(*in_new_processes(run), strict=True)
+    medians = [{side: statistics.median(turns.values[side]) for side in (PEER, OURS)} for turns in measured]
+    turns = Turns(
+        joined(turns.values for turns in measured), joined(turns.processor_seconds for turns in measured)
+    )
+    return turns, {
+        "ratio_by_process": [sides[OURS] / sides[PEER] for sides in medians],
+        "largest_difference": max(differences),
+    }
 
 
 def time_features(path: Path, rounds: int) -> dict[str, Any]:
     """Images per second through the core of a file, and multiplications per second, of this and at most."""
-    turns, found = in_new_processes(partial(features_in_turns, path, rounds))
+    turns, found = compare_rates(partial(features_in_turns, path, rounds))
     rates, core = turns.values, read_core(path)
     needed = multiply_adds(core.config, core.config.input.height, core.config.input.width)
     # the peak is the best turn: a slower one was disturbed
@@ -226,7 +237,7 @@ def features_in_turns(path: Path, rounds: int) -> tuple[Turns, float]:
 
 def time_predict(path: Path, units: int, rounds: int) -> dict[str, Any]:
     """Images per second from gray values to rates, the same model on both sides."""
-    turns, found = in_new_processes(partial(predict_in_turns, path, units, rounds))
+    turns, found = compare_rates(partial(predict_in_turns, path, units, rounds))
     return {**_compare("images per second", turns, higher_is_better=True), **found, "units": units}
 
 
@@ -317,19 +328,34 @@ def time_help(rounds: int) -> dict[str, Any]:
     return {"unit": "seconds", "rounds": measured.values, "median": {OURS: statistics.median(seconds)}}
 
 
-def time_fit(task: Task, rounds: int, epochs: int) -> dict[str, Any]:
-    """Seconds of our fit and of an epoch of the authors' recipe, in turns."""
+def time_fit(options: argparse.Namespace, units: int, images: int) -> dict[str, Any]:
+    """Seconds of our fit and of an epoch of the authors' recipe, in turns, in several processes."""
+    measured = in_new_processes(partial(fits_in_turns, options, units, images))
+    by_process = [found["seconds"] for found in measured]
+    return {
+        **measured[0],
+        "seconds": joined(by_process),
+        "processor_seconds": joined(found["processor_seconds"] for found in measured),
+        "seconds_by_process": by_process,
+    }
+
+
+def fits_in_turns(options: argparse.Namespace, units: int, images: int) -> dict[str, Any]:
+    """The same in this process."""
+    import_peer()  # its import time is not part of its fit
+    task = _task(options, units, images)
     measured: dict[str, list[float]] = {OURS: [], "peer_per_epoch": [], "peer_setup": []}
     busy: dict[str, list[float]] = {OURS: [], "peer_per_epoch": [], "peer_setup": []}
     test = {}
-    for _ in range(rounds):
+    for _ in range(options.fit_rounds):
         started, processor = time.perf_counter(), time.process_time()
         model = fit_ours(task)
         measured[OURS].append(time.perf_counter() - started)
         busy[OURS].append(time.process_time() - processor)
         test = score(task, model.predict, "test")
         processor = time.process_time()
-        fit = fit_theirs(task, epochs)
+        with glibc_limits():
+            fit = fit_theirs(task, options.epochs)
         busy_in_all = time.process_time() - processor
         for taken, name, in_all in (
             (measured, "seconds", fit.seconds),
@@ -350,17 +376,20 @@ def time_fit(task: Task, rounds: int, epochs: int) -> dict[str, Any]:
 
 def whole_fit(part: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
     """What follows for the whole fit from the epochs that a recorded one took."""
-    seconds, busy = (
-        {k: statistics.median(v) for k, v in part[name].items()} for name in ("seconds", "processor_seconds")
-    )
-    theirs, theirs_busy = (
-        took["peer_per_epoch"] * recorded["epochs"] + took["peer_setup"] for took in (seconds, busy)
-    )
+
+    def medians(took: Mapping[str, list[float]]) -> dict[str, float]:
+        middle = {name: statistics.median(values) for name, values in took.items()}
+        theirs = middle["peer_per_epoch"] * recorded["epochs"] + middle["peer_setup"]
+        return {PEER: theirs, OURS: middle[OURS]}
+
+    seconds, busy = medians(part["seconds"]), medians(part["processor_seconds"])
+    each = [medians(took) for took in part["seconds_by_process"]]
     return {
         "peer_epochs": dict(recorded),
-        "median": {PEER: theirs, OURS: seconds[OURS]},
-        "ratio": theirs / seconds[OURS],
-        "processor_ratio": theirs_busy / busy[OURS],
+        "median": seconds,
+        "ratio": seconds[PEER] / seconds[OURS],
+        "processor_ratio": busy[PEER] / busy[OURS],
+        "ratio_by_process": [took[PEER] / took[OURS] for took in each],
         "reaches_recorded_score": reaches(part["mousev1_test"], recorded.get("test")),
     }
 
@@ -525,11 +554,12 @@ def table(results: dict[str, Any]) -> str:
             )
     lines.append(
         "\nThe setting of memory that mousev1 makes for the whole process (`mousev1/allocator.py`) was undone in "
-        "the turns of neuralpredictors for features and predictions; in the fits both sides profit from it."
+        "the turns of neuralpredictors."
     )
     for name, part in parts.items():
         if "ratio_by_process" in part:
-            each = ", ".join(f"{ratio:.1f}" for ratio in sorted(part["ratio_by_process"]))
+            digits = 0 if name.startswith("fit") else 1
+            each = ", ".join(f"{ratio:.{digits}f}" for ratio in sorted(part["ratio_by_process"]))
             lines.append(f"\nRatios within each of the processes, {name}: {each}.")
     if "features" in parts:
         lines.append(f"\n{_shares(parts['features'])}")
@@ -570,7 +600,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         units, images = _size(options.sizes[0])
         print(json.dumps(measure_memory(_task(options, units, images), options.memory_side)))
         return
-    import_peer()  # its import time is not part of its fit
     core = read_core(options.core)
     header = {
         "what": "speed of neuralpredictors 0.3.0 and mousev1, in turns",
@@ -607,7 +636,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         units, images = _size(size)
         if "fit" in options.parts:
             name = f"fit {units:,} neurons, {images:,} images"
-            measure(name, partial(_time_fit_of_size, options, units, images))
+            measure(name, partial(time_fit, options, units, images))
             # again at every run: a record may have come since
             recorded = recorded_epochs(options.records, units, images, seed=options.seed)
             part = results["parts"][name]
@@ -629,10 +658,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"Loads at the time are in `{options.out.name}`. `{results['command']}`"
     )
     options.out.with_suffix(".md").write_text(f"{heading}\n\n{text}\n", encoding="utf-8")
-
-
-def _time_fit_of_size(options: argparse.Namespace, units: int, images: int) -> dict[str, Any]:
-    return time_fit(_task(options, units, images), options.fit_rounds, options.epochs)
 
 
 def _memory_of_both(size: str, given: Sequence[str]) -> dict[str, Any]:
@@ -702,7 +727,9 @@ def _parser() -> argparse.ArgumentParser:
         "--records", type=Path, nargs="+", default=[], help="results of transfer or curve, for epochs"
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns that count (default: 7)")
-    parser.add_argument("--fit-rounds", type=int, default=3, help="turns of fits (default: 3)")
+    parser.add_argument(
+        "--fit-rounds", type=int, default=2, help="turns of fits in each process (default: 2)"
+    )
     parser.add_argument("--epochs", type=int, default=2, help="epochs of the recipe per turn (default: 2)")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
     parser.add_argument("--core-mode", choices=("eval",), default="eval", help=argparse.SUPPRESS)
