@@ -19,7 +19,7 @@ from mousev1.fit.memory import plan_memory
 from mousev1.fit.retinotopy import Retinotopy, fit_retinotopy
 from mousev1.fit.score_maps import ScoreMaps
 from mousev1.posterior import rate_std
-from mousev1.readout import normalise_cortex, rate_from_drive, sample_at
+from mousev1.readout import normalise_cortex, rate_from_drive, sample_at, window_around
 from mousev1.training_statistics import training_statistics
 from mousev1.window import Window
 
@@ -188,12 +188,11 @@ def test_features_are_computed_where_neurons_look(passes: Passes) -> None:
     assert whole is None
     assert around is not None
     assert seen is not None
-    found = (part.mu.double() + 1.0) / 2.0 * torch.tensor([31.0, 19.0], dtype=torch.float64)
-    for pixels, window in ((scene.pixels, around), (found, seen)):
-        left, top = pixels.amin(dim=0).floor().int().tolist()
-        right, bottom = pixels.amax(dim=0).ceil().int().tolist()
-        assert (top, left) in window
-        assert (bottom, right) in window
+    left, top = scene.pixels.amin(dim=0).floor().int().tolist()
+    right, bottom = scene.pixels.amax(dim=0).ceil().int().tolist()
+    assert (top, left) in around
+    assert (bottom, right) in around
+    assert seen == window_around(part.mu, 20, 32)[0]
     assert len(seen) < len(around) < 0.6 * 20 * 32
     assert told[-1].startswith(
         f"neurons look at {seen.height} x {seen.width} of 20 x 32 places; core features:"

@@ -80,7 +80,7 @@ def test_the_ridge_is_chosen_by_the_first_neurons(monkeypatch: pytest.MonkeyPatc
         assert compute_score_maps(store, y, grid).ridge == few != everyone
 
 
-@pytest.mark.parametrize(("noise", "count"), [(0.0, 6), (1.0, 6), (5.0, 2)])
+@pytest.mark.parametrize(("noise", "count"), [(0.0, 6), (1.0, 6), (2.3, 4), (5.0, 2)])
 def test_ridges_are_tried_until_they_get_worse(
     noise: float, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,13 @@ from torch import Tensor
 from mousev1.fit.clock import Clock
 from mousev1.fit.memory import MISFIT_IMAGES, MISFIT_UNITS, MemoryPlan, peak_memory, plan_memory
 from mousev1.fit.misfit import misfit_ratio
-from mousev1.fit.places import FeatureSource, find_places, half_extent, images_to_compute_whole
+from mousev1.fit.places import (
+    FeatureSource,
+    find_places,
+    half_extent,
+    images_to_compute_whole,
+    positions_of,
+)
 from mousev1.fit.population import FitData, PopulationGlm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.retinotopy import Retinotopy
@@ -204,19 +210,19 @@ def fit_convex(
             clock=clock,
         )
         data, store = found.data, found.data.store
-        pixels = found.places.mean
         half = half_extent(store.height, store.width)
-        mu = torch.zeros(units, 2, dtype=torch.float64)
-        mu[live] = pixels / half - 1.0
+        mu = torch.zeros(units, 2)
+        mu[live] = positions_of(found.places, store.height, store.width)
         mu_covariance = torch.zeros(units, 2, 2, dtype=torch.float64)
         mu_covariance[live] = found.places.covariance / (half * half[:, None])
         # Anywhere will do, but for features: where the others look there are some.
-        mu[constant], mu_covariance[constant] = mu[live].mean(dim=0), torch.eye(2, dtype=torch.float64)
+        mu[constant] = mu[live].mean(dim=0, dtype=torch.float64).float()
+        mu_covariance[constant] = torch.eye(2, dtype=torch.float64)
         start = WeightPrior.broad(store.standardisation, 0.9 / (found.ridge * n))
         if prior is not None:
             start = prior.on(store.standardisation)
             notes.append(f"the prior over weights starts from one learned on {prior.units} other neurons")
-        glm = PopulationGlm(data, mu.float(), start)
+        glm = PopulationGlm(data, mu, start)
         sample = shuffled[: settings.prior_units]
         rough = sample[: max(ROUGH_UNITS, len(sample) // ROUGH_PART)]
         for round_ in range(1, settings.prior_rounds + 1):
@@ -259,7 +265,7 @@ def fit_convex(
     variances = torch.zeros(units, store.channels + 1)
     variances[live] = fits.variances
     return ConvexFit(
-        mu=mu.float(),
+        mu=mu,
         position_covariance=mu_covariance.float(),
         weights=weights.float(),
         bias=bias.float(),

@@ -39,7 +39,7 @@ from mousev1.fit.prior import WeightPrior, joint_basis
 from mousev1.fit.regressors import Regressors
 from mousev1.products import gram
 
-LOG2_E = 1.0 / math.log(2.0)
+LOG2_E = math.log2(math.e)
 # Steps with the population's matrix: towards the optimum, and from a fit of before.
 COMMON_STEPS, FEW_STEPS = 4, 2
 # Of so many images, half suffice for the first of these steps, if one on all of them follows.
@@ -198,7 +198,8 @@ class GlmFit:
 
     def put(self, index: Tensor, part: GlmFit) -> None:
         """Fill in some neurons."""
-        if self.information is not None and part.information is not None:
+        if self.information is not None:
+            assert part.information is not None
             self.information[index] = part.information
         self.theta[index], self.variances[index] = part.theta, part.variances
         self.dispersion[index], self.converged[index] = part.dispersion, part.converged

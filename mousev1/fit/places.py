@@ -126,6 +126,11 @@ def half_extent(height: int, width: int) -> Tensor:
     return torch.tensor([max(width - 1, 1), max(height - 1, 1)], dtype=torch.float64) / 2
 
 
+def positions_of(places: Places, height: int, width: int) -> Tensor:
+    """(U, 2) float32 positions (x, y), from -1 to 1."""
+    return (places.mean / half_extent(height, width) - 1.0).float()
+
+
 def find_places(
     source: FeatureSource,
     first: FitData,
@@ -206,7 +211,7 @@ def find_places(
     places = locate(retinotopy.map, ScoreMaps.joined(parts), everywhere)
     clock.lap("places")
     if data.store.images < n:
-        seen, _ = window_around((places.mean / half_extent(*size) - 1.0).float(), *size)
+        seen, _ = window_around(positions_of(places, *size), *size)
         data = features(n, seen, data)
     source.tell(data.store)
     in_order = torch.argsort(shuffled)

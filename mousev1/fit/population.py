@@ -184,7 +184,8 @@ class PopulationGlm:
             out.theta[places], out.dispersion[places] = fit.theta, fit.dispersion
             out.converged[places] = fit.converged
             out.drives[:, places] = fit.drive[:, :drive_images].T
-            if out.information is not None and fit.information is not None:
+            if out.information is not None:
+                assert fit.information is not None
                 out.information[places] = fit.information.double() / fit.dispersion[:, None, None]
             out.variances[places] = fit.variances
         return out

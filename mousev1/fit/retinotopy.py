@@ -254,10 +254,10 @@ class _Interpolated:
         weights = torch.cat([around * precision, -0.5 * precision], dim=1).float()
         moments = []
         for fine, part in zip(self._kept or self._parts(), weights.split(CHUNK), strict=True):
-            log = torch.addmm(fine, part, self.exponents)
-            log -= log.amax(dim=1, keepdim=True)
+            exponent = torch.addmm(fine, part, self.exponents)
+            exponent -= exponent.amax(dim=1, keepdim=True)
             # Without a floor there would be denormal numbers, whose products take a hundred times as long.
-            moments.append((self.moments @ log.clamp_min_(LEAST_EXPONENT).exp2_().T).double())
+            moments.append((self.moments @ exponent.clamp_min_(LEAST_EXPONENT).exp2_().T).double())
         total, *sums = torch.cat(moments, dim=1)
         x, y, xx, xy, yy = torch.stack(sums) / total
         mean = torch.stack([x, y], dim=1)

@@ -223,8 +223,8 @@ def compute_score_maps(
         store: features of images in random order.
         responses: (N, U) float32 to the first N of them, of neurons in random order.
         grid: where.
-        ridge: penalty per image; by default the best of ``RIDGES`` for the first of these neurons, which
-            ``PILOT_RESPONSES`` come from.
+        ridge: penalty per image; by default the best of those ``RIDGES`` that are tried for the first of these
+            neurons, which ``PILOT_RESPONSES`` come from.
         progress: show a progress bar.
     """
     n = len(responses)

@@ -341,7 +341,7 @@ def time_fit(options: argparse.Namespace, units: int, images: int) -> dict[str, 
 
 
 def fits_in_turns(options: argparse.Namespace, units: int, images: int) -> dict[str, Any]:
-    """The same in this process."""
+    """The same in this process, and scores of our fit. All turns count: users wait for the first fit of a process."""
     import_peer()  # its import time is not part of its fit
     task = _task(options, units, images)
     measured: dict[str, list[float]] = {OURS: [], "peer_per_epoch": [], "peer_setup": []}
@@ -397,7 +397,8 @@ def whole_fit(part: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str,
 def time_to_reach(task: Task, peer_test: Mapping[str, Any]) -> dict[str, Any] | None:
     """Our fit on as few of the images as give the recorded score of the authors' recipe on all of them.
 
-    The convex fit has one result, at its end: sooner means fewer images. None if all do not suffice.
+    The convex fit has one result, at its end: sooner means fewer images. Each number of images is tried once, in this
+    process. None if all do not suffice.
     """
     shuffled = np.random.default_rng(task.seed).permutation(task.train_rows)
     for share in REACH_SHARES:
