@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mousev1.arithmetic import matmul
 from mousev1.core import Core
 from mousev1.fused import fuse
-from mousev1.products import matmul
 from mousev1.representation import FrozenCore
 
 IMAGES = 128

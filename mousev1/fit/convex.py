@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mousev1.arithmetic import variance
 from mousev1.fit.clock import Clock
 from mousev1.fit.memory import MISFIT_IMAGES, MISFIT_UNITS, MemoryPlan, peak_memory, plan_memory
 from mousev1.fit.misfit import misfit_ratio
@@ -246,7 +247,7 @@ def fit_convex(
         misfit, zero = torch.zeros(units), torch.zeros(2, dtype=torch.float64)
         # Neurons on a map that all of them share are off by far less than each would be alone.
         off = found.places.covariance.diagonal(dim1=1, dim2=2) if found.retinotopy.map.scattered else zero
-        misfit[live] = (ratio + (2.0 * off @ roughness(store)).float()) * fits.drives.var(dim=0)
+        misfit[live] = (ratio + (2.0 * off @ roughness(store)).float()) * variance(fits.drives, dim=0)
         clock.lap("misfit")
     if not bool(fits.converged.all()):
         notes.append(f"{int((~fits.converged).sum())} neurons stopped before the solver's tolerance")

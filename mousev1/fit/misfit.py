@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mousev1.products import matmul
+from mousev1.arithmetic import matmul
 
 LEAST_RHO = 0.6
 LEAST_PAIRS = 20

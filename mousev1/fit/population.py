@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from mousev1.arithmetic import gram, variance
 from mousev1.fit.features import FeatureStore
 from mousev1.fit.glm import COMMON_STEPS, DISPERSION_RANGE, FEW_STEPS, Common, GlmData, GlmProblem, fit_glm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.regressors import OwnFeatures, Regressors, SharedFeatures
-from mousev1.products import gram
 from mousev1.readout import bilinear_corners
 
 # Most values of the features (B, N, C), of the drives (B, N) and of the matrices (B, C + 1, C + 1) of neurons that
@@ -248,13 +248,14 @@ class PopulationGlm:
         started = self.started[index]
         if bool(started.all()):
             return self.theta[index], self.dispersion[index]
-        mean, variance = (part.double() for part in (y.mean(dim=1), y.var(dim=1, unbiased=False)))
-        mean = mean.clamp_min(1e-3)
+        mean = y.mean(dim=1).double().clamp_min(1e-3)
         theta = torch.zeros(len(index), len(self.information), dtype=torch.float64)
         theta[:, -1] = torch.where(mean < 1.0, mean.log(), mean - 1.0)
         return (
             torch.where(started[:, None], self.theta[index], theta),
-            torch.where(started, self.dispersion[index], (variance / mean).clamp(*DISPERSION_RANGE)),
+            torch.where(
+                started, self.dispersion[index], (variance(y, dim=1) / mean).clamp(*DISPERSION_RANGE)
+            ),
         )
 
 

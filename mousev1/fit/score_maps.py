@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mousev1.arithmetic import gram, matmul
 from mousev1.fit.features import FeatureStore
-from mousev1.products import gram, matmul
 from mousev1.window import Window
 
 FOLDS = 4
@@ -371,7 +371,8 @@ def _correlation(sums: Tensor, n: int) -> Tensor:
     p, pp, py, y, yy = sums.double().unbind(dim=-2)
     covariance = py - p * y / n
     variances = (pp - p * p / n) * (yy - y * y / n)
-    return torch.where(variances > 1e-12, covariance / variances.clamp_min(1e-12).sqrt(), 0.0).float()
+    varies = torch.gt(variances, 1e-12, out=torch.empty_like(variances))  # 1 or 0
+    return (covariance / variances.clamp_min(1e-12).sqrt()).mul_(varies).float()
 
 
 def _score(correlation: Tensor, n: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Products of matrices, by numpy in double precision."""
+"""Products and variances, by numpy in double precision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mousev1.products import _its_product_is_known, gram, matmul
+from mousev1.arithmetic import _its_product_is_known, gram, matmul, variance
 
 
 @pytest.fixture
@@ -73,3 +73,9 @@ def test_a_view_is_read_as_it_is_strided() -> None:
     x = torch.randn(5, 30, 12, generator=torch.Generator().manual_seed(0))
     view = x.mT[:, ::2]
     assert torch.allclose(gram(view), gram(view.contiguous()), atol=1e-5)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_variances_are_numpys_far_from_zero_too(dim: int) -> None:
+    x = torch.randn(30, 40, generator=torch.Generator().manual_seed(0)) + 1000.0
+    np.testing.assert_allclose(variance(x, dim=dim).numpy(), x.double().numpy().var(axis=dim), rtol=1e-3)
