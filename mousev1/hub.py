@@ -11,7 +11,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mousev1.checkpoint import (
@@ -72,7 +73,8 @@ def load_core(name: str | Path = DEFAULT_CORE, *, revision: str | None = None, v
         core = load_core_folder(name)
         core.source = str(Path(name).resolve())
     elif is_repo_id(name):
-        core = _load_from_hub(str(name), revision)
+        with no_folder_but_a_repository(name):
+            core = _load_from_hub(str(name), revision)
     else:
         raise FileNotFoundError(
             f"core: expected a known name ({listing(sorted(RELEASED))}), an existing folder or 'owner/repo' on "
@@ -89,6 +91,18 @@ def load_core(name: str | Path = DEFAULT_CORE, *, revision: str | None = None, v
 def is_repo_id(name: str | Path) -> bool:
     """Whether something can only be meant as ``owner/repo`` on the Hub."""
     return isinstance(name, str) and bool(_REPO_ID.fullmatch(name)) and not name.startswith(".")
+
+
+@contextmanager
+def no_folder_but_a_repository(name: str | Path) -> Iterator[None]:
+    """What fails on the Hub says that a folder may have been meant, whose path is mistyped."""
+    try:
+        yield
+    except (ConnectionError, FileNotFoundError, PermissionError, TimeoutError) as error:
+        if error.errno is not None:  # of this machine's files
+            raise
+        told = f"{error} ({str(name)!r} is no folder here and was taken for a repository on the Hub)"
+        raise type(error)(told) from error
 
 
 def is_reachable(source: str | None) -> bool:

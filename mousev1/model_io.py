@@ -27,7 +27,7 @@ from mousev1.checkpoint import (
 )
 from mousev1.core import Core
 from mousev1.errors import listing, reject_unknown_keys
-from mousev1.hub import is_reachable, is_repo_id, load_core
+from mousev1.hub import is_reachable, is_repo_id, load_core, no_folder_but_a_repository
 from mousev1.model import FitRecord, ResponseModel
 from mousev1.posterior import WeightPosterior
 from mousev1.readout import (
@@ -183,7 +183,8 @@ def _resolve_folder(source: str | Path, revision: str | None) -> Path:
         return Path(source)
     from mousev1.download import fetch_artifact
 
-    return fetch_artifact(str(source), revision, "response-model", (WEIGHTS_FILE, *OPTIONAL_FILES))
+    with no_folder_but_a_repository(source):
+        return fetch_artifact(str(source), revision, "response-model", (WEIGHTS_FILE, *OPTIONAL_FILES))
 
 
 def _record_config(record: FitRecord) -> dict[str, Any]:

@@ -89,7 +89,9 @@ def checked_positions(positions: ArrayLike, n_units: int) -> NDArray[np.float32]
     if array.dtype.kind not in "uif":
         raise TypeError(f"positions: expected numbers in micrometres, got {array.dtype}")
     if array.ndim != 2 or array.shape[1] not in (2, 3):
-        raise ValueError(f"positions: expected (U, 2) or (U, 3), got {array.shape}")
+        transposed = array.ndim == 2 and array.shape[0] in (2, 3) and array.shape[1] == n_units
+        hint = "it looks transposed" if transposed else "x and y on cortex, and depth if it is known"
+        raise ValueError(f"positions: expected ({n_units}, 2) or ({n_units}, 3), got {array.shape}; {hint}")
     if len(array) != n_units:
         raise ValueError(
             f"positions: expected {n_units} rows, one per neuron (column of 'responses'), got {len(array)} "

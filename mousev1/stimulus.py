@@ -297,7 +297,7 @@ def _check_values(images: Tensor, contract: InputContract) -> None:
         elif high <= 1:
             remedy = "they look like 8-bit pictures: divide by 255"
         raise ValueError(f"images: expected gray values from {low:g} to {high:g}, {got}; {remedy}")
-    if images.is_floating_point() and high >= 10 and 0 < most <= 1:
+    if high >= 10 and 0 < most <= 1:
         raise ValueError(
             f"images: expected gray values from {low:g} to {high:g}, {got}; they look scaled to 0..1: "
             f"multiply by {high:g}"

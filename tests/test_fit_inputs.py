@@ -37,7 +37,10 @@ def with_value(array, place, value):
             r"responses: 1 neurons never change.*'1'.*constant_units",
         ),
         ({"positions": POSITIONS[:2]}, r"positions: expected 3 rows.*got 2"),
-        ({"positions": RNG.normal(size=(3, 4))}, r"positions: expected \(U, 2\) or \(U, 3\)"),
+        (
+            {"positions": RNG.normal(size=(3, 4))},
+            r"positions: expected \(3, 2\) or \(3, 3\), got \(3, 4\); x and y",
+        ),
         ({"positions": np.ones((3, 2))}, "all neurons have the same position"),
         ({"images": IMAGES / 255.0}, "0..1|multiply by 255"),
         ({"images": IMAGES[:, :4, :10]}, "at least 5 x 5"),
@@ -69,6 +72,21 @@ def test_bad_input_is_refused_with_its_name_and_a_remedy(changes, says):
     }
     with pytest.raises((ValueError, TypeError), match=f"(?s){says}"):
         mousev1.fit_readout(**(arguments | {"progress": False} | changes))
+
+
+def test_reversed_views_are_fitted_like_copies():
+    core = Core.random(CONFIG, seed=0)
+    fits = [
+        mousev1.fit_readout(
+            copied(IMAGES[::-1]),
+            copied(RESPONSES[::-1]),
+            copied(POSITIONS[:, ::-1]),
+            core=core,
+            progress=False,
+        )
+        for copied in (np.asarray, np.ascontiguousarray)
+    ]
+    np.testing.assert_array_equal(*(fit.predict(IMAGES) for fit in fits))
 
 
 @pytest.mark.parametrize(("method", "settings"), [("sgd", SGDSettings(max_epochs=1)), ("convex", None)])

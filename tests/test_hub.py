@@ -208,6 +208,19 @@ def test_missing_repository_revision_and_file_are_told_apart(hub: HubServer):
         load_core("lab/foreign")
 
 
+def test_what_may_be_a_mistyped_path_is_said_to_be_no_folder(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "'lab/outptu' is no folder here and was taken for a repository on the Hub"
+    for load in (load_core, load_model):
+        with pytest.raises(FileNotFoundError, match=f"lab/outptu does not exist or is private.*{told}"):
+            load("lab/outptu")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for load in (load_core, load_model):
+        with pytest.raises(ConnectionError, match=f"HF_HUB_OFFLINE forbids.*{told}"):
+            load("lab/outptu")
+
+
 def test_full_disk_is_named_and_leaves_no_bad_file(
     hub: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
 ):

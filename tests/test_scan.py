@@ -141,7 +141,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "flat responses": ({"responses": np.zeros(5)}, r"responses: .*\(T, U\), got \(5,\)"),
     "fewer positions": ({"positions": np.zeros((1, 3))}, r"positions: expected 2 rows.*got 1 \(fewer\)"),
     "more positions": ({"positions": np.zeros((3, 3))}, r"positions: expected 2 rows.*got 3 \(more\)"),
-    "flat positions": ({"positions": np.zeros(2)}, r"positions: expected \(U, 2\) or \(U, 3\), got \(2,\)"),
+    "flat positions": ({"positions": np.zeros(2)}, r"positions: expected \(2, 2\) or \(2, 3\), got \(2,\)"),
     "unknown position": (
         {"positions": [[0, np.nan], [0, 0]]},
         r"positions: .*1 of 2 neurons, the first at index 0",

@@ -224,6 +224,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "NaN": (nan_at(2), r"NaN in 1 of 4 images, the first at index 2"),
     "infinite": (np.full((2, 20, 30), np.inf), r"expected gray values from 0 to 255, got inf"),
     "0..1": (noise(4, 20, 30) / 255, r"got 0 to 1; they look scaled to 0..1: multiply by 255"),
+    "whole 0..1": (noise(4, 20, 30) // 128, r"got 0 to 1; they look scaled to 0..1: multiply by 255"),
     "z-scored": (noise(4, 20, 30) / 60.0 - 2, r"they look z-scored: multiply by the standard deviation"),
     "12 bits": (noise(4, 20, 30).astype(np.uint16) * 16, r"got 0 to 4080; they look like more than 8 bits"),
     "negative integers": (noise(4, 20, 30).astype(np.int32) - 100, r"got -100 to 155"),

@@ -99,7 +99,7 @@ def check_positions(positions: Array | None, units: int) -> Tensor | None:
         raise ValueError(
             "positions: all neurons have the same position; pass None to fit without cortical positions"
         )
-    return torch.from_numpy(array)
+    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def response_scale(responses: Tensor) -> tuple[Tensor, Array]:
