@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import torch
 from torch import Tensor
 
+LOG2_E = math.log2(math.e)  # powers of two take less time than those of e
 WORTH_ONEDNN = 4_000_000  # multiplications; with fewer, setting it up takes longer than it saves
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """``a @ b`` of matrices (M, K) and (K, N).
 
-    Torch multiplies by MKL, which on an AMD EPYC reaches half of the rate of oneDNN, which torch also comes with: 105
-    against 220 billion multiply-adds per second on two cores. Without MKL, for small matrices and those with a
-    gradient it is torch's choice.
+    Torch multiplies by MKL, which on an AMD EPYC reaches half of the rate of oneDNN, which torch also comes with.
+    Without MKL, for small matrices and those with a gradient it is torch's choice.
     """
     worth = a.shape[0] * a.shape[1] * b.shape[1] >= WORTH_ONEDNN
     plain = a.dtype == b.dtype == torch.float32 and a.device.type == b.device.type == "cpu"

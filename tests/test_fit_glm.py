@@ -127,6 +127,8 @@ def test_half_of_many_images_lead_near_the_optimum_of_all(monkeypatch: pytest.Mo
     optimum = fit(data).theta
     left, way = (many.theta - optimum).norm(dim=1), (start - optimum).norm(dim=1)
     assert (left < 0.4 * way)[~fitted].all()
+    # what is handed on belongs to all images
+    assert torch.allclose(many.output.drive, data.features.drive(many.theta), atol=1e-4)
 
 
 def test_variances_are_those_of_the_inverse_hessian() -> None:

@@ -28,18 +28,16 @@ Steps themselves are products with the features (``regressors``), which take as 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from mousev1.arithmetic import gram
+from mousev1.arithmetic import LOG2_E, gram
 from mousev1.fit.prior import WeightPrior, joint_basis
 from mousev1.fit.regressors import Regressors
 
-LOG2_E = math.log2(math.e)
 # Steps with the population's matrix: towards the optimum, and from a fit of before.
 COMMON_STEPS, FEW_STEPS = 4, 2
 # Of so many images, half suffice for the first of these steps, if one on all of them follows.
@@ -121,7 +119,6 @@ class Output:
     @classmethod
     def at(cls, drive: Tensor) -> Output:
         """From drives."""
-        # By powers of two: on some processors in half the time of ``exp``.
         below = drive.clamp_max(0.0).mul_(LOG2_E).exp2_()
         return cls(drive, below, drive.clamp_min(0.0).add_(1.0))
 

@@ -27,9 +27,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mousev1.arithmetic import LOG2_E
 from mousev1.fit.score_maps import Grid, ScoreMaps
 
-LOG2_E = math.log2(math.e)  # powers of two take less time than those of e
 BUMPS_PER_AXIS = 5
 BUMP_WIDTH = 0.5  # of cortical positions scaled to -1..1
 BUMP_SD = (2.0, 8.0)  # prior standard deviation of a bump's height, pixels

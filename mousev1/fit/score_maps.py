@@ -266,17 +266,14 @@ def _components(store: FeatureStore, positions: list[int], images: int) -> Tenso
 def _choose_ridge(store: FeatureStore, components: Tensor, y: Tensor, positions: list[int]) -> float:
     """Best for held-out responses at each neuron's best place: chosen for all neurons at once, from some of them."""
     pilot, few = positions[::PILOT_STEP], y[:, : max(1, PILOT_RESPONSES // len(y))]
-    best, highest = RIDGES[0], -math.inf
-    for start in range(0, len(RIDGES), RIDGES_AT_A_TIME):
-        tried = RIDGES[start : start + RIDGES_AT_A_TIME]
+    scores: list[float] = []
+    while len(scores) < len(RIDGES):
+        tried = RIDGES[len(scores) : len(scores) + RIDGES_AT_A_TIME]
         inner, held_out = _correlations(store, components, few, pilot, tried, desc=None)
-        scores = held_out.gather(2, inner.argmax(dim=2, keepdim=True)).mean(dim=(1, 2)).tolist()
-        for ridge, score in zip(tried, scores, strict=True):
-            if score > highest:
-                best, highest = ridge, score
-        if best != tried[-1]:
+        scores += held_out.gather(2, inner.argmax(dim=2, keepdim=True)).mean(dim=(1, 2)).tolist()
+        if scores[-1] < max(scores):
             break
-    return best
+    return RIDGES[scores.index(max(scores))]
 
 
 def _edges(n: int) -> list[int]:
@@ -371,8 +368,7 @@ def _correlation(sums: Tensor, n: int) -> Tensor:
     p, pp, py, y, yy = sums.double().unbind(dim=-2)
     covariance = py - p * y / n
     variances = (pp - p * p / n) * (yy - y * y / n)
-    varies = torch.gt(variances, 1e-12, out=torch.empty_like(variances))  # 1 or 0
-    return (covariance / variances.clamp_min(1e-12).sqrt()).mul_(varies).float()
+    return torch.where(variances > 1e-12, covariance / variances.clamp_min(1e-12).sqrt(), 0.0).float()
 
 
 def _score(correlation: Tensor, n: int) -> Tensor:
