@@ -9,9 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mousev1.cards import architecture, fill_block, identity, input_contract, results_table
-from mousev1.core import CoreConfig
-from mousev1.registry import RELEASED
+from mousev1.core.network import CoreConfig
+from mousev1.hub.model_cards import architecture, fill_block, identity, input_contract, results_table
+from mousev1.hub.registry import RELEASED
 
 CARDS = Path(__file__).parent
 RESULTS = CARDS.parent / "training" / "results"

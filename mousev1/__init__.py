@@ -11,44 +11,54 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mousev1.core import Core as Core
-    from mousev1.core import CoreConfig as CoreConfig
-    from mousev1.core import InputContract as InputContract
-    from mousev1.curve import TransferCurve as TransferCurve
-    from mousev1.fit import ConvexSettings as ConvexSettings
-    from mousev1.fit import SGDSettings as SGDSettings
-    from mousev1.fit import fit_matched_scans as fit_matched_scans
-    from mousev1.fit import fit_readout as fit_readout
-    from mousev1.fit import fit_scan as fit_scan
-    from mousev1.formats import read_scan as read_scan
-    from mousev1.hub import load_core as load_core
-    from mousev1.legacy import import_checkpoint as import_checkpoint
-    from mousev1.model import ResponseModel as ResponseModel
-    from mousev1.model_io import load_model as load_model
-    from mousev1.representation import Representation as Representation
-    from mousev1.scan import Scan as Scan
-    from mousev1.transfer import transfer_curve as transfer_curve
+    from mousev1.compare.learning_curve import transfer_curve as transfer_curve
+    from mousev1.compare.results import TransferCurve as TransferCurve
+    from mousev1.core.network import Core as Core
+    from mousev1.core.network import CoreConfig as CoreConfig
+    from mousev1.core.network import InputContract as InputContract
+    from mousev1.core.representation import Representation as Representation
+    from mousev1.data.io import read_scan as read_scan
+    from mousev1.data.io import write_scan as write_scan
+    from mousev1.data.scan import Scan as Scan
+    from mousev1.fit.fitting import ConvexSettings as ConvexSettings
+    from mousev1.fit.fitting import SGDSettings as SGDSettings
+    from mousev1.fit.fitting import fit_matched_scans as fit_matched_scans
+    from mousev1.fit.fitting import fit_readout as fit_readout
+    from mousev1.fit.fitting import fit_scan as fit_scan
+    from mousev1.hub.checkpoint_import import import_checkpoint as import_checkpoint
+    from mousev1.hub.cores import load_core as load_core
+    from mousev1.hub.model_files import load_model as load_model
+    from mousev1.hub.model_files import save_model as save_model
+    from mousev1.hub.push import push_core as push_core
+    from mousev1.hub.push import push_model as push_model
+    from mousev1.model.response_model import ResponseModel as ResponseModel
+    from mousev1.storage.core_files import save_core as save_core
 
 __version__ = version("mousev1")
 
 _HOME = {
-    "ConvexSettings": "fit",
-    "Core": "core",
-    "CoreConfig": "core",
-    "InputContract": "core",
-    "Representation": "representation",
-    "ResponseModel": "model",
-    "SGDSettings": "fit",
-    "Scan": "scan",
-    "TransferCurve": "curve",
-    "fit_matched_scans": "fit",
-    "fit_readout": "fit",
-    "fit_scan": "fit",
-    "import_checkpoint": "legacy",
-    "load_core": "hub",
-    "load_model": "model_io",
-    "read_scan": "formats",
-    "transfer_curve": "transfer",
+    "ConvexSettings": "fit.fitting",
+    "Core": "core.network",
+    "CoreConfig": "core.network",
+    "InputContract": "core.network",
+    "Representation": "core.representation",
+    "ResponseModel": "model.response_model",
+    "SGDSettings": "fit.fitting",
+    "Scan": "data.scan",
+    "TransferCurve": "compare.results",
+    "fit_matched_scans": "fit.fitting",
+    "fit_readout": "fit.fitting",
+    "fit_scan": "fit.fitting",
+    "import_checkpoint": "hub.checkpoint_import",
+    "load_core": "hub.cores",
+    "load_model": "hub.model_files",
+    "push_core": "hub.push",
+    "push_model": "hub.push",
+    "read_scan": "data.io",
+    "save_core": "storage.core_files",
+    "save_model": "hub.model_files",
+    "transfer_curve": "compare.learning_curve",
+    "write_scan": "data.io",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]

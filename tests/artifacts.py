@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from mousev1.checkpoint import save_core
-from mousev1.core import Core, CoreConfig, InputContract
-from mousev1.model import FitRecord, ResponseModel
-from mousev1.readout import FeatureWeights, FreePositions, GaussianReadout
+from mousev1.core.network import Core, CoreConfig, InputContract
+from mousev1.model.response_model import FitRecord, ResponseModel
+from mousev1.readout.gaussian import FeatureWeights, FreePositions, GaussianReadout
+from mousev1.storage.core_files import save_core
 
 CONFIG = CoreConfig(
     hidden_channels=4,

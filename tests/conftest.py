@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# Before torch is imported, and for the processes that tests start: see mousev1.cli.main.
+# Before torch is imported, and for the processes that tests start: see mousev1.cli.parser.main.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mousev1.core import Core, CoreConfig, InputContract
-from mousev1.model import FitRecord, ResponseModel
-from mousev1.posterior import WeightPosterior
-from mousev1.readout import FeatureWeights, FreePositions, GaussianReadout
+from mousev1.core.network import Core, CoreConfig, InputContract
+from mousev1.model.response_model import FitRecord, ResponseModel
+from mousev1.readout.gaussian import FeatureWeights, FreePositions, GaussianReadout
+from mousev1.readout.posterior import WeightPosterior
 
 KERNEL = 15
 CONFIG = CoreConfig(

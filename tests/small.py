@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mousev1.core import Core, CoreConfig, InputContract
-from mousev1.model import FitRecord, ResponseModel
-from mousev1.readout import (
+from mousev1.core.network import Core, CoreConfig, InputContract
+from mousev1.data.scan import Scan
+from mousev1.model.response_model import FitRecord, ResponseModel
+from mousev1.readout.gaussian import (
     CortexPositions,
     FeatureWeights,
     FreePositions,
     GaussianReadout,
     PositionNetwork,
 )
-from mousev1.scan import Scan
 
 CONFIG = CoreConfig(hidden_channels=6, layers=3, input_kernel=5, hidden_kernel=3)
 FRAME = InputContract(height=18, width=30)

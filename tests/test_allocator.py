@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from mousev1 import allocator
+from mousev1.numerics import allocator
 
 
 def kept_bytes(call: str) -> int:
     """What the heap keeps of a tensor of 40 MB that was freed, in a process of its own."""
     code = (
         "import ctypes, torch\n"
-        "from mousev1.allocator import keep_freed_memory\n"
+        "from mousev1.numerics.allocator import keep_freed_memory\n"
         "class Info(ctypes.Structure):\n"
         "    names = 'arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost'.split()\n"
         "    _fields_ = [(name, ctypes.c_size_t) for name in names]\n"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mousev1.arithmetic import _its_product_is_known, gram, matmul, variance
+from mousev1.numerics.matmul import _its_product_is_known, gram, matmul, variance
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import isotonic_regression
 
-from mousev1 import baselines
-from mousev1.baselines import RIDGES, coarse, fit_linear_nonlinear
+from mousev1.compare import linear_nonlinear as baselines
+from mousev1.compare.linear_nonlinear import RIDGES, coarse, fit_linear_nonlinear
 
 HEIGHT, WIDTH = 12, 16
 

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from artifacts import tiny_core, tiny_model
-from mousev1.cards import (
+from mousev1.hub.model_cards import (
     SIMULATED,
     TAGS,
     core_card,
@@ -23,8 +23,8 @@ from mousev1.cards import (
     readout_card,
     results_table,
 )
-from mousev1.metrics import ScoreTable
-from mousev1.registry import RELEASED
+from mousev1.hub.registry import RELEASED
+from mousev1.metrics.unit_scores import ScoreTable
 
 CARDS = Path(__file__).parent.parent / "model_cards"
 

@@ -19,17 +19,12 @@ import torch
 from safetensors.torch import save_file
 
 from artifacts import CONFIG, files_of, same_tensors, tiny_core
-from mousev1 import checkpoint
-from mousev1.checkpoint import (
-    file_sha256,
-    load_core_folder,
-    open_safetensors,
-    read_config,
-    replacing,
-    save_core,
-)
-from mousev1.core import Core
-from mousev1.hub import largest_deviation, load_core
+from mousev1.core.network import Core
+from mousev1.hub.cores import largest_deviation, load_core
+from mousev1.storage import artifact as checkpoint
+from mousev1.storage.artifact import open_safetensors, read_config
+from mousev1.storage.atomic import file_sha256, replacing
+from mousev1.storage.core_files import load_core_folder, save_core
 
 PINNED = Path(__file__).parent / "data" / "core-v1"
 
@@ -294,7 +289,8 @@ def test_failed_write_leaves_the_old_folder_and_nothing_else(folder: Path, monke
 
 KILLED_WHILE_WRITING = """
 import os, signal, sys
-from mousev1 import checkpoint, core
+from mousev1.core import network as core
+from mousev1.storage import artifact as checkpoint, core_files
 write = checkpoint.save_file
 written = []
 def write_then_die(tensors, path, **options):
@@ -303,8 +299,8 @@ def write_then_die(tensors, path, **options):
     if len(written) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 checkpoint.save_file = write_then_die
-other = core.Core.random(checkpoint.load_core_folder(sys.argv[1]).config, seed=9)
-checkpoint.save_core(other, sys.argv[1], overwrite=True)
+other = core.Core.random(core_files.load_core_folder(sys.argv[1]).config, seed=9)
+core_files.save_core(other, sys.argv[1], overwrite=True)
 """
 
 

@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 
 import mousev1
-from mousev1.checkpoint import save_core
 from mousev1.insilico import measure_extrapolation
+from mousev1.storage.core_files import save_core
 from small import simulate
 
 
 def run(*arguments: object, code: int = 0) -> str:
     """Output of a command; fails unless it exits with the code."""
     done = subprocess.run(
-        [sys.executable, "-m", "mousev1.cli", *map(str, arguments)],
+        [sys.executable, "-m", "mousev1", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -200,7 +200,8 @@ def test_wrong_usage_exits_with_two():
 
 def test_help_is_instant_because_torch_stays_out():
     script = (
-        "import sys, mousev1.cli; mousev1.cli.build_parser().format_help(); sys.exit('torch' in sys.modules)"
+        "import sys; from mousev1.cli.parser import build_parser; build_parser().format_help(); "
+        "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
     times = []

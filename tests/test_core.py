@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mousev1.core import Core, CoreConfig, InputContract
+from mousev1.core.network import Core, CoreConfig, InputContract
 
 SMALL = CoreConfig(hidden_channels=6, layers=3, input_kernel=5, hidden_kernel=3)
 
@@ -39,7 +39,7 @@ def test_11s_sizes_match_the_published_parameter_count():
 
 
 def test_imported_11s_core_gives_the_features_of_the_authors_library(shared: Callable[[str], Path]):
-    from mousev1.legacy import import_checkpoint
+    from mousev1.hub.checkpoint_import import import_checkpoint
 
     core = import_checkpoint(shared("weights/lurz_11s_core.pt"))
     assert isinstance(core, Core)

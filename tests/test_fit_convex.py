@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mousev1.core import Core, CoreConfig
+from mousev1.core.crop import Window
+from mousev1.core.feature_statistics import training_statistics
+from mousev1.core.network import Core, CoreConfig
 from mousev1.fit import population
 from mousev1.fit.convex import ConvexFit, ConvexSettings, fit_convex
 from mousev1.fit.features import FeatureStore, compute_features
 from mousev1.fit.memory import plan_memory
 from mousev1.fit.retinotopy import Retinotopy, fit_retinotopy
 from mousev1.fit.score_maps import ScoreMaps
-from mousev1.posterior import rate_std
-from mousev1.readout import normalise_cortex, rate_from_drive, sample_at, window_around
-from mousev1.training_statistics import training_statistics
-from mousev1.window import Window
+from mousev1.readout.gaussian import normalise_cortex, rate_from_drive, sample_at, window_around
+from mousev1.readout.posterior import rate_std
 
 CORE = CoreConfig(hidden_channels=8, layers=2, input_kernel=5, hidden_kernel=5)
 SETTINGS = ConvexSettings(map_units=150, prior_units=100)
@@ -173,7 +173,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
         seen.stores.append(compute_features(core, images, **options))
         return seen.stores[-1]
 
-    monkeypatch.setattr("mousev1.fit.places.compute_features", watched)
+    monkeypatch.setattr("mousev1.fit.readout_locations.compute_features", watched)
     return seen
 
 
@@ -224,7 +224,7 @@ def test_all_images_pass_whole_if_neurons_look_beyond_the_window(
         narrow = found.map.coefficients * torch.tensor([[1.0], [0.3], [0.3]])
         return dataclasses.replace(found, map=dataclasses.replace(found.map, coefficients=narrow))
 
-    monkeypatch.setattr("mousev1.fit.places.fit_retinotopy", misled)
+    monkeypatch.setattr("mousev1.fit.readout_locations.fit_retinotopy", misled)
     fitted = fit(scene, settings=PARTS)
     assert passes.images == [166, 400, 400, 600]
     _, narrow, wide, _ = passes.windows
@@ -292,7 +292,7 @@ def test_intervals_cover_the_true_places() -> None:
 def test_precision_from_some_images_is_that_from_all(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = simulate(n=200)
     fitted = fit(scene)
-    monkeypatch.setattr("mousev1.fit.places.IMAGES_FOR_PRECISION", 50)
+    monkeypatch.setattr("mousev1.fit.readout_locations.IMAGES_FOR_PRECISION", 50)
     some = fit(scene, settings=dataclasses.replace(SETTINGS, map_images=100))
     assert (
         fitted.retinotopy.map.name == some.retinotopy.map.name == "affine"
@@ -353,7 +353,7 @@ def test_chunks_do_not_change_the_fit(
     monkeypatch.setattr("mousev1.fit.score_maps.WEIGHT_VALUES", 1)
     monkeypatch.setattr("mousev1.fit.features.IMAGES_PER_WRITE", 7)
     monkeypatch.setattr("mousev1.fit.retinotopy.CHUNK", 11)
-    monkeypatch.setattr("mousev1.fit.places.UNITS_PER_PASS", 13)
+    monkeypatch.setattr("mousev1.fit.readout_locations.UNITS_PER_PASS", 13)
     assert same(fitted, fit(scene), scene) < 1e-4
 
 

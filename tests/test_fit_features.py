@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from mousev1.core import Core, CoreConfig
+from mousev1.core.crop import Window
+from mousev1.core.inference import features_within, fuse
+from mousev1.core.network import Core, CoreConfig
+from mousev1.core.representation import Representation
 from mousev1.fit import features as module
-from mousev1.fit.features import Standardisation, compute_features, store_bytes
-from mousev1.fused import features_within, fuse
-from mousev1.representation import Representation
-from mousev1.window import Window
+from mousev1.fit.features import compute_features, store_bytes
+from mousev1.readout.standardisation import Standardisation
 
 SMALL = CoreConfig(hidden_channels=6, layers=2, input_kernel=5, hidden_kernel=3)
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mousev1.fit import glm
-from mousev1.fit.features import Standardisation
 from mousev1.fit.glm import Common, GlmData, GlmProblem, Output, fit_glm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.regressors import OwnFeatures
+from mousev1.readout.standardisation import Standardisation
 
 N, C, B = 120, 5, 7
 

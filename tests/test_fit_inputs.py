@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import mousev1
-from mousev1.core import Core
+from mousev1.core.network import Core
 from mousev1.fit.inputs import response_scale, split_by_identity
 from mousev1.fit.sgd import SGDSettings
 from small import CONFIG
@@ -124,7 +124,7 @@ def test_a_split_never_puts_one_image_on_both_sides():
 
 
 def test_a_core_may_be_named_where_it_is_needed(tmp_path):
-    from mousev1.checkpoint import save_core
+    from mousev1.storage.core_files import save_core
 
     core = Core.random(CONFIG, seed=0)
     save_core(core, tmp_path / "core")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mousev1
-from mousev1.metrics import correlation
+from mousev1.metrics.unit_scores import correlation
 from small import simulate
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from mousev1.fit.features import Standardisation
 from mousev1.fit.prior import BIAS_SD, WeightPrior
+from mousev1.readout.standardisation import Standardisation
 
 C, U = 4, 3000
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mousev1.core import Core, CoreConfig
+from mousev1.core.crop import Window
+from mousev1.core.network import Core, CoreConfig
 from mousev1.fit import score_maps
 from mousev1.fit.features import FeatureStore, compute_features
 from mousev1.fit.score_maps import Grid, ScoreMaps, compute_score_maps
-from mousev1.window import Window
 
 SMALL = CoreConfig(hidden_channels=6, layers=2, input_kernel=5, hidden_kernel=3)
 RIDGE = 0.3

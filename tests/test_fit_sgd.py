@@ -8,8 +8,8 @@ import torch
 
 import mousev1
 from mousev1.fit.sgd import SGDSettings
-from mousev1.metrics import correlation
-from mousev1.readout import PositionNetworkConfig
+from mousev1.metrics.unit_scores import correlation
+from mousev1.readout.gaussian import PositionNetworkConfig
 from small import simulate
 
 QUICK = SGDSettings(max_epochs=3)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from mousev1.fit.shared import SharedScan, fit_convex_shared
+from mousev1.fit.matched_scans import SharedScan, fit_convex_shared
 from test_fit_convex import Scene, correlation, fit, predict, simulate
 
 

@@ -20,9 +20,9 @@ import h5py
 import numpy as np
 import pytest
 
-from mousev1.formats import read_scan
-from mousev1.formats.npy import decode, encode
-from mousev1.scan import Scan
+from mousev1.data.io import read_scan
+from mousev1.data.npy import decode, encode
+from mousev1.data.scan import Scan
 
 REAL = "scans/static26872-17-20-twin-preproc0.zip"
 CONTAINERS = ["scan.h5", "scan.hdf5", "scan.zip", "scan"]
@@ -150,8 +150,8 @@ def test_a_failed_write_leaves_the_old_scan_and_no_rubbish(
     def full(*_: Any, **__: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("mousev1.formats.write_hdf5", full)
-    monkeypatch.setattr("mousev1.formats.file_tree._statistics", full)
+    monkeypatch.setattr("mousev1.data.io.write_hdf5", full)
+    monkeypatch.setattr("mousev1.data.file_tree._statistics", full)
     with pytest.raises(OSError, match="no space left"):
         make_scan(1).write(path, overwrite=True)
     assert read_scan(path) == make_scan(0)
@@ -408,7 +408,7 @@ def test_empty_folders_other_folders_and_several_scans_are_refused(tmp_path: Pat
 @pytest.mark.parametrize("name", ["scan", "scan.zip"])
 def test_a_newer_tree_of_ours_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("mousev1.formats.file_tree.FORMAT_VERSION", 2)
+        patch.setattr("mousev1.data.file_tree.FORMAT_VERSION", 2)
         make_scan().write(tmp_path / name)
     with pytest.raises(
         ValueError, match=r"format version 2 is newer than this mousev1 reads \(1\).*pip install"
@@ -585,10 +585,10 @@ def test_a_zip_extracts_to_the_folder_that_the_authors_library_expects(tmp_path:
 
 MEASURE = """
 import resource, sys, time
-import mousev1.formats
+import mousev1.data.io
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 before, start = peak(), time.perf_counter()
-scan = mousev1.formats.read_scan(sys.argv[1])
+scan = mousev1.data.io.read_scan(sys.argv[1])
 print(time.perf_counter() - start, (peak() - before) / (scan.images.nbytes + scan.responses.nbytes))
 """
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mousev1.core import Core, CoreConfig, InputContract
-from mousev1.fused import CPU_IMAGES_AT_A_TIME, _values, fuse
-from mousev1.window import Window
+from mousev1.core.crop import Window
+from mousev1.core.inference import CPU_IMAGES_AT_A_TIME, _values, fuse
+from mousev1.core.network import Core, CoreConfig, InputContract
 
 SMALL = CoreConfig(
     hidden_channels=8, layers=3, input_kernel=5, hidden_kernel=3, input=InputContract(mean=113.0, std=60.0)
@@ -74,7 +74,7 @@ def test_a_window_beyond_the_map_is_refused() -> None:
 
 
 def test_the_published_core_keeps_its_features_to_1e_5(shared) -> None:
-    from mousev1.legacy import import_checkpoint
+    from mousev1.hub.checkpoint_import import import_checkpoint
 
     core = import_checkpoint(shared("weights/lurz_11s_core.pt"))
     generator = torch.Generator().manual_seed(3)
@@ -90,7 +90,7 @@ def test_the_memory_of_onednn_may_be_out_of_reach(channels: int, monkeypatch: py
     core = lived_in(replace(SMALL, hidden_channels=channels))
     expected = core(pictures(5).float())  # oracle: the core itself
     assert (fuse(core)(pictures(5)) - expected).abs().max() < 1e-4
-    monkeypatch.setattr("mousev1.fused._values", lambda x: None)
+    monkeypatch.setattr("mousev1.core.inference._values", lambda x: None)
     assert (fuse(core)(pictures(5)) - expected).abs().max() < 1e-4
 
 

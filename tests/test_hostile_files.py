@@ -20,8 +20,9 @@ import pytest
 import torch
 
 from artifacts import tiny_core, tiny_model
-from mousev1.checkpoint import file_sha256, save_core
-from mousev1.model_io import save_model
+from mousev1.hub.model_files import save_model
+from mousev1.storage.atomic import file_sha256
+from mousev1.storage.core_files import save_core
 
 MEMORY_ALLOWED = 60_000_000
 SECONDS_ALLOWED = 10.0
@@ -30,8 +31,12 @@ RUN = """
 import json, resource, sys, time
 import torch
 from pathlib import Path
-from mousev1 import checkpoint, hub, legacy, model_io
-from mousev1.core import Core, CoreConfig, InputContract
+from mousev1.storage import artifact as checkpoint
+from mousev1.hub import cores as hub
+from mousev1.hub import checkpoint_import as legacy
+from mousev1.hub import model_files as model_io
+from mousev1.storage.core_files import save_core
+from mousev1.core.network import Core, CoreConfig, InputContract
 
 torch.set_num_threads(1)
 actions = {
@@ -42,7 +47,7 @@ actions = {
 }
 # imports and first uses are no part of what a file costs
 warm = CoreConfig(hidden_channels=2, layers=2, input_kernel=3, hidden_kernel=3)
-hub.load_core(checkpoint.save_core(Core.random(warm, seed=0), Path(sys.argv[1]) / "warm"), verify=True)
+hub.load_core(save_core(Core.random(warm, seed=0), Path(sys.argv[1]) / "warm"), verify=True)
 for line in sys.stdin:
     name, action, path = json.loads(line)
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
@@ -249,7 +254,7 @@ def test_no_payload_ran(outcomes: dict[str, Outcome], root: Path):
 
 
 def test_zip_with_names_that_lead_outside_writes_nothing(tmp_path: Path):
-    from mousev1.formats import read_scan
+    from mousev1.data.io import read_scan
 
     inside = tmp_path / "inside"
     inside.mkdir()

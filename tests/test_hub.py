@@ -20,14 +20,14 @@ from hub_server import Fault, HubServer
 from hub_server.client import assert_sound, point_client, shorten_timeouts
 from hub_server.eight import load_in_eight_processes
 from hub_server.server import OTHER_TOKEN, TOKEN
-from mousev1 import download
-from mousev1.checkpoint import load_core_folder, save_core
-from mousev1.fit import fit_readout
-from mousev1.hub import load_core
+from mousev1.fit.fitting import fit_readout
+from mousev1.hub import download
+from mousev1.hub.cores import load_core
+from mousev1.hub.model_files import load_model, save_model
+from mousev1.hub.push import push_core, push_model
 from mousev1.insilico.extrapolation import measure_extrapolation
-from mousev1.metrics import score_table
-from mousev1.model_io import load_model, save_model
-from mousev1.share import push_core, push_model
+from mousev1.metrics.unit_scores import score_table
+from mousev1.storage.core_files import load_core_folder, save_core
 
 REPO = "lab/tiny"
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import mousev1
-from mousev1.cli import main
+from mousev1.cli.parser import main
+from mousev1.hub.model_files import load_model
 from mousev1.insilico.ascent import AscentSettings
 from mousev1.insilico.manifest import read_manifest
 from mousev1.insilico.mei import optimal_images
 from mousev1.insilico.units import best_units, modulation, units_with_ids
-from mousev1.model_io import load_model
 from small import FRAME, SMALL, random_model, smooth_noise
 
 QUICK = ["--steps", "5", "--seeds", "1", "--quiet"]
@@ -96,7 +96,7 @@ def test_what_is_not_installed_is_told_before_the_work(
     module, option, says, folder, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setattr("mousev1.insilico.commands.examine_units", None)  # calling it would fail another way
+    monkeypatch.setattr("mousev1.cli.insilico.examine_units", None)  # calling it would fail another way
     model, natural = folder / "model", folder / "natural.npy"
     said = run(
         capsys,

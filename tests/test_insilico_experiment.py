@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import mousev1
+from mousev1.core.feature_statistics import training_statistics
 from mousev1.insilico.ascent import AscentSettings
 from mousev1.insilico.class_scores import score_classes
 from mousev1.insilico.contrast import rms_contrast
@@ -18,9 +19,8 @@ from mousev1.insilico.experiment import Display, export_experiment, read_shown
 from mousev1.insilico.frame import Frame
 from mousev1.insilico.manifest import Manifest, match_trials, read_manifest
 from mousev1.insilico.masks import confine, masks_of, scrambled
-from mousev1.metrics import correlation
-from mousev1.model import ResponseModel
-from mousev1.training_statistics import training_statistics
+from mousev1.metrics.unit_scores import correlation
+from mousev1.model.response_model import ResponseModel
 from small import FRAME, SMALL, random_model, smooth_noise
 
 UNITS = [1, 2, 3, 5, 6]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gabor_cells import gabor_cells
-from mousev1.core import InputContract
+from mousev1.core.network import InputContract
 from mousev1.insilico import Frame, gabors, least_squares, readout_position, receptive_fields
 from mousev1.insilico.field_fits import fit_gabors, fit_gaussians
 

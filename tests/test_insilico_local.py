@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from mousev1.core import Core, CoreConfig
+from mousev1.core.network import Core, CoreConfig
 from mousev1.insilico import LocalView
-from mousev1.model import FitRecord, ResponseModel
-from mousev1.readout import FeatureWeights, FreePositions, GaussianReadout
+from mousev1.model.response_model import FitRecord, ResponseModel
+from mousev1.readout.gaussian import FeatureWeights, FreePositions, GaussianReadout
 from small import simulate
 
 SIZES = [

@@ -13,7 +13,7 @@ from mousev1.insilico.contrast import rms_contrast
 from mousev1.insilico.frame import Frame
 from mousev1.insilico.gallery import at_contrast, rank_gallery
 from mousev1.insilico.mei import OptimalImages, optimal_images
-from mousev1.model import ResponseModel
+from mousev1.model.response_model import ResponseModel
 from small import FRAME, LINEAR, SMALL, random_model, smooth_noise
 
 UNITS = 7

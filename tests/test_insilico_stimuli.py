@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mousev1.core import Core, CoreConfig, InputContract
+from mousev1.core.network import Core, CoreConfig, InputContract
 from mousev1.insilico import (
     Frame,
     disks,

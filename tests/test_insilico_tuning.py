@@ -10,7 +10,7 @@ import torch
 
 from gabor_cells import gabor_cells
 from mousev1.insilico import TuningSettings, measure_tuning
-from mousev1.insilico.draws import draw_readouts
+from mousev1.insilico.posterior_samples import draw_readouts
 
 SETTINGS = TuningSettings(
     frequencies_cpd=tuple(np.geomspace(0.02, 0.16, 10)),

@@ -7,7 +7,7 @@ import math
 import pytest
 from scipy import stats
 
-from mousev1.intervals import mean_interval, t_quantile
+from mousev1.metrics.intervals import mean_interval, t_quantile
 
 
 def test_an_interval_is_the_one_computed_by_hand():

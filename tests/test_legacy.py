@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from mousev1.core import Core, CoreConfig, InputContract
-from mousev1.legacy import import_checkpoint
-from mousev1.model import ResponseModel
+from mousev1.core.network import Core, CoreConfig, InputContract
+from mousev1.hub.checkpoint_import import import_checkpoint
+from mousev1.model.response_model import ResponseModel
 
 RAW = InputContract()
 

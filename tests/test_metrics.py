@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from mousev1 import metrics
+from mousev1.metrics import unit_scores as metrics
 
 # One unit, two images shown twice: A gives 1 and 3, B gives 5 and 7.
 EVEN = np.array([[1.0], [3.0], [5.0], [7.0]])

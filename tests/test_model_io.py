@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import save_file
 
 from artifacts import CONFIG, files_of, same_tensors, tiny_core, tiny_model
-from mousev1.checkpoint import file_sha256, open_safetensors, save_core
-from mousev1.core import Core
-from mousev1.hub import load_core
-from mousev1.model import FitRecord, ResponseModel
-from mousev1.model_io import load_model, save_model
-from mousev1.readout import (
+from mousev1.core.feature_statistics import training_statistics
+from mousev1.core.network import Core
+from mousev1.hub.cores import load_core
+from mousev1.hub.model_files import load_model, save_model
+from mousev1.model.response_model import FitRecord, ResponseModel
+from mousev1.readout.gaussian import (
     CortexPositions,
     FeatureWeights,
     FreePositions,
@@ -27,7 +27,9 @@ from mousev1.readout import (
     PositionNetwork,
     PositionNetworkConfig,
 )
-from mousev1.training_statistics import training_statistics
+from mousev1.storage.artifact import open_safetensors
+from mousev1.storage.atomic import file_sha256
+from mousev1.storage.core_files import save_core
 
 PINNED = Path(__file__).parent / "data" / "model-v1"
 IMAGES = np.random.default_rng(0).integers(0, 256, size=(4, 10, 12), dtype=np.uint8)

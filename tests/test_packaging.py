@@ -56,7 +56,13 @@ def test_the_sdist_builds_on_and_has_no_stray_files(built):
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    assert {"pyproject.toml", "README.md", "LICENSE", "tests/conftest.py", "training/pretrain.py"} <= names
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "tests/conftest.py",
+        "training/pretraining/__main__.py",
+    } <= names
     assert not [name for name in names if name.startswith(("data/", "runs/", ".venv"))]
 
 

@@ -10,11 +10,11 @@ import pytest
 from mousev1 import plot
 from mousev1.insilico import measure_tuning, receptive_fields
 from mousev1.insilico.ascent import AscentSettings
-from mousev1.insilico.examine import TuningSettings
 from mousev1.insilico.frame import Frame
 from mousev1.insilico.mei import optimal_images
 from mousev1.insilico.tuning_extrapolation import TuningExtrapolation
-from mousev1.metrics import score_table
+from mousev1.insilico.tuning_protocol import TuningSettings
+from mousev1.metrics.unit_scores import score_table
 from small import FRAME, SMALL, random_model, smooth_noise
 
 pytest.importorskip("matplotlib")

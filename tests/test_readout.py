@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mousev1.readout import (
+from mousev1.readout.gaussian import (
     CortexPositions,
     FeatureWeights,
     FreePositions,

@@ -22,13 +22,16 @@ from artifacts import core_files, same_tensors, tiny_core
 from hub_server import Fault, HubServer
 from hub_server.client import assert_sound, point_client
 from hub_server.eight import load_in_eight_processes
-from mousev1 import checkpoint, download
-from mousev1 import hub as hub_module
-from mousev1.checkpoint import file_sha256, load_core_folder, read_config, save_core
-from mousev1.core import InputContract
-from mousev1.hub import CoreUnavailableError, cache_folder, largest_deviation, load_core
-from mousev1.probe import make_probe
-from mousev1.registry import BUNDLED_CORE, DEFAULT_CORE, RELEASED, Origin, ReleasedCore, find_released
+from mousev1.core.network import InputContract
+from mousev1.core.self_test import make_probe
+from mousev1.hub import cores as hub_module
+from mousev1.hub import download
+from mousev1.hub.cores import CoreUnavailableError, cache_folder, largest_deviation, load_core
+from mousev1.hub.registry import BUNDLED_CORE, DEFAULT_CORE, RELEASED, Origin, ReleasedCore, find_released
+from mousev1.storage import artifact as checkpoint
+from mousev1.storage.artifact import read_config
+from mousev1.storage.atomic import file_sha256
+from mousev1.storage.core_files import load_core_folder, save_core
 
 TINY = ReleasedCore(
     name="tiny",
@@ -85,7 +88,7 @@ def test_every_entry_is_found_under_its_own_name_and_hash():
 def test_registered_numbers_of_11s_are_those_of_its_authors_file(
     shared: Callable[[str], Path], tmp_path: Path
 ):
-    from mousev1.legacy import import_checkpoint
+    from mousev1.hub.checkpoint_import import import_checkpoint
 
     released = RELEASED["11-S"]
     file = shared("weights/lurz_11s_core.pt")
@@ -192,7 +195,7 @@ def test_local_folder_has_no_revision(tmp_path: Path):
 
 
 def test_local_folder_loads_in_less_than_50_ms(tmp_path: Path):
-    from mousev1.core import Core
+    from mousev1.core.network import Core
 
     # as large as 11-S, hashing and self-test data included
     folder = save_core(Core.random(seed=0), tmp_path / "core")

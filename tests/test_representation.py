@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import mousev1
-from mousev1.core import InputContract
-from mousev1.fused import fuse
-from mousev1.representation import CPU_IMAGES_AT_A_TIME, Representation
-from mousev1.stimulus import prepare_images
+from mousev1.core.inference import fuse
+from mousev1.core.network import InputContract
+from mousev1.core.representation import CPU_IMAGES_AT_A_TIME, Representation
+from mousev1.data.images import prepare_images
 from small import simulate
 
 FRAME = InputContract(height=12, width=16)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mousev1.scan import Scan, trial_image_index
+from mousev1.data.scan import Scan, trial_image_index
 
 
 def parts(**changes: Any) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mousev1.core import Core, InputContract
-from mousev1.stimulus import image_identities, picture_files, prepare_images
+from mousev1.core.network import Core, InputContract
+from mousev1.data.images import image_identities, picture_files, prepare_images
 
 GRAY = InputContract()
 UNIT = InputContract(value_range=(0.0, 1.0))

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from artifacts import CONFIG, tiny_core, tiny_model
+from mousev1.core.feature_statistics import TrainingStatistics, training_statistics
 from mousev1.insilico.extrapolation import measure_extrapolation
-from mousev1.training_statistics import TrainingStatistics, training_statistics
 
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(60, 180, size=(30, 1, 10, 12), dtype=np.uint8))
 

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 import mousev1
-from mousev1 import transfer
-from mousev1.curve import SCORES, TransferCurve, TransferRow, combine
-from mousev1.metrics import correlation
-from mousev1.transfer import Truth, training_subset, transfer_curve
-from mousev1.transfer_scores import deviance_explained
+from mousev1.compare import learning_curve as transfer
+from mousev1.compare.learning_curve import Truth, training_subset, transfer_curve
+from mousev1.compare.results import SCORES, TransferCurve, TransferRow, combine
+from mousev1.metrics.population_scores import deviance_explained
+from mousev1.metrics.unit_scores import correlation
+from mousev1.plot import learning_curve
 from small import simulate
 
 IMAGES = (60, 300)
@@ -277,7 +278,7 @@ def test_a_table_says_mean_and_interval_and_what_is_undefined():
 
 def test_simulated_responses_are_called_so_in_table_and_figure(curve):
     assert curve.table().startswith("Simulated responses: small")
-    assert curve.plot().get_suptitle().startswith("Simulated responses: small")
+    assert learning_curve(curve).get_suptitle().startswith("Simulated responses: small")
     assert "imulated" not in curve_of(row("a", 50, 0, 0.5)).title()
 
 
@@ -294,7 +295,7 @@ def test_csv_holds_every_row(curve, tmp_path):
 
 def test_a_figure_shows_means_and_intervals(curve):
     # oracle: the intervals
-    axis, *others = curve.plot().axes
+    axis, *others = learning_curve(curve).axes
     assert [axis.get_ylabel(), *(other.get_ylabel() for other in others)] == [
         "fraction oracle",
         "Poisson deviance explained",

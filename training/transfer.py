@@ -23,17 +23,17 @@ import numpy.typing as npt
 import torch
 
 import mousev1
-from mousev1.core import Core
+from mousev1.core.network import Core
+from mousev1.core.representation import FrozenCore, Representation
 from mousev1.errors import listing
-from mousev1.metrics import oracle_correlation
-from mousev1.representation import FrozenCore, Representation
-from training.benchmarks.record import data_sha256, machine, now, versions, write_json
-from training.conditions import training_subset
-from training.config import find_scans
-from training.direct import train_direct
-from training.representations import load_representation
-from training.run_folder import git_commit
-from training.scoring import Truth, mean_defined, read_truth, score_tests
+from mousev1.metrics.unit_scores import oracle_correlation
+from training.networks.representations import load_representation
+from training.pretraining.config import find_scans
+from training.pretraining.end_to_end import train_direct
+from training.pretraining.run_folder import git_commit
+from training.provenance import data_sha256, machine, now, versions, write_json
+from training.transfer_benchmark.protocol import training_subset
+from training.transfer_benchmark.scoring import Truth, mean_defined, read_truth, score_tests
 from training.transfer_config import DIRECT, CoreEntry, TransferConfig, read_transfer_config
 from training.transfer_report import figure, markdown
 

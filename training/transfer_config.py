@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mousev1.core import CoreConfig
+from mousev1.core.network import CoreConfig
 from mousev1.errors import listing, reject_unknown_keys
-from training.config import PretrainConfig, read_toml, whole_numbers
+from training.pretraining.config import PretrainConfig, read_toml, whole_numbers
 
 DIRECT = "direct"
 
@@ -20,7 +20,7 @@ class CoreEntry:
 
     Attributes:
         label: what tables and figures call it.
-        source: what ``training.representations.load_representation`` takes: a name, folder, repository or
+        source: what ``training.networks.representations.load_representation`` takes: a name, folder, repository or
             published checkpoint file.
         random_seeds: instead of a source: one core with random weights per seed.
     """

@@ -15,26 +15,26 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mousev1.arithmetic import variance
-from mousev1.fit.clock import Clock
+from mousev1.core.feature_statistics import IMAGES as STATISTICS_IMAGES
+from mousev1.core.feature_statistics import TrainingStatistics, are_kept_for, statistics_of
+from mousev1.core.representation import FrozenCore
 from mousev1.fit.memory import MISFIT_IMAGES, MISFIT_UNITS, MemoryPlan, peak_memory, plan_memory
-from mousev1.fit.misfit import misfit_ratio
-from mousev1.fit.places import (
+from mousev1.fit.model_error import misfit_ratio
+from mousev1.fit.population import FitData, PopulationGlm
+from mousev1.fit.prior import WeightPrior
+from mousev1.fit.readout_locations import (
     FeatureSource,
     find_places,
     half_extent,
     images_to_compute_whole,
     positions_of,
 )
-from mousev1.fit.population import FitData, PopulationGlm
-from mousev1.fit.prior import WeightPrior
 from mousev1.fit.retinotopy import Retinotopy
 from mousev1.fit.score_maps import roughness
-from mousev1.posterior import WeightPosterior
-from mousev1.readout import rate_from_drive
-from mousev1.representation import FrozenCore
-from mousev1.training_statistics import IMAGES as STATISTICS_IMAGES
-from mousev1.training_statistics import TrainingStatistics, are_kept_for, statistics_of
+from mousev1.fit.timing import Clock
+from mousev1.numerics.matmul import variance
+from mousev1.readout.gaussian import rate_from_drive
+from mousev1.readout.posterior import WeightPosterior
 
 ROUGH_UNITS = 100  # least number of neurons in the rounds that lead to a prior
 ROUGH_PART = 8  # these rounds learn from one in so many of the sample
@@ -151,7 +151,7 @@ def fit_convex(
         responses: (N, U) float32, non-negative.
         scale: (U,) that each neuron's responses are divided by, its standard deviation; 1 by default. What
             is returned is in units of it. Dividing here spares a copy of all responses.
-        cortex: (U, 2) normalised cortical positions (``mousev1.readout.normalise_cortex``) or ``None``.
+        cortex: (U, 2) normalised cortical positions (``mousev1.readout.gaussian.normalise_cortex``) or ``None``.
         settings: see ``ConvexSettings``.
         prior: where the prior over weights starts, from another population of neurons on this core.
         seed: of the order of images and the choice of samples.

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -23,9 +22,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mousev1.fused import features_within, fuse
-from mousev1.representation import FeatureExtractor, FrozenCore
-from mousev1.window import Window
+from mousev1.core.crop import Window
+from mousev1.core.inference import features_within, fuse
+from mousev1.core.representation import FeatureExtractor, FrozenCore
+from mousev1.readout.standardisation import Standardisation
 
 IMAGES_FOR_STANDARDISATION = 96
 # In memory few at a time, so that they are still in the cache; on disk many, because each write seeks
@@ -33,29 +33,6 @@ IMAGES_FOR_STANDARDISATION = 96
 IMAGES_PER_WRITE = 32
 IMAGES_PER_DISK_WRITE = 256
 BYTES = 2  # of a float16
-
-
-@dataclass(frozen=True)
-class Standardisation:
-    """What was subtracted from and divided out of each channel.
-
-    Attributes:
-        mean: (C,) float64.
-        std: (C,) float64, positive; 1 for a channel that never changes.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def to_raw(self, weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (U, C) and bias (U,) on standardised features, for raw features instead."""
-        raw = weights.double() / self.std
-        return raw, bias.double() - raw @ self.mean
-
-    def from_raw(self, weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse of ``to_raw``."""
-        raw = weights.double()
-        return raw * self.std, bias.double() + raw @ self.mean
 
 
 class FeatureStore:

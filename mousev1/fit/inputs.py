@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mousev1.core.representation import FrozenCore
+from mousev1.data.images import Images, image_identities, prepare_images
+from mousev1.data.scan import checked_positions, checked_responses
 from mousev1.errors import listing
-from mousev1.representation import FrozenCore
-from mousev1.scan import checked_positions, checked_responses
-from mousev1.stimulus import Images, image_identities, prepare_images
 
 Array = npt.NDArray[Any]
 

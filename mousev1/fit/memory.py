@@ -9,11 +9,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mousev1.core.inference import CPU_IMAGES_AT_A_TIME
+from mousev1.core.representation import FrozenCore
 from mousev1.fit.features import IMAGES_PER_DISK_WRITE, store_bytes
 from mousev1.fit.population import MATRIX_VALUES, neurons_at_once
 from mousev1.fit.score_maps import FOLDS, WEIGHT_VALUES
-from mousev1.fused import CPU_IMAGES_AT_A_TIME
-from mousev1.representation import FrozenCore
 
 MEGA = 10**6
 # Allocator slack and torch's own buffers, measured.

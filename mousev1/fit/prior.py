@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from mousev1.errors import listing
-from mousev1.fit.features import Standardisation
+from mousev1.readout.standardisation import Standardisation
 
 BIAS_SD = 3.0
 # Run to convergence, it would overfit S. It stops early, the later the more neurons there are: after EM_STEPS and

@@ -27,8 +27,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mousev1.arithmetic import LOG2_E
 from mousev1.fit.score_maps import Grid, ScoreMaps
+from mousev1.numerics.matmul import LOG2_E
 
 BUMPS_PER_AXIS = 5
 BUMP_WIDTH = 0.5  # of cortical positions scaled to -1..1

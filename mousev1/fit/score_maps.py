@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mousev1.arithmetic import gram, matmul
+from mousev1.core.crop import Window
 from mousev1.fit.features import FeatureStore
-from mousev1.window import Window
+from mousev1.numerics.matmul import gram, matmul
 
 FOLDS = 4
 # Principal components of the features that take part: so many at least, or one for so many images. With 2,000 images,

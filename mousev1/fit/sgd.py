@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from mousev1.core.inference import fuse
+from mousev1.core.representation import FrozenCore, as_core
 from mousev1.errors import check_choice
-from mousev1.fused import fuse
-from mousev1.readout import (
+from mousev1.readout.gaussian import (
     CortexPositions,
     FeatureWeights,
     FreePositions,
@@ -27,7 +28,6 @@ from mousev1.readout import (
     PositionNetworkConfig,
     normalise_cortex,
 )
-from mousev1.representation import FrozenCore, as_core
 
 LOG_OFFSET = 1e-12
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mousev1.insilico.contrast import michelson_contrast as michelson_contrast
     from mousev1.insilico.contrast import rms_contrast as rms_contrast
     from mousev1.insilico.contrast import set_contrast as set_contrast
-    from mousev1.insilico.draws import Estimate as Estimate
-    from mousev1.insilico.examine import TuningSettings as TuningSettings
     from mousev1.insilico.experiment import Display as Display
     from mousev1.insilico.experiment import export_experiment as export_experiment
     from mousev1.insilico.extrapolation import Extrapolation as Extrapolation
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from mousev1.insilico.frame import Frame as Frame
     from mousev1.insilico.gallery import GalleryRanks as GalleryRanks
     from mousev1.insilico.gallery import rank_gallery as rank_gallery
-    from mousev1.insilico.local import LocalView as LocalView
     from mousev1.insilico.manifest import Manifest as Manifest
     from mousev1.insilico.manifest import read_manifest as read_manifest
     from mousev1.insilico.mei import OptimalImages as OptimalImages
@@ -34,6 +31,7 @@ if TYPE_CHECKING:
     from mousev1.insilico.noise import natural_crops as natural_crops
     from mousev1.insilico.noise import sparse_noise as sparse_noise
     from mousev1.insilico.noise import white_noise as white_noise
+    from mousev1.insilico.posterior_samples import Estimate as Estimate
     from mousev1.insilico.receptive_field import ReceptiveFields as ReceptiveFields
     from mousev1.insilico.receptive_field import readout_position as readout_position
     from mousev1.insilico.receptive_field import receptive_fields as receptive_fields
@@ -43,23 +41,25 @@ if TYPE_CHECKING:
     from mousev1.insilico.stimuli import plaids as plaids
     from mousev1.insilico.tuning import Tuning as Tuning
     from mousev1.insilico.tuning import measure_tuning as measure_tuning
+    from mousev1.insilico.tuning_protocol import TuningSettings as TuningSettings
+    from mousev1.insilico.unit_patches import LocalView as LocalView
 
 _HOME = {
     "AscentSettings": "ascent",
     "ClassScores": "class_scores",
     "Display": "experiment",
-    "Estimate": "draws",
+    "Estimate": "posterior_samples",
     "Extrapolation": "extrapolation",
     "Frame": "frame",
     "GaborFit": "field_fits",
     "GalleryRanks": "gallery",
     "GaussianFit": "field_fits",
-    "LocalView": "local",
+    "LocalView": "unit_patches",
     "Manifest": "manifest",
     "OptimalImages": "mei",
     "ReceptiveFields": "receptive_field",
     "Tuning": "tuning",
-    "TuningSettings": "examine",
+    "TuningSettings": "tuning_protocol",
     "disks": "stimuli",
     "export_experiment": "experiment",
     "gabors": "stimuli",

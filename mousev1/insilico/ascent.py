@@ -12,7 +12,7 @@ beyond the range.
 
 Mean and contrast (RMS) are those of the whole frame, so that the images may be compared with any other stimulus
 of the same contrast. Only the part that the unit sees is optimised and computed, see
-``mousev1.insilico.local``; the rest of the screen stays uniform.
+``mousev1.insilico.unit_patches``; the rest of the screen stays uniform.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROUNDS, LAST_ROUNDS = 3, 100
 
 
 class View(Protocol):
-    """Drives of units at patches of their images, with gradients: ``mousev1.insilico.local.LocalView``."""
+    """Drives of units at patches of their images, with gradients: ``mousev1.insilico.unit_patches.LocalView``."""
 
     @property
     def patch_height(self) -> int:

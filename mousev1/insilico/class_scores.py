@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mousev1.data.scan import Scan
 from mousev1.errors import listing
 from mousev1.insilico.frame import Float
 from mousev1.insilico.manifest import NO_UNIT, Manifest, match_trials
 from mousev1.insilico.table import to_rows, write_csv
-from mousev1.metrics import correlation
-from mousev1.scan import Scan
+from mousev1.metrics.unit_scores import correlation
 
 ALL = "all"
 

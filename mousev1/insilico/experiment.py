@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mousev1.checkpoint import replacing
+from mousev1.data.images import Images, prepare_images
 from mousev1.insilico.ascent import AscentSettings
 from mousev1.insilico.contrast import rms_contrast, set_contrast
 from mousev1.insilico.extrapolation import measure_extrapolation
@@ -27,8 +27,8 @@ from mousev1.insilico.manifest import FIRST_ID, MANIFEST_FILE, NO_UNIT, Manifest
 from mousev1.insilico.masks import confine, masks_of, scrambled
 from mousev1.insilico.mei import optimal_images
 from mousev1.insilico.table import check_units
-from mousev1.model import ResponseModel
-from mousev1.stimulus import Images, prepare_images
+from mousev1.model.response_model import ResponseModel
+from mousev1.storage.atomic import replacing
 
 MEI, INHIBITING, NATURAL, NOISE, RANDOM, BLANK = (
     "mei",

@@ -1,7 +1,7 @@
 """Whether a model is asked about stimuli unlike any that it was fitted to.
 
 A prediction rests on the features at the unit's position. They are compared with the features that the
-training images have anywhere (``mousev1.training_statistics``): what lies farther out than 99% of them is
+training images have anywhere (``mousev1.core.feature_statistics``): what lies farther out than 99% of them is
 marked as extrapolation. Such a prediction need not be wrong, but nothing in the fit speaks for it.
 """
 
@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mousev1.fused import fuse
+from mousev1.core.feature_statistics import TrainingStatistics
+from mousev1.core.inference import fuse
+from mousev1.data.images import Images, prepare_images
 from mousev1.insilico.table import check_units
-from mousev1.model import ResponseModel
-from mousev1.readout import as_gaussian, sample_at
-from mousev1.stimulus import Images, prepare_images
-from mousev1.training_statistics import TrainingStatistics
+from mousev1.model.response_model import ResponseModel
+from mousev1.readout.gaussian import as_gaussian, sample_at
 
 LEVEL = 99.0
 IMAGES_AT_A_TIME = 32
@@ -83,7 +83,7 @@ def measure_extrapolation(
     if statistics is None:
         raise ValueError(
             f"statistics: this model, made by {model.record.method!r}, was saved without those of its training "
-            "images; pass mousev1.training_statistics.training_statistics(model.core, images) of them"
+            "images; pass mousev1.core.feature_statistics.training_statistics(model.core, images) of them"
         )
     if len(statistics.mean) != model.core.config.hidden_channels:
         raise ValueError(

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mousev1.core import InputContract
-from mousev1.representation import FrozenCore
+from mousev1.core.network import InputContract
+from mousev1.core.representation import FrozenCore
 
 if TYPE_CHECKING:
-    from mousev1.model import ResponseModel
+    from mousev1.model.response_model import ResponseModel
 
 Float = NDArray[np.float64]
 Images32 = NDArray[np.float32]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mousev1.data.images import Images, prepare_images
 from mousev1.insilico.contrast import set_contrast
 from mousev1.insilico.frame import Frame, Images32
 from mousev1.insilico.table import check_units, to_rows, write_csv
-from mousev1.model import ResponseModel
-from mousev1.stimulus import Images, prepare_images
+from mousev1.model.response_model import ResponseModel
 
 IMAGES_AT_A_TIME = 512
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mousev1.checkpoint import replacing
+from mousev1.data.scan import Scan
 from mousev1.errors import listing
 from mousev1.insilico.frame import Float
-from mousev1.scan import Scan
+from mousev1.storage.atomic import replacing
 
 MANIFEST_FILE = "manifest.csv"
 FIXED = ("image_id", "file", "class", "unit_id", "contrast", "extrapolation", "gamma")

@@ -19,10 +19,10 @@ from tqdm import tqdm
 from mousev1.errors import check_choice
 from mousev1.insilico.ascent import Ascent, AscentSettings, check_contrast, noise
 from mousev1.insilico.frame import Float, Frame, Images32
-from mousev1.insilico.local import LocalView
 from mousev1.insilico.table import check_units, to_rows, write_csv
-from mousev1.model import ResponseModel
-from mousev1.readout import rate_from_drive
+from mousev1.insilico.unit_patches import LocalView
+from mousev1.model.response_model import ResponseModel
+from mousev1.readout.gaussian import rate_from_drive
 
 PATCHES_AT_A_TIME = 16
 """Patches that climb together; more fall out of a processor's cache."""

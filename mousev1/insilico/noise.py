@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mousev1.core import InputContract
+from mousev1.core.network import InputContract
+from mousev1.data.images import Images, Picture, picture_files, prepare_images
 from mousev1.errors import check_choice
 from mousev1.insilico.contrast import modulated, set_contrast
 from mousev1.insilico.frame import Float, Frame, Images32
-from mousev1.stimulus import Images, Picture, picture_files, prepare_images
 
 TRUNCATION = 2.5
 """Gaussian noise ends at this many standard deviations, or its tails would forbid any real contrast."""
@@ -120,7 +120,7 @@ def natural_crops(
     """Pieces of pictures at random places, as large as the frame.
 
     Args:
-        pictures: pictures of any kind that ``mousev1.stimulus.prepare_images`` takes; those of a list may
+        pictures: pictures of any kind that ``mousev1.data.images.prepare_images`` takes; those of a list may
             differ in size. Each is at least as large as the frame. Colour becomes luminance.
         frame: the screen.
         images: how many crops, N; every picture gives as many as any other, up to one.

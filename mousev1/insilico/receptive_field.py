@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from mousev1.core.representation import as_core
+from mousev1.data.images import Images, prepare_images
 from mousev1.insilico.field_fits import GaborFit, GaussianFit, fit_gabors, fit_gaussians
 from mousev1.insilico.frame import Float, Frame, Images32
-from mousev1.insilico.local import LocalView
 from mousev1.insilico.table import check_units, to_rows, write_csv
-from mousev1.model import ResponseModel
-from mousev1.representation import as_core
-from mousev1.stimulus import Images, prepare_images
+from mousev1.insilico.unit_patches import LocalView
+from mousev1.model.response_model import ResponseModel
 
 PAIRS_AT_A_TIME = 16
 """Patches that go through the core together: few enough to stay in a processor's cache."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from mousev1.insilico.contrast import modulated
 from mousev1.insilico.frame import Frame, Images32
-from mousev1.insilico.waves import (
+from mousev1.insilico.stimulus_parameters import (
     Number,
     aperture,
     broadcast,
@@ -70,7 +70,7 @@ def gratings(
         ValueError: a contrast or frequency that cannot be shown, or an aperture that is not on the frame.
 
     Example:
-        >>> from mousev1.core import InputContract
+        >>> from mousev1.core.network import InputContract
         >>> frame = Frame.of(InputContract())
         >>> gratings(frame, orientation_deg=[0, 45, 90], frequency_cpd=0.04).shape
         (3, 36, 64)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mousev1.checkpoint import replacing
+from mousev1.storage.atomic import replacing
 
 Columns = Mapping[str, NDArray[Any]]
 

@@ -12,7 +12,8 @@ Phases are static frames: the core knows no motion, so there is no direction, an
 that is stepped, not one that drifts. Stimuli end where the frame ends: a disk around a unit near the border
 is cut, as it would be on a monitor.
 
-**Intervals** come from the posterior over weights, drawn jointly for all stimuli (``mousev1.insilico.draws``).
+**Intervals** come from the posterior over weights, drawn jointly for all stimuli
+(``mousev1.insilico.posterior_samples``).
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from mousev1.fused import FusedCore, fuse
-from mousev1.insilico import curves
-from mousev1.insilico.draws import Estimate, Readouts, draw_readouts
-from mousev1.insilico.examine import Examined, TuningSettings, examine, indices_of
+from mousev1.core.inference import FusedCore, fuse
+from mousev1.core.representation import as_core
+from mousev1.insilico import tuning_indices
 from mousev1.insilico.frame import Float, Frame, Images32
-from mousev1.insilico.local import LocalView
+from mousev1.insilico.posterior_samples import Estimate, Readouts, draw_readouts
 from mousev1.insilico.receptive_field import readout_position
 from mousev1.insilico.stimuli import gratings
 from mousev1.insilico.table import check_units, to_rows, write_csv
-from mousev1.model import ResponseModel
-from mousev1.readout import sample_at
-from mousev1.representation import as_core
+from mousev1.insilico.tuning_protocol import Examined, TuningSettings, examine, indices_of
+from mousev1.insilico.unit_patches import LocalView
+from mousev1.model.response_model import ResponseModel
+from mousev1.readout.gaussian import sample_at
 
 UNITS_AT_A_TIME = 512
 PAIRS_AT_A_TIME = 16
@@ -235,7 +236,9 @@ def assemble(unit_ids: NDArray[np.int64], settings: TuningSettings, parts: list[
         return np.concatenate([get(part) for part in parts])
 
     def section(part: Examined, which: int) -> Float:
-        return curves.cross_sections(part.surface[0], *curves.best_cell(part.surface[0]))[which]
+        return tuning_indices.cross_sections(part.surface[0], *tuning_indices.best_cell(part.surface[0]))[
+            which
+        ]
 
     contrast_curve = joined(lambda part: part.contrast[0])
     return Tuning(
@@ -250,7 +253,7 @@ def assemble(unit_ids: NDArray[np.int64], settings: TuningSettings, parts: list[
         phase_curve=joined(lambda part: part.cycle[0]),
         size_curve=joined(lambda part: part.size[0]),
         contrast_curve=contrast_curve,
-        contrast_r2=curves.naka_rushton(contrast_curve, settings.contrasts)[3],
+        contrast_r2=tuning_indices.naka_rushton(contrast_curve, settings.contrasts)[3],
         **estimates,
     )
 

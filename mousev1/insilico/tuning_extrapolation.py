@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mousev1.insilico import curves
+from mousev1.insilico import tuning_indices
 from mousev1.insilico.extrapolation import LEVEL, measure_extrapolation
 from mousev1.insilico.frame import Float, Frame
 from mousev1.insilico.stimuli import gratings
 from mousev1.insilico.table import check_units
 from mousev1.insilico.tuning import Tuning
-from mousev1.model import ResponseModel
+from mousev1.model.response_model import ResponseModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ def measure_tuning_extrapolation(
     index = check_units(units, model.n_units)
     angles = 180.0 / settings.orientations * np.arange(settings.orientations)
     phases = 360.0 / settings.phases * np.arange(settings.phases)
-    row, column = curves.best_cell(tuning.surface)
+    row, column = tuning_indices.best_cell(tuning.surface)
 
     surface = np.empty(tuning.surface.shape)
     for k, frequency in enumerate(settings.frequencies_cpd):
@@ -85,7 +85,7 @@ def measure_tuning_extrapolation(
         )
         distance = measure_extrapolation(model, shown, units=index, level=level).unit_distance
         surface[:, :, k] = distance.reshape(len(angles), len(phases), -1).mean(axis=1).T
-    around, along = curves.cross_sections(surface, row, column)
+    around, along = tuning_indices.cross_sections(surface, row, column)
 
     size = np.full((len(index), len(settings.diameters_deg)), np.nan)
     contrast = np.full((len(index), len(settings.contrasts)), np.nan)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mousev1.data.images import Images
 from mousev1.errors import listing
-from mousev1.model import ResponseModel
-from mousev1.stimulus import Images
+from mousev1.model.response_model import ResponseModel
 
 
 def units_with_ids(model: ResponseModel, unit_ids: Sequence[int]) -> NDArray[np.int64]:

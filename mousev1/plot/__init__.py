@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mousev1.plot.figure import save as save
     from mousev1.plot.images import image_sheet as image_sheet
     from mousev1.plot.images import traces as traces
+    from mousev1.plot.learning_curves import learning_curve as learning_curve
     from mousev1.plot.maps import fields_on_monitor as fields_on_monitor
     from mousev1.plot.maps import receptive_field_sheet as receptive_field_sheet
     from mousev1.plot.maps import retinotopic_map as retinotopic_map
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _HOME = {
     "fields_on_monitor": "maps",
     "image_sheet": "images",
+    "learning_curve": "learning_curves",
     "population_tuning": "tuning",
     "receptive_field_sheet": "maps",
     "retinotopic_map": "maps",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mousev1.checkpoint import replacing
 from mousev1.insilico.frame import Frame
+from mousev1.storage.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

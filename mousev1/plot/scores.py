@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mousev1.metrics import FEVE_NEEDS_FEV, ScoreTable
+from mousev1.metrics.unit_scores import FEVE_NEEDS_FEV, ScoreTable
 from mousev1.plot.figure import BLUE, GREY, INK, RED, new_figure, plain
 
 if TYPE_CHECKING:

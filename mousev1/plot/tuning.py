@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mousev1.insilico.draws import Estimate
+from mousev1.insilico.posterior_samples import Estimate
 from mousev1.insilico.tuning import Tuning
 from mousev1.insilico.tuning_extrapolation import TuningExtrapolation
 from mousev1.plot.figure import BLUE, GREY, INK, PALE, RED, new_figure, plain

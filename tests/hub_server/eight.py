@@ -8,13 +8,14 @@ import sys
 
 LOAD_IN_EIGHT = """
 import os, sys, tempfile
-import torch, mousev1.hub, huggingface_hub.file_download, mousev1.legacy
-from mousev1 import checkpoint, core
+import torch, mousev1.hub.cores, huggingface_hub.file_download, mousev1.hub.checkpoint_import
+from mousev1.storage.core_files import save_core
+from mousev1.core import network as core
 torch.set_num_threads(1)
 # what every process would import by itself costs seconds
 with tempfile.TemporaryDirectory() as folder:
     small = core.CoreConfig(hidden_channels=2, layers=2, input_kernel=3, hidden_kernel=3)
-    mousev1.hub.load_core(checkpoint.save_core(core.Core.random(small, seed=0), folder), verify=True)
+    mousev1.hub.cores.load_core(save_core(core.Core.random(small, seed=0), folder), verify=True)
 start_read, start_write = os.pipe()
 children = []
 for _ in range(8):
@@ -23,7 +24,7 @@ for _ in range(8):
         os.close(start_write)
         os.read(start_read, 1)  # until all are there
         try:
-            hash = mousev1.hub.load_core(sys.argv[1], verify=True).content_hash()
+            hash = mousev1.hub.cores.load_core(sys.argv[1], verify=True).content_hash()
             os._exit(0 if hash == sys.argv[2] else 1)
         except BaseException as error:
             print(repr(error), flush=True)

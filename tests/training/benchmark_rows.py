@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from training.results_table import COLUMNS
+from training.transfer_benchmark.results_table import COLUMNS
 
 MACHINE = json.dumps({"cpu": "a processor", "cpus": 2, "system": "Linux"})
 
@@ -42,7 +42,7 @@ def make_row(value: float, **changes: Any) -> dict[str, Any]:
         "data_sha256": "0" * 64,
         "core_hash": "1" * 64,
         "config": "{}",
-        "command": "python -m training.benchmark made-up.toml",
+        "command": "python -m training.transfer_benchmark made-up.toml",
         "commit": "2" * 40,
         "date": "2024-01-01T00:00:00+00:00",
         "machine": MACHINE,

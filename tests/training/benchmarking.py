@@ -10,7 +10,7 @@ from typing import Any
 
 from pretraining import environment, small_scan
 
-from training.results_table import read_rows
+from training.transfer_benchmark.results_table import read_rows
 
 CONFIG = """
 name = "small"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mousev1.scan import Scan
+from mousev1.data.scan import Scan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -83,7 +83,7 @@ def write_study(folder: Path, config: str = CONFIG, **sizes: int) -> Path:
 
 def command(config: Path, out: Path, *launcher: str) -> list[str]:
     """The command line of a run, warnings being errors."""
-    module = ["-m", "training.pretrain", str(config), "--out", str(out)]
+    module = ["-m", "training.pretraining", str(config), "--out", str(out)]
     return [*(launcher or (sys.executable, "-W", "error")), *module]
 
 

@@ -10,10 +10,11 @@ import pytest
 from benchmarking import write_benchmark
 from pretraining import small_scan
 
-from training import benchmark, survey
-from training.benchmark import make_plan
-from training.benchmark_config import BenchmarkConfig, read_benchmark_config
-from training.config import read_toml
+from training.pretraining.config import read_toml
+from training.transfer_benchmark import __main__ as benchmark
+from training.transfer_benchmark import scan_index as survey
+from training.transfer_benchmark.__main__ import make_plan
+from training.transfer_benchmark.config import BenchmarkConfig, read_benchmark_config
 
 VALUES = {
     "name": "x",
@@ -195,7 +196,9 @@ def test_scans_are_read_once_and_again_only_if_they_change(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("name", ["benchmark-tiny", "simulated", "twin"])
 def test_the_configs_that_come_along_can_be_read(name):
-    config = read_benchmark_config(Path(benchmark.__file__).parent / "configs" / f"{name}.toml")
+    config = read_benchmark_config(Path(benchmark.__file__).parent.parent / "configs" / f"{name}.toml")
     assert config.simulated
     assert "imulated" in config.title
-    assert read_toml(Path(benchmark.__file__).parent / "configs" / f"{name}.toml")["name"] == config.name
+    assert (
+        read_toml(Path(benchmark.__file__).parent.parent / "configs" / f"{name}.toml")["name"] == config.name
+    )

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from benchmarking import DIRECT, marked_environment, marked_processes, results, wait_for, write_benchmark
 
-from training import benchmark
-from training.benchmark import main
-from training.conditions import CORE_SETS
-from training.results_table import CHOICES, read_rows
 from training.simulation import read_config as read_simulation
 from training.simulation import simulate_study
+from training.transfer_benchmark import __main__ as benchmark
+from training.transfer_benchmark.__main__ import main
+from training.transfer_benchmark.protocol import CORE_SETS
+from training.transfer_benchmark.results_table import CHOICES, read_rows
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def undisturbed(tmp_path_factory):
 
 
 def start(config: Path, out: Path, mark: str, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "training.benchmark", str(config), "--out", str(out), *words]
+    command = [sys.executable, "-m", "training.transfer_benchmark", str(config), "--out", str(out), *words]
     return subprocess.Popen(command, env=marked_environment(mark), stderr=subprocess.PIPE, text=True)
 
 
@@ -50,7 +50,7 @@ def test_rows_say_how_to_get_them_again_and_that_gives_the_same(undisturbed, tmp
     _, out = undisturbed
     row = next(row for row in read_rows(out / "results.parquet") if row["condition"] == "direct")
     words = row["command"].split()
-    assert words[:3] == ["python", "-m", "training.benchmark"]
+    assert words[:3] == ["python", "-m", "training.transfer_benchmark"]
     assert main([words[3], "--out", str(tmp_path / "again"), *words[6:]]) == 0
     assert results(tmp_path / "again") == {row["key"]: results(out)[row["key"]]}
     cell = json.loads(row["config"])["cell"]
@@ -172,7 +172,7 @@ def test_a_cell_is_computed_again_if_the_scan_or_its_recipe_changes_and_only_the
 
 def test_the_tiny_benchmark_covers_every_condition_readout_and_method(tmp_path):
     # oracle: the vocabulary of the results table
-    configs = Path(benchmark.__file__).parent / "configs"
+    configs = Path(benchmark.__file__).parent.parent / "configs"
     study = tmp_path / "data" / "simulated-benchmark-tiny"
     simulate_study(read_simulation(configs / "simulated-benchmark-tiny.toml"), study, report=lambda _: None)
     config = tmp_path / "benchmark-tiny.toml"

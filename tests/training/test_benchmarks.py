@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mousev1.core import Core, CoreConfig, InputContract
-from training.benchmarks import curve, record, recordings, scaling, speed
+from mousev1.core.network import Core, CoreConfig, InputContract
+from training import provenance
+from training.measurements import curve, recordings, scaling, speed
 
 
 def test_multiply_adds_of_a_tiny_core_equal_a_count_by_hand():
@@ -142,10 +143,10 @@ def test_a_curve_that_was_stopped_continues_and_repeats_nothing(tmp_path, monkey
 
 def test_results_of_another_data_set_are_refused(tmp_path):
     path = tmp_path / "results.json"
-    record.write_json(path, {"data_sha256": "a", "points": {"x": 1}})
-    assert record.resume(path, {"data_sha256": "a"}, {"points": {}})["points"] == {"x": 1}
+    provenance.write_json(path, {"data_sha256": "a", "points": {"x": 1}})
+    assert provenance.resume(path, {"data_sha256": "a"}, {"points": {}})["points"] == {"x": 1}
     with pytest.raises(SystemExit, match="data_sha256 is 'a', now 'b'"):
-        record.resume(path, {"data_sha256": "b"}, {"points": {}})
+        provenance.resume(path, {"data_sha256": "b"}, {"points": {}})
 
 
 def test_an_exponent_is_the_power_that_made_the_points():

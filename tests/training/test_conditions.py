@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pretraining import small_scan
 
-from training.conditions import (
+from training.simulation import TRANSFER_SCAN, WITHIN_ANIMAL_SCAN, SimulationConfig, simulate_scan
+from training.transfer_benchmark.protocol import (
     CORE_SETS,
     best_per_partition,
     check_images_apart,
@@ -16,7 +17,6 @@ from training.conditions import (
     draw_neurons,
     share_out,
 )
-from training.simulation import TRANSFER_SCAN, WITHIN_ANIMAL_SCAN, SimulationConfig, simulate_scan
 
 TINY = SimulationConfig(unit_scale=0.002, train_images=12, validation_images=4, test_images=3)
 

@@ -9,14 +9,13 @@ import pytest
 from benchmark_rows import across_animals, changed, make_row, within_animal
 from matplotlib.colors import to_rgb
 
-from mousev1.intervals import mean_interval
-from training import palette
-from training.benchmark_report import report
-from training.figures import main
-from training.paper_figures import TITLES, figure_series, figures
-from training.published import PUBLISHED
-from training.results_table import write_rows
-from training.series import Results, Series, by_benchmark
+from mousev1.metrics.intervals import mean_interval
+from training.paper_figures.__main__ import main
+from training.paper_figures.figures import TITLES, figure_series, figures, palette
+from training.paper_figures.published_values import PUBLISHED
+from training.paper_figures.report import report
+from training.paper_figures.results import Results, Series, by_benchmark
+from training.transfer_benchmark.results_table import write_rows
 
 
 @pytest.fixture(scope="module")
@@ -324,7 +323,7 @@ def test_tables_hold_every_score_of_every_curve(rows, results, text):
 
 def test_the_report_says_what_is_simulated_and_where_it_comes_from(text):
     assert "**All responses are simulated.**" in text
-    assert "`python -m training.benchmark made-up.toml`" in text
+    assert "`python -m training.transfer_benchmark made-up.toml`" in text
     assert "means over 5 partitions, one seed in each" in text
     assert "a processor, 2 CPUs, Linux" in text
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from benchmark_rows import across_animals, changed, make_row, within_animal
 
-from training.comparisons import Place, paired, pool
-from training.data_efficiency import images_needed, share_interval
-from training.finding import FAILS, HOLDS, UNDECIDED, UNKNOWN, Finding, verdict_of
-from training.findings import findings
-from training.series import CONVEX, RECIPE, Results
+from training.paper_figures.comparisons import Place, paired, pool
+from training.paper_figures.data_efficiency import images_needed, share_interval
+from training.paper_figures.finding import FAILS, HOLDS, UNDECIDED, UNKNOWN, Finding, verdict_of
+from training.paper_figures.findings import findings
+from training.paper_figures.results import CONVEX, RECIPE, Results
 
 
 def check(rows: list[dict[str, Any]], key: str, score: str = "fraction_oracle") -> Finding:

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import mousev1
-from mousev1.fused import fuse
-from mousev1.metrics import correlation
+from mousev1.core.inference import fuse
+from mousev1.metrics.unit_scores import correlation
 from small import simulate
-from training.config import PretrainConfig
-from training.data import prepare_scan
-from training.frozen import train_readouts, with_features
+from training.pretraining.config import PretrainConfig
+from training.pretraining.data import prepare_scan
+from training.pretraining.frozen_core import train_readouts, with_features
 
 RECIPE = {"batch_size": 32, "learning_rate": 0.02, "patience": 4, "feature_l1": 0.5, "max_epochs": 60}
 
@@ -55,8 +55,10 @@ def test_the_recipe_on_a_frozen_core_finds_what_the_fit_of_the_same_recipe_finds
     fitted = train_readouts(core, [scan], config(core, cortex=True))
     found = true_rate_correlation(made, core, fitted.readouts[0], scan.response_scale)
 
-    settings = mousev1.fit.SGDSettings(**RECIPE)
-    model = mousev1.fit.fit_scan(made.scan, core=core, method="sgd", settings=settings, progress=False)
+    settings = mousev1.fit.fitting.SGDSettings(**RECIPE)
+    model = mousev1.fit.fitting.fit_scan(
+        made.scan, core=core, method="sgd", settings=settings, progress=False
+    )
     expected = true_rate_correlation(made, core, model.readout, model.response_scale)
     assert expected > 0.8
     assert found == pytest.approx(expected, abs=0.05)

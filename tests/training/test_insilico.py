@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import mousev1
-from mousev1.checkpoint import save_core
 from mousev1.insilico import AscentSettings, Frame, LocalView, optimal_images, rank_gallery
 from mousev1.insilico.masks import confine, masks_of
+from mousev1.storage.core_files import save_core
 from small import FRAME, SMALL, random_model, smooth_noise
-from training.benchmarks import insilico
+from training.measurements import insilico
 
 SETTINGS = AscentSettings(steps=40, seeds=1)
 GALLERY = smooth_noise(np.random.default_rng(3), 30, FRAME.height, FRAME.width)

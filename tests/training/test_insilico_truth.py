@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mousev1.core import InputContract
+from mousev1.core.network import InputContract
 from mousev1.insilico import Frame, TuningSettings
-from mousev1.insilico.curves import peak_orientation
-from training.benchmarks import insilico_truth
+from mousev1.insilico.tuning_indices import peak_orientation
+from training.measurements import insilico_truth
 from training.simulation import SimulationConfig, simulate_scan
 from training.simulation.response import GRAY
 

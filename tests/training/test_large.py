@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mousev1
-from training.benchmarks import large
+from training.measurements import large
 
 
 def test_a_simulated_scan_is_fitted_and_scored_against_its_truth(tmp_path):

@@ -9,11 +9,12 @@ import pytest
 import torch
 from pretraining import REPOSITORY, small_scan, write_study
 
-from training.config import OptimisationConfig, PretrainConfig, find_scans, read_config
-from training.data import generator_for, load_scan, steps_per_epoch, trial_batches
-from training.early_stopping import EarlyStopping, Verdict
-from training.pretrain import build_model, scan_loss
-from training.prior import readout_prior
+from training.pretraining.config import OptimisationConfig, PretrainConfig, find_scans, read_config
+from training.pretraining.data import generator_for, load_scan, steps_per_epoch, trial_batches
+from training.pretraining.early_stopping import EarlyStopping, Verdict
+from training.pretraining.loop import scan_loss
+from training.pretraining.model import build_model
+from training.pretraining.readout_prior import readout_prior
 
 CONFIGS = REPOSITORY / "training" / "configs"
 

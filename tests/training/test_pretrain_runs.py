@@ -16,13 +16,15 @@ import torch
 from pretraining import CONFIG, REPOSITORY, command, environment, run_command, small_scan, write_study
 
 import mousev1
-from mousev1.checkpoint import load_core_folder
-from training.config import PretrainConfig, find_scans, read_config
-from training.data import load_scan
-from training.distributed import Processes
-from training.early_stopping import EarlyStopping
-from training.pretrain import build_model, main, validation_correlations
-from training.run_folder import list_differences
+from mousev1.storage.core_files import load_core_folder
+from training.pretraining.__main__ import main
+from training.pretraining.config import PretrainConfig, find_scans, read_config
+from training.pretraining.data import load_scan
+from training.pretraining.distributed import Processes
+from training.pretraining.early_stopping import EarlyStopping
+from training.pretraining.loop import validation_correlations
+from training.pretraining.model import build_model
+from training.pretraining.run_folder import list_differences
 from training.simulation.__main__ import main as simulate
 
 VOLATILE = {"seconds", "images_per_second"}

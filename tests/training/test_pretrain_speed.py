@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mousev1.core import Core, CoreConfig
-from mousev1.readout import sample_per_image
-from training.fast import DepthwiseConvolution, speed_up_training
+from mousev1.core.network import Core, CoreConfig
+from mousev1.readout.gaussian import sample_per_image
+from training.pretraining.fast_convolutions import DepthwiseConvolution, speed_up_training
 
 
 def relative_error(got, expected):

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from pretraining import small_scan
 
-from mousev1.core import Core, CoreConfig, InputContract
+from mousev1.core.network import Core, CoreConfig, InputContract
 from mousev1.fit.prior import WeightPrior
-from mousev1.readout import FeatureWeights, FreePositions, GaussianReadout
-from training.data import prepare_scan
-from training.prior import readout_prior
+from mousev1.readout.gaussian import FeatureWeights, FreePositions, GaussianReadout
+from training.pretraining.data import prepare_scan
+from training.pretraining.readout_prior import readout_prior
 
 CORE = CoreConfig(
     hidden_channels=4, layers=2, input_kernel=5, hidden_kernel=3, input=InputContract(height=12, width=16)

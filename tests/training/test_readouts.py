@@ -9,15 +9,23 @@ import pytest
 import torch
 from pretraining import CONFIG, small_scan, write_study
 
-from mousev1.checkpoint import load_core_folder
-from mousev1.readout import FeatureWeights, FreePositions, GaussianReadout, SharedFeatureWeights, as_gaussian
-from training.baselines.factorized import FactorizedReadout
-from training.baselines.fully_connected import FullyConnectedReadout
-from training.config import ReadoutConfig, find_scans, read_config
-from training.data import generator_for, load_scan
-from training.direct import train_direct
-from training.pretrain import build_model, main, scan_loss
-from training.readouts import BUILDERS, build_readouts
+from mousev1.readout.gaussian import (
+    FeatureWeights,
+    FreePositions,
+    GaussianReadout,
+    SharedFeatureWeights,
+    as_gaussian,
+)
+from mousev1.storage.core_files import load_core_folder
+from training.networks.factorized import FactorizedReadout
+from training.networks.fully_connected import FullyConnectedReadout
+from training.pretraining.__main__ import main
+from training.pretraining.config import ReadoutConfig, find_scans, read_config
+from training.pretraining.data import generator_for, load_scan
+from training.pretraining.end_to_end import train_direct
+from training.pretraining.loop import scan_loss
+from training.pretraining.model import build_model
+from training.pretraining.readouts import BUILDERS, build_readouts
 
 UNITS, CHANNELS, HEIGHT, WIDTH = 3, 4, 5, 6
 

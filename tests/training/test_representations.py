@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mousev1.checkpoint import save_core
-from mousev1.core import Core
+from mousev1.core.network import Core
+from mousev1.storage.core_files import save_core
 from small import CONFIG
-from training.representations import REPRESENTATIONS, load_representation
+from training.networks.representations import REPRESENTATIONS, load_representation
 
 
 @pytest.mark.parametrize(("name", "channels"), [("random-64", 64), ("random-128", 128)])

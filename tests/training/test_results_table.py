@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
-from training.results_table import COLUMNS, RESULTS_FILE, read_rows, schema, write_rows
+from training.transfer_benchmark.results_table import COLUMNS, RESULTS_FILE, read_rows, schema, write_rows
 
 
 def make_row(**changes: Any) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def test_a_writer_killed_at_any_instant_leaves_the_old_file_or_the_new_one(tmp_p
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from pathlib import Path\n"
         "from test_results_table import make_row\n"
-        "from training.results_table import write_rows\n"
+        "from training.transfer_benchmark.results_table import write_rows\n"
         f"path = Path({str(path)!r})\n"
         "print('ready', flush=True)\n"
         "for turn in range(1, 100_000): write_rows([make_row(key=str(turn))] * 500, path)\n"

@@ -15,12 +15,12 @@ from benchmarking import wait_for
 from pretraining import environment, small_scan
 
 import mousev1
-from training import search
-from training.conditions import draw_images
-from training.config import find_scans
-from training.direct import train_direct
-from training.search import Study, main, open_search
-from training.search_config import SearchConfig, Span, read_search_config
+from training.hyperparameter_search import __main__ as search
+from training.hyperparameter_search.__main__ import Study, main, open_search
+from training.hyperparameter_search.config import SearchConfig, Span, read_search_config
+from training.pretraining.config import find_scans
+from training.pretraining.end_to_end import train_direct
+from training.transfer_benchmark.protocol import draw_images
 
 pytest.importorskip("optuna", reason="needs the extra 'search'")
 
@@ -60,7 +60,16 @@ def config(tmp_path):
 
 
 def start(config: Path, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-m", "training.search", str(config), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "training.hyperparameter_search",
+        str(config),
+        "--out",
+        str(out),
+    ]
     return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
 
 
@@ -167,7 +176,7 @@ def test_a_diverged_trial_is_kept_as_failed_and_the_search_goes_on(config, tmp_p
 
 def test_a_readout_on_a_frozen_core_is_searched_too(config, tmp_path):
     core = mousev1.Core.random(read_search_config(config).core, seed=0)
-    mousev1.checkpoint.save_core(core, tmp_path / "core")
+    mousev1.storage.core_files.save_core(core, tmp_path / "core")
     text = f'train = "frozen"\ncore_source = "{tmp_path}/core"\nreadout = "factorized"\n'
     config.write_text(text + CONFIG.replace("trials = 5", "trials = 2"))
     assert main([str(config), "--out", str(tmp_path / "out")]) == 0

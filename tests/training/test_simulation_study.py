@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mousev1 import read_scan
-from mousev1.metrics import oracle_correlation
+from mousev1.metrics.unit_scores import oracle_correlation
 from training.simulation import (
     CORE_SETS,
     PLANS,

@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import mousev1
-from mousev1.metrics import correlation
-from mousev1.stimulus import prepare_images
-from training.baselines import task_driven
-from training.baselines.task_driven import EfficientNetStart, nearest_layer, vgg16_layers, vgg16_random
+from mousev1.data.images import prepare_images
+from mousev1.metrics.unit_scores import correlation
+from training.networks import task_driven
+from training.networks.task_driven import EfficientNetStart, nearest_layer, vgg16_layers, vgg16_random
 
 
 def pictures(n: int, height: int = 36, width: int = 64, *, seed: int = 0) -> np.ndarray:

@@ -16,13 +16,13 @@ import pytest
 from pretraining import environment
 
 import mousev1
-from mousev1.checkpoint import save_core
-from mousev1.core import Core
-from mousev1.metrics import correlation
+from mousev1.core.network import Core
+from mousev1.metrics.unit_scores import correlation
+from mousev1.storage.core_files import save_core
 from small import CONFIG, simulate
 from training import transfer
-from training.conditions import training_subset
 from training.transfer import make_task
+from training.transfer_benchmark.protocol import training_subset
 from training.transfer_config import TransferConfig, read_transfer_config
 
 SHAPE = {

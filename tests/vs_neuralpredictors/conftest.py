@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from training.benchmarks.peer import PeerLibrary, import_peer
+from training.measurements.peer import PeerLibrary, import_peer
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mousev1 import metrics
+from mousev1.metrics import unit_scores as metrics
 
 
 def recorded(repeats: list[int], *, units: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from mousev1.core import Core, CoreConfig, InputContract
-from mousev1.legacy import import_checkpoint
-from mousev1.readout import (
+from mousev1.core.network import Core, CoreConfig, InputContract
+from mousev1.hub.checkpoint_import import import_checkpoint
+from mousev1.readout.gaussian import (
     CortexPositions,
     FeatureWeights,
     FreePositions,
@@ -20,8 +20,8 @@ from mousev1.readout import (
     PositionNetwork,
     normalise_cortex,
 )
-from training.benchmarks import peer as benchmark
-from training.benchmarks.peer import PeerSettings
+from training.measurements import peer as benchmark
+from training.measurements.peer import PeerSettings
 
 UNITS = 12
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mousev1.readout import FeatureWeights, SharedFeatureWeights
-from training.baselines.factorized import FactorizedReadout
+from mousev1.readout.gaussian import FeatureWeights, SharedFeatureWeights
+from training.networks.factorized import FactorizedReadout
 
 UNITS, SHAPE = 6, (8, 5, 7)
 # Neurons of the scan to those of the bank, of which there are four.

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import mousev1
-from mousev1.checkpoint import save_core
-from training.benchmarks import transfer
+from mousev1.storage.core_files import save_core
+from training.measurements import transfer
 
 UNITS, TRAIN, VALIDATION, TEST, REPEATS = 8, 40, 12, 10, 3
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mousev1.core import InputContract
+from mousev1.core.network import InputContract
 from training.simulation.settings import RetinotopyConfig
 
 Array = NDArray[np.float64]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mousev1.metrics import oracle_correlation
-from mousev1.scan import Scan
+from mousev1.data.scan import Scan
+from mousev1.metrics.unit_scores import oracle_correlation
 from training.simulation.animals import PLANS, ScanPlan
 from training.simulation.config import SimulationConfig
 from training.simulation.neurons import Population, draw_population, on_another_day

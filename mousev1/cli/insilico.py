@@ -1,0 +1,200 @@
+"""What the in-silico commands of the command line do; every function returns its final line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mousev1.cli.common import check_free, read, same_units
+from mousev1.cli.demo import SCAN as BUNDLED
+from mousev1.cli.unit_report import examine_units, parquet_writer, write_report
+from mousev1.data.images import prepare_images
+from mousev1.data.io import read_scan
+from mousev1.data.scan import Scan
+from mousev1.hub.model_files import load_model
+from mousev1.insilico.ascent import AscentSettings
+from mousev1.insilico.class_scores import score_classes
+from mousev1.insilico.experiment import Display, export_experiment
+from mousev1.insilico.frame import Frame
+from mousev1.insilico.manifest import read_manifest
+from mousev1.insilico.units import best_units, modulation, units_with_ids
+from mousev1.metrics.unit_scores import ScoreTable
+from mousev1.model.response_model import ResponseModel
+from mousev1.plot.figure import check_matplotlib
+
+RANKING_IMAGES = 200
+
+
+def insilico(
+    *,
+    model: str,
+    units: Sequence[int] | None,
+    best: int,
+    scan: Path | None,
+    images: Sequence[Path],
+    out: Path,
+    contrast: float,
+    steps: int,
+    seeds: int,
+    seed: int,
+    title: str | None,
+    no_figures: bool,
+    parquet: bool,
+    device: str,
+    overwrite: bool,
+    quiet: bool,
+) -> str:
+    """``mousev1 insilico``: tables, images and figures of units."""
+    check_free(out, overwrite)
+    # What is missing is told now, not after the work.
+    if not no_figures:
+        check_matplotlib()
+    if parquet:
+        parquet_writer()
+    fitted = load_model(model).to(device)
+    frame = Frame.of_model(fitted)
+    settings = AscentSettings(contrast=contrast, steps=steps, seeds=seeds)
+    recording = None if scan is None else same_units(read_scan(scan, progress=not quiet), fitted)
+    natural = _natural_images(fitted, frame, images, recording)
+    scores = None if recording is None else _scores(fitted, recording)
+    index = _chosen_units(fitted, units, best, natural, scores)
+    found = examine_units(fitted, index, natural, ascent=settings, frame=frame, seed=seed, progress=not quiet)
+    names = write_report(
+        out,
+        fitted,
+        found,
+        cortex=None if recording is None else recording.positions,
+        scores=scores,
+        title=title,
+        figures=not no_figures,
+        parquet=parquet,
+    )
+    outside = int((found.far > 1).sum())
+    if outside:
+        print(
+            f"note: the most exciting images of {outside} of {len(index)} units are unlike the training images"
+        )
+    return f"wrote {out}: {len(index)} units, {', '.join(names)}"
+
+
+def export(
+    *,
+    model: str,
+    units: Sequence[int] | None,
+    best: int,
+    scan: Path | None,
+    images: Sequence[Path],
+    random_images: int,
+    out: Path,
+    contrast: float,
+    steps: int,
+    seeds: int,
+    seed: int,
+    mask: bool,
+    gamma: float,
+    magnify: int,
+    device: str,
+    overwrite: bool,
+    quiet: bool,
+) -> str:
+    """``mousev1 export``: stimuli for an experiment and what the model predicts of them."""
+    fitted = load_model(model).to(device)
+    frame = Frame.of_model(fitted)
+    settings = AscentSettings(contrast=contrast, steps=steps, seeds=seeds)
+    recording = None if scan is None else same_units(read_scan(scan, progress=not quiet), fitted)
+    natural = _natural_images(fitted, frame, images, recording)
+    scores = None if recording is None else _scores(fitted, recording)
+    manifest = export_experiment(
+        fitted,
+        out,
+        units=_chosen_units(fitted, units, best, natural, scores),
+        gallery=natural,
+        random_images=random_images,
+        settings=settings,
+        mask=mask,
+        display=Display(gamma=gamma, magnify=magnify),
+        frame=frame,
+        seed=seed,
+        overwrite=overwrite,
+        progress=not quiet,
+    )
+    counts = ", ".join(f"{len(manifest.rows_of(name))} {name}" for name in manifest.class_names)
+    return (
+        f"wrote {out}: {len(manifest)} images ({counts}) for {len(manifest.unit_ids)} units and manifest.csv"
+    )
+
+
+def score_manifest(
+    *, model: str, scan: Path, skip_tier: Sequence[str], manifest: Path, out: Path | None, quiet: bool
+) -> str:
+    """``mousev1 score --manifest``: predicted against recorded responses per class of stimuli."""
+    fitted, predicted = load_model(model), read_manifest(manifest)
+    units_with_ids(fitted, predicted.unit_ids.tolist())
+    table = score_classes(predicted, read(scan, skip_tier, progress=not quiet))
+    print(table)
+    if out is None:
+        return f"scored {len(predicted.unit_ids)} units by class; --out FILE.csv writes the table"
+    table.to_csv(out)
+    return f"wrote {out}: scores of {len(table.classes)} classes of stimuli"
+
+
+def _natural_images(
+    model: ResponseModel, frame: Frame, paths: Sequence[Path], scan: Scan | None
+) -> NDArray[Any]:
+    """(N, H, W) images of the frame's size: those given, else the scan's, else the bundled ones."""
+    contract = model.core.config.input
+    if paths:
+        parts = []
+        for path in paths:
+            source: Any = np.load(path, allow_pickle=False) if path.suffix == ".npy" else path
+            parts.append(prepare_images(source, contract)[:, 0].float().numpy())
+        if len({part.shape[1:] for part in parts}) > 1:
+            raise ValueError(
+                f"--images: expected one size, got {', '.join(f'{p.shape[1]} x {p.shape[2]}' for p in parts)}"
+            )
+        natural = np.concatenate(parts)
+    elif scan is not None:
+        natural = prepare_images(scan.images, contract)[:, 0].float().numpy()
+    else:
+        natural = prepare_images(read_scan(BUNDLED).images, contract)[:, 0].float().numpy()
+        print(
+            "note: no --images and no --scan, so the synthetic images that mousev1 brings stand for natural ones"
+        )
+    if natural.shape[1:] != (frame.height, frame.width):
+        raise ValueError(
+            f"images: expected {frame.height} x {frame.width} pixels as the core's frame, got "
+            f"{natural.shape[1]} x {natural.shape[2]}; give pictures of that size by --images"
+        )
+    return natural
+
+
+def _chosen_units(
+    model: ResponseModel,
+    units: Sequence[int] | None,
+    best: int,
+    natural: NDArray[Any],
+    scores: ScoreTable | None,
+) -> NDArray[np.int64]:
+    if units:
+        return units_with_ids(model, units)
+    if scores is not None:
+        return best_units(scores.single_trial_correlation, best)
+    return best_units(modulation(model, natural[:RANKING_IMAGES]), best)
+
+
+def _scores(model: ResponseModel, scan: Scan) -> ScoreTable | None:
+    """On trials that the fit has not learned from; None if the scan has only those."""
+    for tier in ("test", "validation"):
+        trials = scan.trials(tier)
+        if len(trials):
+            return model.score(
+                trials.images,
+                trials.responses,
+                trials.image_ids,
+                pixels_per_degree=model.record.pixels_per_degree,
+            )
+    return None

@@ -1,0 +1,286 @@
+"""The command line: arguments in, one function of ``mousev1.cli.commands`` called, an exit code out.
+
+Torch is imported only once a command runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from mousev1.cli.insilico_arguments import add_export, add_insilico
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``mousev1`` with all its commands."""
+    parser = argparse.ArgumentParser(
+        prog="mousev1",
+        description="Models of mouse V1: fit a readout to the neurons of a two-photon scan on top of a frozen, "
+        "pretrained core, and predict their responses to any image.",
+        epilog="Example: mousev1 fit static20457-5-9-preproc0.zip --out my-scan, "
+        "then: mousev1 predict my-scan pictures/ --out rates.csv",
+    )
+    parser.add_argument("--version", action="version", version=f"mousev1 {version('mousev1')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_fit(commands)
+    _add_predict(commands)
+    _add_score(commands)
+    _add_compare(commands)
+    add_insilico(commands)
+    add_export(commands)
+    _add_import(commands)
+    _add_info(commands)
+    _add_demo(commands)
+    return parser
+
+
+Commands = argparse._SubParsersAction  # argparse has no public name for it
+
+
+def _add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "fit",
+        help="fit a readout to a scan and save the model",
+        description="Fit a readout to the training trials of a scan, score it on the test trials, and write a "
+        "model folder.",
+    )
+    parser.add_argument("scan", type=Path, help="scan: a file-tree folder or zip as published, or HDF5 (.h5)")
+    _add_skip_tier(parser)
+    parser.add_argument(
+        "--core",
+        default="11-S",
+        help="a released name, a folder, or owner/repo on the Hub (default: %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
+    parser.add_argument(
+        "--method",
+        choices=["convex", "sgd"],
+        default="convex",
+        help="convex: the fast solver; sgd: the published recipe (default: %(default)s)",
+    )
+    parser.add_argument("--units", type=int, metavar="N", help="fit only the first N neurons")
+    parser.add_argument("--no-cortex", action="store_true", help="do not use cortical positions")
+    parser.add_argument(
+        "--pixels-per-degree",
+        type=float,
+        help="resolution of the scan's images if it is not the core's; they are resampled",
+    )
+    parser.add_argument(
+        "--constant-units",
+        choices=["error", "mean"],
+        default="error",
+        help="neurons that never respond: stop, or predict their mean (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument(
+        "--memory",
+        type=float,
+        metavar="GB",
+        help="most gigabytes that the convex fit may hold: features that do not fit go to disk (default: no limit)",
+    )
+    parser.add_argument("--include-core", action="store_true", help="put the core's weights into the model")
+    parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _add_skip_tier(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--skip-tier",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="leave out the trials of a tier of the file, such as final_test (may be repeated)",
+    )
+
+
+def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "predict",
+        help="predict responses to images",
+        description="Predict the response of every neuron of a fitted model to images.",
+    )
+    parser.add_argument("model", help="a model folder, or owner/repo on the Hub")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        type=Path,
+        help="pictures, folders of pictures, or .npy arrays (N, H, W) of gray values 0 to 255",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="file to write: .h5 or .csv")
+    parser.add_argument(
+        "--pixels-per-degree",
+        type=float,
+        help="resolution of the images if it is not the core's; they are resampled",
+    )
+    parser.add_argument(
+        "--no-extrapolation",
+        action="store_true",
+        help="do not tell which images are unlike the training images, which takes as long as predicting",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _add_score(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "score",
+        help="score a model on a scan",
+        description="Compare predicted with recorded responses, one row per neuron.",
+    )
+    parser.add_argument("model", help="a model folder, or owner/repo on the Hub")
+    parser.add_argument("scan", type=Path, help="the scan, as for fit")
+    _add_skip_tier(parser)
+    parser.add_argument(
+        "--tier",
+        choices=["train", "validation", "test"],
+        default="test",
+        help="which trials (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        help="of `mousev1 export`: compare its predictions with the recorded responses to its images, per class",
+    )
+    parser.add_argument("--out", type=Path, help="also write the table to this .csv")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _add_compare(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="compare cores on a scan, over the number of training images",
+        description="Fit readouts on each core to growing numbers of a scan's training images, score them on "
+        "its test images, and write table, figure and every score into a folder; with baselines: a random core "
+        "of the first core's shape, a linear-nonlinear model of every neuron, and the mean response.",
+    )
+    parser.add_argument("scan", type=Path, help="the scan, as for fit")
+    _add_skip_tier(parser)
+    parser.add_argument(
+        "--core",
+        action="append",
+        dest="cores",
+        metavar="CORE",
+        help="as for fit; repeat it to compare several (default: 11-S)",
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="numbers of training images (default: the paper's, as far as the scan has them)",
+    )
+    parser.add_argument("--units", type=int, metavar="N", help="draw N neurons in each partition")
+    parser.add_argument(
+        "--partitions", type=int, default=3, metavar="N", help="random draws (default: %(default)s)"
+    )
+    parser.add_argument("--no-cortex", action="store_true", help="do not use cortical positions")
+    parser.add_argument("--no-baselines", action="store_true", help="only the cores")
+    parser.add_argument(
+        "--simulated", action="store_true", help="the responses are simulated: say so in table and figure"
+    )
+    parser.add_argument(
+        "--pixels-per-degree",
+        type=float,
+        help="resolution of the scan's images if it is not the cores'; they are resampled",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is in that folder")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _add_import(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "import",
+        help="turn a published checkpoint into a mousev1 folder",
+        description="Turn a published checkpoint (a core, or a core with one readout) into a folder that mousev1 "
+        "loads. No code in the file is run.",
+    )
+    parser.add_argument("checkpoint", type=Path, help="a torch state dict or safetensors file")
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--sha256", help="refuse the file unless it has this checksum")
+    parser.add_argument("--name", help="what to call the core")
+    parser.add_argument(
+        "--mean",
+        type=float,
+        help="subtracted from gray values in training; needed for "
+        "checkpoints that mousev1 does not know (0 for raw images)",
+    )
+    parser.add_argument("--std", type=float, help="divided gray values in training (1 for raw images)")
+    parser.add_argument("--session", help="which readout, if the checkpoint holds several")
+    parser.add_argument("--overwrite", action="store_true", help="replace a folder written by mousev1")
+
+
+def _add_info(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "info",
+        help="describe a core, a model or a scan",
+        description="Say what a core, a fitted model or a scan is.",
+    )
+    parser.add_argument("what", help="a released core's name, a core or model folder, or a scan")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="for a core: recompute its probe features and print the largest deviation",
+    )
+
+
+def _add_demo(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="run the whole thing on a small bundled example, offline",
+        description="Fit a readout to a small bundled scan (simulated recordings) on the bundled core, score "
+        "it, and write scan, model, scores and one figure into a folder. Needs no network.",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo-output"), help="folder to write (default: %(default)s)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``mousev1``; returns 0, 1 after an error, 2 for wrong usage, 130 when interrupted."""
+    options = vars(build_parser().parse_args(arguments))
+    # How long OpenMP's threads spin before they sleep, read when torch is imported (below). Its default
+    # brings a fit to a crawl once another process wants a processor; no spinning at all makes it 1.6
+    # times slower on an idle machine (41 against 25 s for 1,000 neurons and 4,472 images on two cores).
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    from mousev1.cli import commands
+
+    functions: dict[str, Callable[..., str]] = {
+        "fit": commands.fit,
+        "predict": commands.predict,
+        "score": commands.score,
+        "compare": commands.compare,
+        "insilico": commands.insilico,
+        "export": commands.export,
+        "import": commands.import_,
+        "info": commands.info,
+        "demo": commands.demo,
+    }
+    run = functions[options.pop("command")]
+    try:
+        print(run(**options))
+    except KeyboardInterrupt:
+        print("mousev1: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError) as error:
+        print(f"mousev1: error: {error}", file=sys.stderr)
+        return FAILED
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Cores and baselines compared on one scan."""

@@ -1,0 +1,195 @@
+"""The result of a transfer: one row per representation, number of images and partition."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from mousev1.errors import check_choice, listing
+from mousev1.metrics.intervals import Interval, mean_interval
+
+SCORES = {
+    "fraction_oracle": "fraction oracle",
+    "single_trial_correlation": "correlation with single trials",
+    "correlation_to_average": "correlation with the average over repeats",
+    "feve": "fraction of explainable variance explained",
+    "deviance_explained": "Poisson deviance explained",
+    "true_rate_correlation": "correlation with the true rate",
+}
+"""The scores of a row, and what figures call them."""
+
+# Okabe and Ito: told apart by readers with any colour vision. Baselines are black or gray.
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7")
+BASELINES = {
+    "random core": ("0.45", "-", "^"),
+    "linear-nonlinear": ("black", "--", "s"),
+    "mean response": ("0.45", ":", "v"),
+}
+
+
+@dataclass(frozen=True)
+class TransferRow:
+    """Scores of one representation, fitted to one draw of training images.
+
+    All scores are means over neurons where they are defined, on test images; NaN where there is none.
+
+    Attributes:
+        representation: name of the core, or of a baseline.
+        images: number of training images.
+        partition: number of the draw.
+        units: number of neurons.
+        seconds: time of the fit, features included.
+        single_trial_correlation: with single trials; undefined for constant predictions.
+        correlation_to_average: with the average over repeats.
+        fraction_oracle: slope of single-trial correlation on oracle correlation over neurons.
+        feve: fraction of explainable variance explained, over neurons with a FEV above 0.15.
+        deviance_explained: see ``mousev1.metrics.population_scores.deviance_explained``; 0 for the mean response.
+        true_rate_correlation: with the true rates of a simulation, over neurons that respond.
+        undefined_units: neurons without a single-trial correlation.
+    """
+
+    representation: str
+    images: int
+    partition: int
+    units: int
+    seconds: float
+    single_trial_correlation: float
+    correlation_to_average: float
+    fraction_oracle: float
+    feve: float
+    deviance_explained: float
+    true_rate_correlation: float
+    undefined_units: int
+
+
+@dataclass(frozen=True)
+class TransferCurve:
+    """Scores over the number of training images, with 95% intervals over partitions.
+
+    Attributes:
+        rows: all of them.
+        scan: its name.
+        cortex: whether fits used cortical positions.
+        units_drawn: whether partitions draw neurons as well as images.
+        oracle: mean oracle correlation of the scan's neurons; NaN without repeats.
+        seed: of the draws; curves of one seed have the same draws.
+        simulated: whether the responses are known to be simulated.
+    """
+
+    rows: tuple[TransferRow, ...]
+    scan: str
+    cortex: bool
+    units_drawn: bool
+    oracle: float
+    seed: int = 0
+    simulated: bool = False
+
+    @property
+    def representations(self) -> tuple[str, ...]:
+        """Names, in the order of the rows."""
+        return tuple(dict.fromkeys(row.representation for row in self.rows))
+
+    @property
+    def images(self) -> tuple[int, ...]:
+        """Numbers of training images, rising."""
+        return tuple(sorted({row.images for row in self.rows}))
+
+    def interval(self, representation: str, images: int, score: str = "fraction_oracle") -> Interval:
+        """Mean and 95% interval (Student's t) over the partitions where the score is defined.
+
+        Args:
+            representation: one of ``representations``.
+            images: one of ``images``.
+            score: one of ``mousev1.compare.results.SCORES``.
+        """
+        check_choice("score", score, SCORES)
+        if representation not in self.representations or images not in self.images:
+            raise ValueError(
+                f"representation, images: expected one of {listing(self.representations)} at one of "
+                f"{list(self.images)} images, got {representation!r} at {images}"
+            )
+        return mean_interval(
+            getattr(row, score)
+            for row in self.rows
+            if (row.representation, row.images) == (representation, images)
+        )
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """The scores that tell most: against the oracle, of the whole response, and the truth if it is known."""
+        first = "fraction_oracle" if self.defined("fraction_oracle") else "single_trial_correlation"
+        wanted = (first, "deviance_explained", "true_rate_correlation")
+        return tuple(score for score in wanted if self.defined(score))
+
+    def defined(self, score: str) -> bool:
+        """Whether any row has this score."""
+        return any(self.interval(name, n, score).count for name in self.representations for n in self.images)
+
+    def table(self, score: str = "fraction_oracle") -> str:
+        """One line per representation, one column per number of images: mean ± half of the interval."""
+        check_choice("score", score, SCORES)
+        width = max(len(name) for name in self.representations)
+        lines = [
+            self.title(),
+            f"{SCORES[score]}; mean ± half of the 95% interval over {self._partitions()}",
+            "images".ljust(width) + "".join(f"{count:>16,}" for count in self.images),
+        ]
+        for name in self.representations:
+            found = [str(self.interval(name, count, score)) for count in self.images]
+            lines.append(name.ljust(width) + "".join(f"{text:>16}" for text in found))
+        if undefined := [row for row in self.rows if row.undefined_units]:
+            worst = max(row.undefined_units for row in undefined)
+            names = listing(dict.fromkeys(row.representation for row in undefined))
+            lines.append(f"correlations are undefined for up to {worst:,} neurons of {names}")
+        return "\n".join(lines)
+
+    def title(self) -> str:
+        """What was measured, in one line; says so if responses are simulated."""
+        units = sorted({row.units for row in self.rows})
+        what = f"{self.scan}, {', '.join(f'{count:,}' for count in units)} neurons"
+        what += ", with cortical positions" if self.cortex else ", without cortical positions"
+        return f"Simulated responses: {what}" if self.simulated else what
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write all rows as CSV, ``nan`` where undefined; all of it or nothing."""
+        from mousev1.storage.atomic import replacing
+
+        with replacing(Path(path)) as staging, open(staging, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([field.name for field in fields(TransferRow)])
+            writer.writerows(list(asdict(row).values()) for row in self.rows)
+
+    def _partitions(self) -> str:
+        count = len({row.partition for row in self.rows})
+        drawn = "images and neurons" if self.units_drawn else "images"
+        return f"{count} random draw{'s' * (count > 1)} of {drawn}"
+
+
+def combine(curves: Sequence[TransferCurve]) -> TransferCurve:
+    """Curves of several representations on one scan as one.
+
+    Raises:
+        ValueError: no curve, curves of different scans or settings, or a representation in two of them.
+    """
+    if not curves:
+        raise ValueError("curves: expected at least one, got none")
+    first = curves[0]
+    names = [name for curve in curves for name in curve.representations]
+    if len(set(names)) < len(names):
+        raise ValueError(f"curves: expected every representation once, got {listing(names)}")
+    for curve in curves[1:]:
+        # Scores aside, all that a curve says about itself must be the same.
+        same = replace(curve, rows=(), oracle=0.0) == replace(first, rows=(), oracle=0.0)
+        if not same or _draws(curve) != _draws(first):
+            raise ValueError(
+                "curves: expected the same scan, images, units, partitions, seed and use of cortical positions "
+                f"in all, got {first.title()!r} and {curve.title()!r}"
+            )
+    return replace(first, rows=tuple(row for curve in curves for row in curve.rows))
+
+
+def _draws(curve: TransferCurve) -> set[tuple[int, int, int]]:
+    return {(row.images, row.partition, row.units) for row in curve.rows}

@@ -1,0 +1,1 @@
+"""The network whose features every neuron is read out from."""

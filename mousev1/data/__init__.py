@@ -1,0 +1,1 @@
+"""Recordings and pictures: files to a validated scan and back."""

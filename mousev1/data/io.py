@@ -1,0 +1,88 @@
+"""Files to ``Scan`` and back.
+
+``file_tree`` is the format that scans are published in, as a folder or a zip; ``hdf5`` is one file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mousev1.data.archive import is_scan_folder
+from mousev1.data.file_tree import read_file_tree, write_file_tree
+from mousev1.data.hdf5 import read_hdf5, write_hdf5
+from mousev1.data.scan import Scan
+from mousev1.errors import listing
+from mousev1.storage.atomic import replacing
+
+# Ending of the name to format; a folder has the empty ending, whatever it is called.
+FORMATS = {"": "file tree", ".zip": "file tree", ".h5": "hdf5", ".hdf5": "hdf5"}
+
+
+def read_scan(
+    path: str | Path, *, tiers: Mapping[str, str | None] | None = None, progress: bool = False
+) -> Scan:
+    """Read a scan from a published file tree (folder or zip) or from HDF5.
+
+    Nothing is extracted to disk and nothing is unpickled. The responses are read straight into their
+    final array, and images that were shown repeatedly are kept once.
+
+    Args:
+        path: a folder or ``.zip`` as ``mousev1.data.file_tree`` describes it, or an ``.h5`` or
+            ``.hdf5`` file as ``mousev1.data.hdf5`` does.
+        tiers: what the tier names of a file tree mean where they are not train, validation and test:
+            name in the file to one of these, or to None to leave its trials out, for example
+            ``{"final_test": None}``.
+        progress: show a progress bar.
+
+    Raises:
+        FileNotFoundError: nothing at ``path``.
+        ValueError: not a scan, truncated or damaged, a newer format, unknown tiers, withheld
+            responses, or contents that a ``Scan`` refuses; the message names file and member.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected a scan (folder, .zip, .h5), found nothing there")
+    kind = "file tree" if path.is_dir() else FORMATS.get(path.suffix.lower() or "no ending")
+    if kind == "hdf5":
+        if tiers is not None:
+            raise ValueError(
+                "tiers: only file trees have tier names to translate; an HDF5 scan has train, validation and "
+                "test. Leave tiers out"
+            )
+        return read_hdf5(path)
+    if kind == "file tree":
+        return read_file_tree(path, tiers=tiers, progress=progress)
+    raise ValueError(
+        f"{path}: expected a folder or a file ending in {listing(sorted(FORMATS)[1:])}, got '{path.suffix}'"
+    )
+
+
+def write_scan(scan: Scan, path: str | Path, *, overwrite: bool = False, progress: bool = False) -> Path:
+    """Write a scan so that ``read_scan`` gives it back exactly; see ``Scan.write``."""
+    path = Path(path)
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(
+            f"path: expected a name ending in {listing(sorted(FORMATS)[1:])}, or without an ending for a "
+            f"folder, got '{path}'"
+        )
+    _check_target(path, overwrite)
+    with replacing(path) as staging:
+        if kind == "hdf5":
+            write_hdf5(scan, staging)
+        else:
+            write_file_tree(scan, path, staging, progress=progress)
+    return path
+
+
+def _check_target(path: Path, overwrite: bool) -> None:
+    if not path.exists() and not path.is_symlink():
+        return
+    if not overwrite:
+        raise FileExistsError(f"{path}: there is something already; name another path or pass overwrite=True")
+    if path.is_dir() != (path.suffix == "") or (path.is_dir() and not is_scan_folder(path)):
+        raise FileExistsError(
+            f"{path}: overwrite=True replaces a scan by one of the same kind only, and this is none; "
+            "name another path"
+        )

@@ -1,0 +1,316 @@
+"""A scan: which images an animal saw, when, and how its neurons answered.
+
+Everything is checked once, when a ``Scan`` is made; what takes a ``Scan`` need not check again.
+Axes are written N images, T trials, C channels, H, W, U units (neurons), I distinct images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mousev1.data.validation import (
+    TIERS,
+    Array,
+    check_trial_image,
+    checked_image_ids,
+    checked_images,
+    checked_neuron_meta,
+    checked_positions,
+    checked_responses,
+    checked_tiers,
+    expect_length,
+    expect_unique,
+    unit_rows,
+    whole_numbers,
+)
+from mousev1.errors import listing
+
+__all__ = ["TIERS", "Scan", "Trials", "checked_positions", "checked_responses", "trial_image_index"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """The trials of one tier, in the order they are stored in.
+
+    Attributes:
+        images: (T, C, H, W) gray values shown in each trial; uint8 or float32 as in the scan.
+        responses: (T, U) float32, at least 0, in the scan's own unit.
+        image_ids: (T,) which image it was: equal ids are repeats of one image.
+    """
+
+    images: Array
+    responses: NDArray[np.float32]
+    image_ids: Array
+
+    def __len__(self) -> int:
+        return len(self.responses)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Scan:
+    """Responses of a population of neurons to images, validated.
+
+    Arrays that already have the right type are kept, not copied: do not change them afterwards.
+
+    Attributes:
+        name: what the scan is called in messages and in the models fitted on it.
+        images: (I, C, H, W) or (I, H, W) distinct images, uint8, or float32 (other numbers become
+            float32). Images that no trial shows are allowed.
+        image_ids: (I,) whole numbers (int64) or strings, each once.
+        trial_image: (T,) index into ``images`` of what each trial showed; ``trial_image_index`` finds
+            it from ids.
+        tiers: (T,) ``"train"``, ``"validation"`` or ``"test"``. All trials of an image are in one tier.
+        responses: (T, U) at least 0, stored as float32. Neurons that never respond are allowed.
+        unit_ids: (U,) whole numbers, each once.
+        positions: (U, 3) or (U, 2) cortical positions in micrometres, stored as float32, or None.
+        match_ids: (U,) whole numbers or None; neurons of two scans of an animal with the same number
+            are the same neuron, and -1 means unmatched.
+        animal_id: the animal, or None where unknown.
+        neuron_meta: more about the neurons (area, layer, ...): name to array with U rows of numbers or
+            strings.
+
+    Raises:
+        ValueError: anything that breaks the above, naming the field and what to do.
+        TypeError: an array of something other than numbers or strings.
+
+    Example:
+        >>> scan = Scan(
+        ...     name="demo",
+        ...     images=np.zeros((2, 1, 36, 64), np.uint8),
+        ...     image_ids=[10, 11],
+        ...     trial_image=[0, 1, 1],
+        ...     tiers=["train", "test", "test"],
+        ...     responses=[[0.0], [1.5], [1.0]],
+        ...     unit_ids=[7],
+        ... )
+        >>> scan.trials("test").responses.shape
+        (2, 1)
+    """
+
+    name: str
+    images: Array
+    image_ids: Array
+    trial_image: NDArray[np.int64]
+    tiers: NDArray[np.str_]
+    responses: NDArray[np.float32]
+    unit_ids: NDArray[np.int64]
+    positions: NDArray[np.float32] | None = None
+    match_ids: NDArray[np.int64] | None = None
+    animal_id: str | None = None
+    neuron_meta: Mapping[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"name: expected a text of at least one letter, got {self.name!r}")
+        if self.animal_id is not None and not isinstance(self.animal_id, str):
+            raise TypeError(
+                f"animal_id: expected a text or None, got {self.animal_id!r}; pass str(animal_id)"
+            )
+
+        def keep(field_name: str, value: object) -> None:
+            object.__setattr__(self, field_name, value)
+
+        keep("images", checked_images(self.images))
+        keep("responses", checked_responses(self.responses))
+        keep("image_ids", checked_image_ids(self.image_ids))
+        expect_unique("image_ids", self.image_ids, "give every distinct image one id and every image once")
+        expect_length("image_ids", self.image_ids, self.n_images, "one per image of 'images'")
+        keep("trial_image", whole_numbers("trial_image", self.trial_image))
+        expect_length("trial_image", self.trial_image, self.n_trials, "one per row of 'responses'")
+        check_trial_image(self.trial_image, self.n_images)
+        keep("tiers", checked_tiers(self.tiers))
+        expect_length("tiers", self.tiers, self.n_trials, "one per row of 'responses'")
+        _check_one_tier_per_image(self)
+        keep("unit_ids", whole_numbers("unit_ids", self.unit_ids))
+        expect_length("unit_ids", self.unit_ids, self.n_units, "one per column of 'responses'")
+        expect_unique("unit_ids", self.unit_ids, "a unit id names one neuron; number merged fields apart")
+        if self.positions is not None:
+            keep("positions", checked_positions(self.positions, self.n_units))
+        if self.match_ids is not None:
+            keep("match_ids", whole_numbers("match_ids", self.match_ids))
+            expect_length("match_ids", self.match_ids, self.n_units, "one per column of 'responses'")
+        keep("neuron_meta", checked_neuron_meta(self.neuron_meta, self.n_units))
+
+    @property
+    def n_images(self) -> int:
+        """Number of distinct images, I."""
+        return len(self.images)
+
+    @property
+    def n_trials(self) -> int:
+        """Number of trials, T."""
+        return len(self.responses)
+
+    @property
+    def n_units(self) -> int:
+        """Number of neurons, U."""
+        return int(self.responses.shape[1])
+
+    @property
+    def tier_sizes(self) -> dict[str, int]:
+        """Number of trials in each tier that has any, in the order train, validation, test."""
+        sizes = {tier: int(np.count_nonzero(self.tiers == tier)) for tier in TIERS}
+        return {tier: size for tier, size in sizes.items() if size}
+
+    def trials(self, tier: str) -> Trials:
+        """Images, responses and image ids of every trial of a tier; no trials if the scan has none there.
+
+        One copy of the tier is made, and none where its trials are stored side by side.
+
+        Raises:
+            ValueError: not the name of a tier.
+        """
+        if tier not in TIERS:
+            raise ValueError(f"tier: expected one of {listing(TIERS)}, got {tier!r}")
+        rows = _slice_if_contiguous(np.flatnonzero(self.tiers == tier))
+        shown = self.trial_image[rows]
+        return Trials(
+            images=self.images[_slice_if_contiguous(shown)],
+            responses=self.responses[rows],
+            image_ids=self.image_ids[shown],
+        )
+
+    def select_units(self, index: ArrayLike) -> Scan:
+        """The same scan with some of its neurons.
+
+        Args:
+            index: positions of the neurons (not their ids) in the order wanted, or a (U,) mask.
+
+        Raises:
+            ValueError: none selected, selected twice, or out of range.
+        """
+        rows = unit_rows(np.asarray(index), self.n_units)
+        return replace(
+            self,
+            responses=self.responses[:, _slice_if_contiguous(rows)],
+            unit_ids=self.unit_ids[rows],
+            positions=None if self.positions is None else self.positions[rows],
+            match_ids=None if self.match_ids is None else self.match_ids[rows],
+            neuron_meta={name: values[rows] for name, values in self.neuron_meta.items()},
+        )
+
+    def write(self, path: str | Path, *, overwrite: bool = False, progress: bool = False) -> Path:
+        """Write the scan so that ``mousev1.read_scan`` gives it back exactly; returns the path.
+
+        Args:
+            path: ``.h5`` or ``.hdf5`` for the layout of ``mousev1.data.hdf5``; ``.zip``, or a name
+                without an ending for a folder, for the published file tree.
+            overwrite: replace a scan that is there.
+            progress: show a progress bar.
+
+        Raises:
+            FileExistsError: something is there and ``overwrite`` is false, or it is not a scan.
+            ValueError: an unknown ending.
+        """
+        from mousev1.data.io import write_scan
+
+        return write_scan(self, path, overwrite=overwrite, progress=progress)
+
+    def summary(self) -> str:
+        """Several lines for people: sizes, and images, trials and repeats of every tier."""
+        height, width = self.images.shape[2:]
+        lines = [
+            f"Scan '{self.name}'" + (f" of animal {self.animal_id}" if self.animal_id else ""),
+            f"  {self.n_units:,} neurons, {self.n_trials:,} trials, {self.n_images:,} distinct images of "
+            f"{self.images.shape[1]} x {height} x {width} ({self.images.dtype})",
+            f"  {'tier':<12}{'images':>8}{'trials':>8}  repeats",
+        ]
+        for tier, size in self.tier_sizes.items():
+            _, repeats = np.unique(self.trial_image[self.tiers == tier], return_counts=True)
+            low, high = repeats.min(), repeats.max()
+            span = f"{low}" if low == high else f"{low} to {high}"
+            lines.append(f"  {tier:<12}{len(repeats):>8,}{size:>8,}  {span}")
+        have = [] if self.positions is None else [f"{self.positions.shape[1]}-d cortical positions"]
+        have += (
+            [] if self.match_ids is None else [f"{np.count_nonzero(self.match_ids >= 0):,} matched neurons"]
+        )
+        have += list(self.neuron_meta)
+        lines.append(f"  about the neurons: {', '.join(have) or 'ids only'}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        tiers = ", ".join(f"{tier} {size:,}" for tier, size in self.tier_sizes.items())
+        return (
+            f"Scan({self.name!r}: {self.n_units:,} neurons, {self.n_images:,} images, "
+            f"{self.n_trials:,} trials ({tiers}))"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Same values and same types of numbers everywhere, bit for bit."""
+        if not isinstance(other, Scan):
+            return NotImplemented
+        arrays = (
+            "images",
+            "image_ids",
+            "trial_image",
+            "tiers",
+            "responses",
+            "unit_ids",
+            "positions",
+            "match_ids",
+        )
+        return (
+            (self.name, self.animal_id) == (other.name, other.animal_id)
+            and all(_same(getattr(self, name), getattr(other, name)) for name in arrays)
+            and list(self.neuron_meta) == list(other.neuron_meta)
+            and all(_same(self.neuron_meta[name], other.neuron_meta[name]) for name in self.neuron_meta)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def trial_image_index(image_ids: ArrayLike, trial_image_ids: ArrayLike) -> NDArray[np.int64]:
+    """Where in ``image_ids`` (I,) each of ``trial_image_ids`` (T,) is: ``trial_image`` of a ``Scan``.
+
+    Raises:
+        ValueError: a trial's id that no image has, or an id twice among the images.
+    """
+    ids, wanted = checked_image_ids(image_ids), checked_image_ids(trial_image_ids)
+    expect_unique("image_ids", ids, "give every distinct image one id and every image once")
+    if ids.dtype.kind != wanted.dtype.kind:
+        raise ValueError(
+            f"trial_image_ids: expected the same type as image_ids ({ids.dtype}), got {wanted.dtype}"
+        )
+    order = np.argsort(ids)
+    found = np.searchsorted(ids, wanted, sorter=order)
+    index = order[np.minimum(found, len(ids) - 1)] if len(ids) else np.zeros(len(wanted), np.int64)
+    known = ids[index] == wanted if len(ids) else np.zeros(len(wanted), bool)
+    if not known.all():
+        raise ValueError(
+            f"trial_image_ids: {np.count_nonzero(~known)} of {len(wanted)} trials show an image that is "
+            f"not among image_ids: {listing(np.unique(wanted[~known]))}; add the images or drop the trials"
+        )
+    return index.astype(np.int64)
+
+
+def _check_one_tier_per_image(scan: Scan) -> None:
+    shown = np.stack(
+        [np.isin(np.arange(scan.n_images), scan.trial_image[scan.tiers == tier]) for tier in TIERS]
+    )
+    shared = np.flatnonzero(shown.sum(axis=0) > 1)
+    if len(shared):
+        raise ValueError(
+            f"tiers: expected all trials of an image in one tier, got {len(shared)} images in several, which "
+            f"lets scores be measured on images fitted to: ids {listing(np.sort(scan.image_ids[shared]))}; "
+            "move or drop their trials"
+        )
+
+
+def _slice_if_contiguous(index: NDArray[np.int64]) -> NDArray[np.int64] | slice:
+    """The same rows as a slice where there is one, so that numpy gives a view instead of a copy."""
+    if len(index) and (np.diff(index) == 1).all():
+        return slice(int(index[0]), int(index[-1]) + 1)
+    return index
+
+
+def _same(a: Array | None, b: Array | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    if a.dtype.kind == b.dtype.kind == "U":
+        return np.array_equal(a, b)
+    return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")

@@ -1,0 +1,155 @@
+"""The methods of ``fit_readout``: from checked data to a readout, each with the same result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mousev1.core.feature_statistics import TrainingStatistics, are_kept_for, training_statistics
+from mousev1.core.representation import FrozenCore
+from mousev1.fit.convex import ConvexFit, ConvexSettings, fit_convex
+from mousev1.fit.inputs import FitInputs
+from mousev1.fit.prior import WeightPrior
+from mousev1.fit.sgd import SGDSettings, core_features, fit_sgd, mean_correlation
+from mousev1.readout.gaussian import FeatureWeights, FreePositions, GaussianReadout, normalise_cortex
+from mousev1.readout.posterior import WeightPosterior
+
+Array = npt.NDArray[Any]
+FitSettings = ConvexSettings | SGDSettings
+
+VALIDATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to fit and how to go about it.
+
+    Attributes:
+        core: frozen.
+        data: checked; ``validation`` is set where the method needs it.
+        scale: (U,) that responses are divided by.
+        constant: indices of the neurons that never change.
+        seed: of everything random.
+        device: where to compute.
+        memory: most bytes to hold, or None for no limit.
+        progress: show progress bars.
+        report: where to say things.
+    """
+
+    core: FrozenCore
+    data: FitInputs
+    scale: Tensor
+    constant: Array
+    seed: int
+    device: torch.device
+    memory: int | None
+    progress: bool
+    report: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What every method gives: a readout of scaled responses, the core it belongs to, and scores."""
+
+    readout: GaussianReadout
+    core: FrozenCore
+    scores: dict[str, float]
+    notes: tuple[str, ...] = ()
+    posterior: WeightPosterior | None = field(default=None, repr=False)
+    statistics: TrainingStatistics | None = field(default=None, repr=False)
+
+
+def convex(job: Job, settings: ConvexSettings) -> Fitted:
+    """The fast solver; validation images, if given, are only scored."""
+    data, core = job.data, job.core.to(job.device)
+    fit = fit_convex(
+        core, data.images, data.responses, cortex_of(data), scale=job.scale, **options_of(job, settings)
+    )
+    return finished(job, fit)
+
+
+def cortex_of(data: FitInputs) -> Tensor | None:
+    """(U, 2) normalised cortical positions, or None."""
+    return None if data.cortex is None else normalise_cortex(data.cortex)
+
+
+def options_of(job: Job, settings: ConvexSettings) -> dict[str, Any]:
+    """Keyword arguments of ``fit_convex`` that do not differ between scans."""
+    known = job.core.readout_prior
+    return {
+        "settings": settings,
+        "prior": None if known is None else WeightPrior.from_tensors(known),
+        "seed": job.seed,
+        "device": job.device,
+        "memory": job.memory,
+        "progress": job.progress,
+        "report": job.report,
+    }
+
+
+def finished(job: Job, fit: ConvexFit) -> Fitted:
+    """The readout of a convex fit, and how it does on the validation images if there are any."""
+    units, channels = fit.weights.shape
+    readout = GaussianReadout(FreePositions(units), FeatureWeights(units, channels))
+    values = {
+        "positions.mu": fit.mu,
+        "weights.weight": fit.weights,
+        "bias": fit.bias,
+        # The readout's Gaussian says how well the position is known.
+        "sigma": torch.linalg.cholesky(fit.position_covariance),
+    }
+    readout.load_state_dict(values)
+    readout = readout.eval().requires_grad_(False).to(job.device)
+    scores = {} if job.data.validation is None else _validate(job, readout)
+    scores |= {f"retinotopy/{name}": score for name, score in fit.retinotopy.held_out.items()}
+    retinotopy = f"positions on the monitor: {fit.retinotopy.map.name} map"
+    return Fitted(readout, job.core, scores, (retinotopy, *fit.notes), fit.posterior, fit.statistics)
+
+
+def sgd(job: Job, settings: SGDSettings) -> Fitted:
+    """The published recipe, stopped early on the validation images."""
+    data = job.data
+    assert data.validation is not None
+    fit = fit_sgd(
+        job.core,
+        (data.images, data.responses / job.scale),
+        (data.validation[0], data.validation[1] / job.scale),
+        data.cortex,
+        settings=settings,
+        seed=job.seed,
+        device=job.device,
+        progress=job.progress,
+    )
+    if len(job.constant):
+        _predict_constant(fit.readout, torch.from_numpy(job.constant), data.responses)
+    return Fitted(
+        fit.readout,
+        fit.core,
+        {"validation_correlation": fit.validation_correlation},
+        statistics=training_statistics(fit.core, data.images) if are_kept_for(fit.core) else None,
+    )
+
+
+def _validate(job: Job, readout: GaussianReadout) -> dict[str, float]:
+    assert job.data.validation is not None
+    images, responses = job.data.validation
+    with torch.no_grad():
+        features = [
+            core_features(job.core, chunk, VALIDATION_BATCH) for chunk in images.split(VALIDATION_BATCH)
+        ]
+        rates = torch.cat([readout(chunk) for chunk in features])
+    return {"validation_correlation": mean_correlation(rates.cpu(), responses)}
+
+
+def _predict_constant(readout: GaussianReadout, units: Tensor, responses: Tensor) -> None:
+    """Let neurons that never change predict their constant."""
+    level = responses[0, units].clamp_min(1e-12).to(readout.bias.device)
+    assert isinstance(readout.weights, FeatureWeights)
+    with torch.no_grad():
+        readout.weights.weight[units] = 0.0
+        readout.bias[units] = torch.where(level < 1.0, level.log(), level - 1.0)

@@ -1,0 +1,1 @@
+"""Cores and models by name: registry, download, import of published checkpoints, upload."""

@@ -1,0 +1,258 @@
+"""Published checkpoints of the field, turned into ours: the only place that knows their names.
+
+Three kinds are known: the core of Lurz et al. 2021 (a torch state dict), whole models as published
+for Sensorium 2022 (core and Gaussian readout in one state dict), and either as safetensors. A state
+dict does not say how images were scaled, so that is known per file by its checksum, or has to be told.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mousev1.core.network import Core, CoreConfig, InputContract
+from mousev1.errors import listing
+from mousev1.model.response_model import FitRecord, ResponseModel
+from mousev1.readout.gaussian import (
+    CortexPositions,
+    FeatureWeights,
+    FreePositions,
+    GaussianReadout,
+    PositionNetwork,
+    PositionNetworkConfig,
+)
+from mousev1.storage.artifact import build_on_meta, fill, open_safetensors
+from mousev1.storage.atomic import file_sha256
+
+
+@dataclass(frozen=True)
+class PublishedCheckpoint:
+    """A checkpoint that its authors published: what its bytes cannot say."""
+
+    name: str
+    input: InputContract
+
+
+Z_SCORED = InputContract(mean=113.0, std=60.0)
+
+# by SHA-256 of the file
+PUBLISHED = {
+    "02af3094811e063a0266c6fb10702f2a2882d6b29cf4f8f82380d4bb36bc303f": PublishedCheckpoint(
+        "11-S", InputContract()
+    ),
+    "7a87989732c34068fe10aaf1dd2c0421cb47cb1693b4f95a5e0e381632456173": PublishedCheckpoint(
+        "sensorium-26872-17-20", Z_SCORED
+    ),
+    "cb4289d202bd340bc012139b4a361175787e2cf639f449500de580f00f024bd9": PublishedCheckpoint(
+        "bashiri-1s-23555-39-24", Z_SCORED
+    ),
+}
+
+
+def import_checkpoint(
+    path: str | Path,
+    *,
+    sha256: str | None = None,
+    name: str | None = None,
+    contract: InputContract | None = None,
+    session: str | None = None,
+    final_tanh: bool | None = None,
+) -> Core | ResponseModel:
+    """A published checkpoint as a frozen core, or as a model if it holds a readout too.
+
+    Args:
+        path: the checkpoint: a torch state dict or a safetensors file. Pickled code is never run.
+        sha256: refuse the file unless it has this checksum (64 hexadecimal digits).
+        name: what to call the core; by default the published name, or the file's own.
+        contract: how the core's images were scaled. Needed unless the file is a published one that
+            mousev1 knows by its checksum; guessing would make every prediction silently wrong.
+        session: which readout to take, if the checkpoint holds several.
+        final_tanh: whether a position network ends in tanh, which leaves no trace in a state dict. By
+            default one with a hidden layer does, as in the models published for Sensorium, and an
+            affine map does not.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: wrong checksum, not a plain state dict, names or shapes that do not fit, or no
+            contract for an unknown file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"path: expected a checkpoint file, found none at {path}")
+    digest = file_sha256(path)
+    if sha256 is not None and digest != sha256.lower():
+        raise ValueError(
+            f"sha256: {path} has {digest}, expected {sha256.lower()}; the file is damaged or another one"
+        )
+    known = PUBLISHED.get(digest)
+    if contract is None:
+        if known is None:
+            raise ValueError(
+                f"contract: {path} is no checkpoint that mousev1 knows (SHA-256 {digest}), and its weights "
+                "do not say how images were scaled; pass contract=InputContract(mean=..., std=...) or, on "
+                "the command line, --mean and --std (0 and 1 for raw 0-255 images)"
+            )
+        contract = known.input
+    name = name or (known.name if known else path.stem)
+    state = _drop_constants(_read_state(path))
+    core_state = {key.removeprefix("core."): value for key, value in state.items() if key.startswith("core.")}
+    if not core_state:
+        return _import_core(state, contract, name, source=str(path))
+    core = _import_core(core_state, contract, name, source=str(path))
+    sessions = sorted({key.split(".")[1] for key in state if key.startswith("readout.")})
+    if session is None and len(sessions) == 1:
+        session = sessions[0]
+    if session not in sessions:
+        raise ValueError(
+            f"session: expected one of the readouts in {path}, {listing(sessions)}, got {session!r}"
+        )
+    if foreign := sorted(key for key in state if not key.startswith(("core.", "readout."))):
+        raise ValueError(f"{path}: parts that this library has no place for: {listing(foreign)}")
+    prefix = f"readout.{session}."
+    readout = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return _import_model(core, readout, session, final_tanh, source=str(path))
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    with open(path, "rb") as handle:
+        start = handle.read(9)
+    # A safetensors file starts with the length of its JSON header, then the JSON.
+    if path.suffix == ".safetensors" or start[8:9] == b"{":
+        return open_safetensors(path)
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler fails in many ways on a file that is not plain tensors
+        raise ValueError(
+            f"{path}: not a plain state dict of tensors, or a truncated one; files that need code to "
+            f"load are refused ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise ValueError(f"{path}: expected a state dict (names to tensors), got {type(state).__name__}")
+    return dict(state)
+
+
+def _drop_constants(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the Laplace filter of the regulariser, which published state dicts carry along."""
+    return {key: value for key, value in state.items() if not key.endswith("regularizer.laplace.filter")}
+
+
+_LAYER_NAMES = (
+    (re.compile(r"^features\.layer0\.conv\."), "layers.0.conv."),
+    (re.compile(r"^features\.layer(\d+)\.ds_conv\.in_depth_conv\."), r"layers.\1.pointwise_in."),
+    (re.compile(r"^features\.layer(\d+)\.ds_conv\.spatial_conv\."), r"layers.\1.depthwise."),
+    (re.compile(r"^features\.layer(\d+)\.ds_conv\.out_depth_conv\."), r"layers.\1.pointwise_out."),
+    (re.compile(r"^features\.layer(\d+)\.norm\."), r"layers.\1.norm."),
+)
+
+
+def _rename(key: str) -> str:
+    for pattern, replacement in _LAYER_NAMES:
+        if pattern.match(key):
+            return pattern.sub(replacement, key)
+    return key
+
+
+def _import_core(state: dict[str, Tensor], contract: InputContract, name: str, *, source: str) -> Core:
+    renamed = {_rename(key): value for key, value in state.items()}
+    first, hidden = renamed.get("layers.0.conv.weight"), renamed.get("layers.1.depthwise.weight")
+    if first is None or hidden is None or first.ndim != 4 or hidden.ndim != 4:
+        raise ValueError(
+            f"{source}: not a core of the kind this library knows: expected 'features.layer0.conv.weight' "
+            f"and 'features.layer1.ds_conv.spatial_conv.weight', got {listing(sorted(state), 6)}"
+        )
+    config = CoreConfig(
+        input_channels=first.shape[1],
+        hidden_channels=first.shape[0],
+        layers=1 + max(int(key.split(".")[1]) for key in renamed if re.match(r"layers\.\d+\.", key)),
+        input_kernel=first.shape[-1],
+        hidden_kernel=hidden.shape[-1],
+        input=contract,
+    )
+    core = build_on_meta(lambda: Core(config, name=name))
+    assert isinstance(core, Core)
+    fill(core, {key: value.clone() for key, value in renamed.items()}, source=source)
+    return core.freeze()
+
+
+def _import_model(
+    core: Core, state: dict[str, Tensor], session: str, final_tanh: bool | None, *, source: str
+) -> ResponseModel:
+    where = f"{source}: readout {session!r}"
+    if missing := sorted({"_features", "bias", "sigma"} - set(state)):
+        raise ValueError(f"{where} lacks {listing(missing)}")
+    units, channels = state["bias"].shape[0], state["_features"].shape[1]
+    used = {"_features", "bias", "sigma"}
+    network_state = {
+        key.removeprefix("mu_transform."): value
+        for key, value in state.items()
+        if key.startswith("mu_transform.")
+    }
+    positions: FreePositions | CortexPositions
+    if network_state and "source_grid" in state:
+        positions = CortexPositions(
+            state["source_grid"].reshape(units, 2), _import_network(network_state, final_tanh, where)
+        )
+        used |= {"source_grid", *(f"mu_transform.{key}" for key in network_state)}
+        located = {f"positions.{key}": value for key, value in positions.state_dict().items()}
+    elif "_mu" in state:
+        positions = FreePositions(units)
+        used.add("_mu")
+        located = {"positions.mu": state["_mu"].reshape(units, 2)}
+    else:
+        raise ValueError(f"{where} has neither positions ('_mu') nor a network with its 'source_grid'")
+    weights = state["_features"].reshape(channels, -1).T
+    if "feature_sharing_index" in state and "scales" in state:
+        weights = state["scales"].reshape(units, 1) * weights[state["feature_sharing_index"]]
+        used |= {"feature_sharing_index", "scales"}
+    if unknown := sorted(set(state) - used):
+        raise ValueError(f"{where} has unknown tensors {listing(unknown)}")
+    readout = GaussianReadout(positions, FeatureWeights(units, channels))
+    ours = {
+        "sigma": _full_sigma(state["sigma"], units),
+        "bias": state["bias"],
+        "weights.weight": weights,
+        **located,
+    }
+    fill(readout, {key: value.clone().contiguous() for key, value in ours.items()}, source=where)
+    readout.requires_grad_(False)
+    return ResponseModel(
+        core,
+        readout,
+        unit_ids=np.arange(units),
+        response_scale=np.ones(units, dtype=np.float32),
+        record=FitRecord(method="imported", settings={"file": Path(source).name, "session": session}),
+    )
+
+
+def _full_sigma(sigma: Tensor, units: int) -> Tensor:
+    """The sampling map as (U, 2, 2), from a full, an uncorrelated or an isotropic Gaussian."""
+    if sigma.numel() == units * 4:
+        return sigma.reshape(units, 2, 2)
+    return torch.diag_embed(sigma.reshape(units, -1).expand(units, 2))
+
+
+def _import_network(state: dict[str, Tensor], final_tanh: bool | None, where: str) -> PositionNetwork:
+    """Linear layers at even places of a Sequential, ELU between them, and perhaps a tanh at the end."""
+    places = sorted({int(key.split(".")[0]) for key in state})
+    widths = [state[f"{place}.weight"].shape[0] for place in places]
+    config = PositionNetworkConfig(
+        hidden_layers=len(places) - 1,
+        hidden_features=widths[0] if len(places) > 1 else 30,
+        final_tanh=len(places) > 1 if final_tanh is None else final_tanh,
+    )
+    network = PositionNetwork(config)
+    renamed = {
+        f"layers.{i}.{part}": state[f"{place}.{part}"].clone()
+        for i, place in enumerate(places)
+        for part in ("weight", "bias")
+    }
+    fill(network, renamed, source=f"{where}: position network")
+    return network

@@ -1,0 +1,295 @@
+"""Model cards: what the ``README.md`` of a core or of a fitted readout says about it.
+
+A card states what can be read off the object and the registry, and nothing else. What only people
+know (animal, area, indicator) has its place in ``model_cards/readout_template.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mousev1.core.network import Core, CoreConfig
+from mousev1.core.representation import FeatureConfig
+from mousev1.hub.registry import ReleasedCore, find_released
+
+if TYPE_CHECKING:
+    from mousev1.metrics.unit_scores import ScoreTable
+    from mousev1.model.response_model import ResponseModel
+
+TAGS = ["neuroscience", "visual-cortex", "mouse-v1", "system-identification"]
+SIMULATED = (
+    "**This core was trained on SIMULATED recordings, not on neurons.** It shows how the library works; "
+    "what it predicts says nothing about a real visual cortex."
+)
+
+_SCORE_NAMES = {
+    "single_trial_correlation": "correlation with single trials",
+    "correlation_to_average": "correlation with the average over repeats",
+    "oracle_correlation": "oracle correlation (of the recording itself)",
+    "fev": "explainable variance (FEV, of the recording itself)",
+    "feve": "explainable variance explained (FEVE)",
+    "fraction_oracle": "fraction oracle",
+}
+# what the recording can give at most; not a result of the model
+_NOT_OF_THE_MODEL = ("oracle_correlation", "fev")
+
+
+def core_card(core: Core, *, licence: str | None = None) -> str:
+    """The card of a core.
+
+    Args:
+        core: the core.
+        licence: a licence identifier of the Hub, such as ``"mit"``; by default that of the registry, if
+            the core is a released one.
+    """
+    released = find_released(core.content_hash())
+    parts = [
+        _front_matter(licence or _licence_id(released)),
+        f"# {core.name}: a core of mouse primary visual cortex\n",
+        _about(released),
+        "## Architecture\n\n" + architecture(core.config),
+        input_contract(core.config),
+        f"## Identity\n\nContent hash: `{core.content_hash()}`\n",
+        _USE_CORE,
+        _citation(released),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def readout_card(
+    model: ResponseModel,
+    *,
+    scores: ScoreTable | None = None,
+    repo_id: str | None = None,
+    dataset: str = "a recording of the authors",
+    licence: str | None = None,
+) -> str:
+    """The card of a fitted readout.
+
+    Args:
+        model: the fitted model.
+        scores: from ``model.score`` on trials that the fit has not seen; they become the results in
+            the card's metadata. Scores that are undefined for every unit are left out.
+        repo_id: where the model will be, for the example.
+        dataset: what it was scored on, in words.
+        licence: a licence identifier of the Hub, such as ``"cc-by-4.0"``; none is stated by default.
+    """
+    core, record = model.core, model.record
+    released = find_released(core.content_hash())
+    where = repo_id or "FOLDER"
+    means = {} if scores is None else mean_scores(scores)
+    resolution = record.pixels_per_degree or core.config.input.pixels_per_degree
+    parts = [
+        _front_matter(licence, name=where.split("/")[-1], results=means, dataset=dataset),
+        f"# Responses of {model.n_units} neurons of mouse visual cortex\n",
+        SIMULATED + "\n" if released is not None and released.simulated else "",
+        f"## What it is\n\nA readout of {model.n_units} neurons on the frozen core `{core.name}` (content hash "
+        f"`{core.content_hash()}`). Fitted by `{record.method}` to {record.n_images} distinct images with "
+        f"{resolution:g} pixels per degree of visual angle. It predicts in the units of the recorded responses.\n",
+        "".join(f"- {note}\n" for note in record.notes),
+        input_contract(core.config),
+        "## Results\n\n" + _score_table(scores, record.scores),
+        f'## How to use it\n\n```python\nimport mousev1\n\nmodel = mousev1.load_model("{where}")\n'
+        "rates = model.predict(images)  # (N, H, W) gray values to (N, units)\n```\n",
+        "## When not to use it\n\n- For other neurons than these: a readout belongs to its units and to one "
+        "core.\n- For images at another resolution without passing `pixels_per_degree`, or far from natural "
+        "scenes without checking.\n- For responses that depend on running, pupil or time: the model sees the "
+        "image alone.\n",
+        _citation(released),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def mean_scores(scores: ScoreTable) -> dict[str, float]:
+    """Mean of every score over the units where it is defined, without those defined nowhere."""
+    means = {}
+    for name in _SCORE_NAMES:
+        values = np.atleast_1d(np.asarray(getattr(scores, name), dtype=np.float64))
+        defined = values[np.isfinite(values)]
+        if len(defined):
+            means[name] = float(defined.mean())
+    return means
+
+
+def fill_block(card: str, block: str, text: str) -> str:
+    """A hand-written card with one of its blocks written anew.
+
+    Args:
+        card: text with lines ``<!-- BLOCK: start -->`` and ``<!-- BLOCK: end -->``, once each.
+        block: name of the block.
+        text: what goes between the two.
+    """
+    start, end = f"<!-- {block}: start -->", f"<!-- {block}: end -->"
+    if card.count(start) != 1 or card.count(end) != 1:
+        raise ValueError(f"card: expected one block between '{start}' and '{end}'")
+    before, rest = card.split(start)
+    after = rest.split(end)[1]
+    return f"{before}{start}\n\n{text.strip()}\n\n{end}{after}"
+
+
+def identity(released: ReleasedCore) -> str:
+    """The registry's entry of a core, as the table in its card."""
+    pending = "none yet: this core has not been released"
+    rows = [
+        ("name", f"`{released.name}`"),
+        ("Hub repository", f"`{released.repository}`" + ("" if released.revision else ", not published yet")),
+        ("content hash", f"`{released.content_hash}`" if released.content_hash else pending),
+        (
+            "SHA-256 of `model.safetensors`",
+            f"`{released.weights_sha256}`" if released.weights_sha256 else pending,
+        ),
+        ("licence of the weights", released.licence),
+    ]
+    if released.revision:
+        rows.insert(2, ("revision", f"`{released.revision}`"))
+    if released.origin is not None:
+        rows += [("authors' file", released.origin.url), ("its SHA-256", f"`{released.origin.sha256}`")]
+    return _table("", "", rows)
+
+
+def results_table(results: Mapping[str, Any] | None) -> str:
+    """Measured results as a table: names to numbers, texts or further such mappings; None if there are none."""
+    return "Not measured yet." if results is None else _table("what", "value", _flatten(results))
+
+
+def input_contract(config: FeatureConfig) -> str:
+    """The section of a card that says what images must be."""
+    contract = config.input
+    low, high = contract.value_range
+    scaling = (
+        "none: the core sees the gray values as they are"
+        if (contract.mean, contract.std) == (0.0, 1.0)
+        else f"the core subtracts {contract.mean:g} and divides by {contract.std:g} itself"
+    )
+    return (
+        "## Input contract\n\n| | |\n|---|---|\n"
+        f"| gray values | {low:g} to {high:g} |\n"
+        f"| channels | {config.input_channels} |\n"
+        f"| resolution | {contract.pixels_per_degree:g} pixels per degree of visual angle |\n"
+        f"| frame in training | {contract.height} x {contract.width} pixels (height x width) |\n"
+        f"| normalisation | {scaling} |\n"
+    )
+
+
+def architecture(config: CoreConfig) -> str:
+    """The paragraph of a card that says how large the network is."""
+    first, rest = config.input_kernel, config.hidden_kernel
+    return (
+        f"{config.layers} layers of {config.hidden_channels} channels: a {first}x{first} convolution without "
+        f"padding, then depth-separable {rest}x{rest} convolutions that keep the size of the map, each with "
+        f"batch norm and ELU. One feature sees {config.receptive_field}x{config.receptive_field} pixels.\n"
+    )
+
+
+# ---------------------------------------------------------------- parts
+
+_USE_CORE = """\
+## How to use it
+
+```python
+import mousev1
+
+core = mousev1.load_core("FOLDER or owner/repo")
+model = mousev1.fit_readout(images, responses, positions, core=core)
+```
+
+## When not to use it
+
+- For images at another resolution or with other gray values than the input contract says.
+- As a model of other species, areas or brain states than those of its training recordings.
+- For behaviour or time: the core sees single images alone.
+"""
+
+
+def _front_matter(
+    licence: str | None,
+    *,
+    name: str | None = None,
+    results: Mapping[str, float] | None = None,
+    dataset: str = "",
+) -> str:
+    # huggingface_hub takes half a second to import
+    from huggingface_hub import EvalResult, ModelCardData
+
+    evaluated = [
+        EvalResult(
+            task_type="other",
+            task_name="prediction of neural responses",
+            dataset_type="neural-recording",
+            dataset_name=dataset,
+            metric_type=metric,
+            metric_name=_SCORE_NAMES[metric],
+            metric_value=round(value, 4),
+        )
+        for metric, value in (results or {}).items()
+        if metric not in _NOT_OF_THE_MODEL
+    ]
+    data = ModelCardData(
+        library_name="mousev1",
+        license=licence,
+        tags=TAGS,
+        model_name=name if evaluated else None,
+        eval_results=evaluated or None,
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def _licence_id(released: ReleasedCore | None) -> str | None:
+    if released is None:
+        return None
+    return {"MIT": "mit"}.get(released.licence, "unknown")
+
+
+def _about(released: ReleasedCore | None) -> str:
+    if released is None:
+        return (
+            "A convolutional network whose features linear readouts turn into responses of neurons. It is "
+            "none of the cores that mousev1 knows by name.\n"
+        )
+    loud = SIMULATED + "\n\n" if released.simulated else ""
+    return (
+        f"{loud}`{released.name}`, {released.summary}.\n\nLicence of the weights: {released.licence}.\n"
+        + (f"\nPublished by its authors at {released.origin.url}\n" if released.origin else "")
+    )
+
+
+def _citation(released: ReleasedCore | None) -> str:
+    return "" if released is None else f"## Citation\n\n{released.citation}\n"
+
+
+def _score_table(scores: ScoreTable | None, recorded: Mapping[str, float]) -> str:
+    if scores is None:
+        if not recorded:
+            return "None were given.\n"
+        rows = [f"| {name} | {value:.4f} |" for name, value in recorded.items() if math.isfinite(value)]
+        return "\n".join(["From the fit itself:\n", "| score | mean |", "|---|---|", *rows]) + "\n"
+    means = mean_scores(scores)
+    rows = []
+    for name, label in _SCORE_NAMES.items():
+        values = np.atleast_1d(np.asarray(getattr(scores, name), dtype=np.float64))
+        undefined = "" if name == "fraction_oracle" else str(int((~np.isfinite(values)).sum()))
+        value = f"{means[name]:.4f}" if name in means else "undefined"
+        rows.append(f"| {label} | {value} | {undefined} |")
+    heads = ["| score | mean over neurons | neurons without it |", "|---|---|---|"]
+    return "\n".join([*heads, *rows]) + "\n"
+
+
+def _table(left: str, right: str, rows: list[tuple[str, str]]) -> str:
+    return "\n".join(
+        [f"| {left} | {right} |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    )
+
+
+def _flatten(results: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows = []
+    for name, value in results.items():
+        label = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            rows += _flatten(value, f"{label}, ")
+        else:
+            rows.append((label, f"{value:.4g}" if isinstance(value, float) else str(value)))
+    return rows

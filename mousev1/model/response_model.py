@@ -1,0 +1,321 @@
+"""A fitted model of a scan: core, readout and what is known of its units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mousev1.core.crop import Window
+from mousev1.core.feature_statistics import TrainingStatistics
+from mousev1.core.inference import features_within, fuse
+from mousev1.core.representation import FrozenCore
+from mousev1.data.images import Images, image_identities, prepare_images
+from mousev1.readout.gaussian import GaussianReadout, Readout, rate_from_drive, sample_at, window_around
+from mousev1.readout.posterior import WeightPosterior, rate_std
+
+if TYPE_CHECKING:
+    from mousev1.metrics.unit_scores import ScoreTable
+
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float32]
+
+UNITS_AT_A_TIME = 512
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """How a model came about, kept with it.
+
+    Attributes:
+        method: name of the fit, such as ``"convex"`` or ``"sgd"``, or where the readout came from.
+        settings: the fit's settings, plain values.
+        n_images: distinct training images.
+        pixels_per_degree: resolution of the images given to the fit, before they were resampled to
+            the core's; None if they had the core's.
+        image_size: (H, W) of the training images in pixels, once resampled; None if unknown.
+        scores: mean scores over units by name, such as ``validation_correlation``.
+        notes: what the user should know, such as units without any response.
+    """
+
+    method: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    n_images: int = 0
+    pixels_per_degree: float | None = None
+    image_size: tuple[int, int] | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class ResponseModel(nn.Module):
+    """Predicts the response of every unit of a scan to any image.
+
+    Args:
+        core: the frozen core.
+        readout: the readout of the scan's units, on that core's features.
+        unit_ids: (U,) whole numbers, the scan's own names of its units.
+        response_scale: (U,) positive; a rate of 1 from the readout is this much in the units of the
+            recorded responses.
+        record: how the model was made.
+        posterior: how well the weights are known, if the fit tells.
+        training_statistics: what the training images look like to the core, if the fit tells: by it
+            ``mousev1.insilico.measure_extrapolation`` knows stimuli unlike them.
+
+    As a torch module it maps (N, C_in, H, W) gray values to (N, U) rates with gradients; ``predict``
+    takes pictures of any kind and returns numpy.
+    """
+
+    response_scale: Tensor
+    unit_ids: Tensor
+
+    def __init__(
+        self,
+        core: FrozenCore,
+        readout: Readout,
+        *,
+        unit_ids: Sequence[int] | Array | Tensor,
+        response_scale: Array | Tensor,
+        record: FitRecord,
+        posterior: WeightPosterior | None = None,
+        training_statistics: TrainingStatistics | None = None,
+    ) -> None:
+        super().__init__()
+        self.core = core
+        self.readout = readout
+        self.record = record
+        self.posterior = posterior
+        self.training_statistics = training_statistics
+        self.register_buffer("unit_ids", torch.as_tensor(np.asarray(unit_ids, dtype=np.int64)))
+        self.register_buffer("response_scale", torch.as_tensor(response_scale, dtype=torch.float32))
+        for name in ("unit_ids", "response_scale"):
+            shape = tuple(getattr(self, name).shape)
+            if shape != (readout.units,):
+                raise ValueError(f"{name}: expected ({readout.units},) as the readout has units, got {shape}")
+        if readout.channels != core.config.hidden_channels:
+            raise ValueError(
+                f"readout: expected {core.config.hidden_channels} channels as the core has, "
+                f"got {readout.channels}"
+            )
+        expected = (readout.channels + 1, readout.units)
+        if posterior is not None and (len(posterior.basis), len(posterior.variances)) != expected:
+            raise ValueError(
+                f"posterior: expected a basis of {expected[0]} rows and variances of {expected[1]}, got "
+                f"{len(posterior.basis)} and {len(posterior.variances)}"
+            )
+        if training_statistics is not None and len(training_statistics.mean) != readout.channels:
+            raise ValueError(
+                f"training_statistics: expected {readout.channels} channels as the core has, got "
+                f"{len(training_statistics.mean)}"
+            )
+        self.eval()
+
+    @property
+    def n_units(self) -> int:
+        """Number of units U."""
+        return int(self.unit_ids.shape[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes; move it with ``model.to("cuda")``."""
+        return self.response_scale.device
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Responses to a batch of images, with gradients.
+
+        Args:
+            images: (N, C_in, H, W), gray values in the core's value range.
+
+        Returns:
+            (N, U), in the units of the recorded responses.
+        """
+        rates: Tensor = self.readout(self.core(images))
+        return rates * self.response_scale
+
+    @overload
+    def predict(
+        self,
+        images: Images,
+        *,
+        return_std: Literal[False] = False,
+        pixels_per_degree: float | None = None,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> FloatArray: ...
+
+    @overload
+    def predict(
+        self,
+        images: Images,
+        *,
+        return_std: Literal[True],
+        pixels_per_degree: float | None = None,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> tuple[FloatArray, FloatArray]: ...
+
+    @torch.no_grad()
+    def predict(
+        self,
+        images: Images,
+        *,
+        return_std: bool = False,
+        pixels_per_degree: float | None = None,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> FloatArray | tuple[FloatArray, FloatArray]:
+        """Responses to images, for in-silico experiments.
+
+        Args:
+            images: one or more pictures: (N, H, W) or (N, C, H, W) arrays of gray values in the core's
+                value range (0 to 255 for 11-S), PIL images, or paths.
+            return_std: also return the standard deviation of each predicted response, from the posterior
+                of the fit: how well the mean response is known, not how single trials scatter around it.
+            pixels_per_degree: resolution of these images if it is not the core's; they are resampled.
+            batch_size: images at a time; changes speed and memory, not the result.
+            progress: show a progress bar.
+
+        Returns:
+            (N, U) float32, in the units of the responses that the model was fitted to; with
+            ``return_std`` a pair of them.
+
+        Raises:
+            ValueError: images of a wrong shape, range or size (other than that of the training images), or a
+                model without posterior.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        if return_std and self.posterior is None:
+            raise ValueError(
+                f"return_std: this model, fitted by {self.record.method!r}, has no posterior; fit it with "
+                "method='convex'"
+            )
+        config = self.core.config
+        stack = prepare_images(
+            images, config.input, channels=config.input_channels, pixels_per_degree=pixels_per_degree
+        )
+        self.check_size((stack.shape[2], stack.shape[3]), pixels_per_degree)
+        fused = fuse(self.core)
+        _, height, width = config.feature_shape(stack.shape[2], stack.shape[3])
+        # Of a Gaussian readout it is known which part of the feature map it reads.
+        readout, window, mu = self.readout, Window.whole(height, width), self.readout.mu()
+        drive_of: Callable[[Tensor], Tensor] = readout.drive
+        if isinstance(readout, GaussianReadout) and not readout.training:
+            window, mu = window_around(mu, height, width)
+            drive_of = partial(readout.drive, mu=mu)
+        rates = np.empty((len(stack), self.n_units), dtype=np.float32)
+        spread = np.empty_like(rates) if return_std else None
+        starts = range(0, len(stack), batch_size)
+        for start in tqdm(starts, desc="predict", unit="batch", disable=not progress):
+            rows = slice(start, start + batch_size)
+            features = features_within(fused, stack[rows].to(self.device, torch.float32), window)
+            drive = drive_of(features)
+            rates[rows] = (rate_from_drive(drive) * self.response_scale).cpu().numpy()
+            if spread is not None:
+                spread[rows] = (self._rate_std(features, mu, drive) * self.response_scale).cpu().numpy()
+        return rates if spread is None else (rates, spread)
+
+    def check_size(self, size: tuple[int, int], pixels_per_degree: float | None = None) -> None:
+        """Refuse images of another size than those of the fit.
+
+        Positions are parts of the frame: in one of another size every neuron would look elsewhere.
+
+        Args:
+            size: (H, W) of the images in pixels, once resampled.
+            pixels_per_degree: what they were resampled from, if they were.
+
+        Raises:
+            ValueError: another size.
+        """
+        fitted = self.record.image_size
+        if fitted is None or size == fitted:
+            return
+        remedy = "if they show the same part of the visual field, pass pixels_per_degree= to resample them"
+        if pixels_per_degree is None and self.record.pixels_per_degree is not None:
+            remedy = (
+                f"the fit was told pixels_per_degree={self.record.pixels_per_degree:g}; pass it here, too"
+            )
+        raise ValueError(
+            f"images: expected {fitted[0]}x{fitted[1]} pixels at the core's resolution, as the model was fitted "
+            f"to, got {size[0]}x{size[1]}; {remedy}"
+        )
+
+    def _rate_std(self, features: Tensor, mu: Tensor, drive: Tensor) -> Tensor:
+        """Standard deviation of the readout's rates, (N, U), a block of units at a time; mu (U, 2) on the features."""
+        assert self.posterior is not None
+        posterior = self.posterior.to(self.device)
+        blocks = torch.arange(self.n_units, device=self.device).split(UNITS_AT_A_TIME)
+        variance = [
+            posterior.select(block).drive_variance(sample_at(features, mu[block])) for block in blocks
+        ]
+        return rate_std(drive, torch.cat(variance, dim=1))
+
+    def score(
+        self,
+        images: Images,
+        responses: Array,
+        image_ids: Array | None = None,
+        *,
+        pixels_per_degree: float | None = None,
+        progress: bool = False,
+    ) -> ScoreTable:
+        """How well the model predicts recorded responses, one row per unit.
+
+        Args:
+            images: T pictures, one per trial (repeats included), as for ``predict``.
+            responses: (T, U) recorded responses, in the units that the model was fitted to.
+            image_ids: (T,) identity of each trial's image; equal pictures are found if not given.
+            pixels_per_degree: resolution of these images if it is not the core's.
+            progress: show a progress bar.
+
+        Returns:
+            Correlations, oracle and explained variance per unit; NaN where undefined.
+        """
+        from mousev1.metrics.unit_scores import score_table
+
+        config = self.core.config
+        stack = prepare_images(
+            images, config.input, channels=config.input_channels, pixels_per_degree=pixels_per_degree
+        )
+        responses = np.asarray(responses)
+        if responses.shape != (len(stack), self.n_units):
+            raise ValueError(
+                f"responses: expected ({len(stack)}, {self.n_units}), one row per image and one column per "
+                f"unit of the model, got {responses.shape}"
+            )
+        identities = image_identities(stack) if image_ids is None else np.asarray(image_ids)
+        if identities.shape != (len(stack),):
+            raise ValueError(f"image_ids: expected ({len(stack)},), got {identities.shape}")
+        _, first, trial_image = np.unique(identities, return_index=True, return_inverse=True)
+        rates = self.predict(stack[torch.from_numpy(first)], progress=progress)[trial_image]
+        return score_table(rates, responses, identities, self.unit_ids.cpu().numpy())
+
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        include_core: bool | None = None,
+        include_posterior: bool = True,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the model as a folder that ``mousev1.load_model`` reads; see ``model_io.save_model``."""
+        from mousev1.hub.model_files import save_model
+
+        return save_model(
+            self,
+            folder,
+            include_core=include_core,
+            include_posterior=include_posterior,
+            overwrite=overwrite,
+        )
+
+    def extra_repr(self) -> str:
+        """Units and origin, for ``print(model)``."""
+        return f"units={self.n_units}, fitted by {self.record.method!r} on core {self.core.name!r}"

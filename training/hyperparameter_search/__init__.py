@@ -1,0 +1,1 @@
+"""Bayesian search of hyperparameters."""

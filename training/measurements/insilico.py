@@ -1,0 +1,409 @@
+"""Most exciting images of a whole population: how long they take, and whether they are the best that is known.
+
+    python -m training.measurements.insilico SCAN --core CORE --truth TRUTH --gallery PATCHES.npz --out FILE.json
+
+A model is fitted to the scan (and kept in ``--models``), and each of its units gets its most exciting image, by
+100 steps from a random start, and (some of them, with ``--second-start-units``) again from another. Claims, set
+beforehand: at least 99% of the well predicted units (correlation of predicted with true test rates above 0.7;
+with recorded averages without ``--truth``) respond to theirs at least as much as to the best of 5,000 natural
+images of the same mean and RMS contrast; two starts agree; 1,000 units take less than ten minutes on two cores,
+and a loop over units at least five times as long, timed in the same run, in turns.
+
+Two loops are timed, both over single units, whole images and the same 100 steps: one takes the gradient of
+``model(image)[0, unit]``, as a user of the model would; the lean one is spared the readouts of all other units. A
+stricter comparison confines natural images to the mask of each unit's own image, so that their contrast, too, is
+spent where the unit looks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mousev1 import plot
+from mousev1.cli.unit_report import own_distance
+from mousev1.insilico import AscentSettings, Frame, LocalView, OptimalImages, measure_tuning, optimal_images
+from mousev1.insilico.ascent import Ascent, noise
+from mousev1.insilico.gallery import GalleryRanks, at_contrast, rank_gallery
+from mousev1.insilico.masks import confine, masks_of
+from mousev1.insilico.tuning_extrapolation import measure_tuning_extrapolation
+from mousev1.metrics.unit_scores import correlation, correlation_to_average
+from mousev1.model.response_model import ResponseModel
+from mousev1.readout.gaussian import as_gaussian, rate_from_drive, sample_at
+from training import provenance
+from training.measurements.insilico_truth import fitted_model
+from training.measurements.transfer import Task, make_task
+
+Array = npt.NDArray[Any]
+
+WELL_PREDICTED = 0.7
+TARGETS = {"beats_natural": 0.99, "minutes_per_1000_units": 10.0, "times_a_loop": 5.0}
+BATCH_UNITS = 64
+MASKED_CANDIDATES = 20
+SHEET, PANELS = 24, 8
+
+
+@dataclass(frozen=True)
+class WholeImage:
+    """What ``LocalView`` is for an ascent, without its shortcuts: whole images through the whole model.
+
+    Attributes:
+        model: the model.
+        patch_height: rows of the frame.
+        patch_width: columns of the frame.
+        lean: read out the one unit alone.
+    """
+
+    model: ResponseModel
+    patch_height: int
+    patch_width: int
+    lean: bool
+
+    def drive(self, images: Tensor, units: Tensor) -> Tensor:
+        """(B,) drives; the log of the rate, which has the same direction, where all units are read out."""
+        if not self.lean:
+            response = self.model(images)[torch.arange(len(units)), units] / self.model.response_scale[units]
+            # the inverse of the output nonlinearity
+            return torch.where(response < 1, response.clamp_min(1e-30).log(), response - 1)
+        readout = as_gaussian(self.model.readout, "loop")
+        sampled = sample_at(self.model.core(images), readout.mu()[units])
+        weights: Tensor = readout.weights()
+        return (sampled[torch.arange(len(units)), torch.arange(len(units))] * weights[units]).sum(
+            dim=1
+        ) + readout.bias[units]
+
+
+def loop(
+    model: ResponseModel, units: Sequence[int], frame: Frame, settings: AscentSettings, *, lean: bool
+) -> Array:
+    """Images (U, H, W) found one by one."""
+    view = WholeImage(model, frame.height, frame.width, lean)
+    ascent = Ascent(view, frame, settings, sign=1.0)
+    found = []
+    for unit in units:
+        begin = noise((frame.height, frame.width), seed=(0, 0, unit))[None]
+        state, _ = ascent.run(begin, torch.tensor([unit]))
+        found.append(state.patch[0, 0].numpy() + frame.background)
+    return np.stack(found)
+
+
+def time_in_turns(
+    model: ResponseModel, frame: Frame, settings: AscentSettings, *, rounds: int, loop_units: int
+) -> dict[str, Any]:
+    """Seconds per unit of both loops and of batches, turn by turn; and whether the images are the same."""
+    one = replace(settings, seeds=1)
+    batch = np.arange(min(BATCH_UNITS, model.n_units))
+    images: dict[str, Array] = {}
+
+    def batched() -> int:
+        images["batched"] = optimal_images(model, units=batch, frame=frame, settings=one).images
+        return len(batch)
+
+    def looped(lean: bool) -> Callable[[], int]:
+        def run() -> int:
+            name = "lean loop" if lean else "loop"
+            images[name] = loop(model, range(loop_units), frame, one, lean=lean)
+            return loop_units
+
+        return run
+
+    sides = {"batched": batched, "lean loop": looped(True), "loop": looped(False)}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    busy: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(rounds + 1):
+        for name, run in sides.items():
+            started, processor = time.perf_counter(), time.process_time()
+            units = run()
+            if turn > 0:  # the first warms up
+                seconds[name].append((time.perf_counter() - started) / units)
+                busy[name].append((time.process_time() - processor) / units)
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    processor_median = {name: statistics.median(values) for name, values in busy.items()}
+    flat = {name: found[:loop_units].reshape(loop_units, -1) for name, found in images.items()}
+    return {
+        "seconds_per_unit": seconds,
+        "processor_seconds_per_unit": busy,
+        "median_seconds_per_unit": median,
+        "ratio": {name: median[name] / median["batched"] for name in ("loop", "lean loop")},
+        "processor_ratio": {
+            name: processor_median[name] / processor_median["batched"] for name in ("loop", "lean loop")
+        },
+        "lowest_correlation_of_images": {
+            name: float(correlation(flat[name].T, flat["batched"].T).min()) for name in ("loop", "lean loop")
+        },
+    }
+
+
+def well_predicted(task: Task, model: ResponseModel) -> Array:
+    """(U,) correlation of predicted test rates with the true ones, or with recorded averages."""
+    test = task.scan.trials("test")
+    ids, first, which = np.unique(test.image_ids, return_index=True, return_inverse=True)
+    rates = model.predict(test.images[first])
+    if task.true_rates is None:
+        return correlation_to_average(rates[which], test.responses, test.image_ids)
+    true_ids, true, live = task.true_rates
+    place = {image: row for row, image in enumerate(true_ids.tolist())}
+    found = correlation(rates, true[[place[image] for image in ids.tolist()]])
+    return np.where(live, found, np.nan)
+
+
+def agreement(view: LocalView, first: Array, second: Array) -> Array:
+    """(U,) correlation of two runs' images (U, H, W) over the pixels that each of the first U units sees."""
+    units = torch.arange(len(first))
+    patches = [view.cut(torch.from_numpy(run)[:, None], units).flatten(1) for run in (first, second)]
+    return correlation(patches[0].numpy().T, patches[1].numpy().T)
+
+
+def best_masked(
+    model: ResponseModel, view: LocalView, found: OptimalImages, gallery: Array, ranks: GalleryRanks
+) -> Array:
+    """(U,) response to the best of the gallery's leading images, confined to the mask of the unit's image."""
+    masks = masks_of(found.images)
+    contrast = found.settings.contrast
+    best = np.full(len(found), -np.inf)
+    scale = model.response_scale.cpu().numpy()
+    for unit, candidates in enumerate(ranks.best):
+        mask = np.broadcast_to(masks[unit], (len(candidates), *masks.shape[1:]))
+        shown = confine(at_contrast(gallery[candidates], found.frame, None), mask, found.frame, contrast)
+        units = torch.full((len(candidates),), unit)
+        with torch.no_grad():
+            drive = view.drive(view.cut(torch.from_numpy(shown)[:, None], units), units)
+        best[unit] = float(rate_from_drive(drive).max()) * scale[unit]
+    return best
+
+
+def summary(values: Array) -> dict[str, float]:
+    """Median and the quantiles that show the tails."""
+    defined = values[np.isfinite(values)]
+    levels = {"p01": 0.01, "p05": 0.05, "median": 0.5, "p95": 0.95}
+    return {name: round(float(np.quantile(defined, level)), 4) for name, level in levels.items()}
+
+
+def measure(options: argparse.Namespace) -> tuple[dict[str, Any], ResponseModel, OptimalImages, Array]:
+    """Everything that goes into the result file, and what the figures need."""
+    task = make_task(options)
+    scan = replace(task.scan, name=f"{task.scan.name}-{task.scan.n_units}-units")
+    model, cached = fitted_model(scan, task.core, options.models, options.seed)
+    frame = Frame.of(task.core)
+    settings = AscentSettings(contrast=options.contrast, steps=options.steps, seeds=1)
+    with np.load(options.gallery) as arrays:
+        gallery = arrays[arrays.files[0]]
+    gallery = gallery[np.random.default_rng(options.seed).permutation(len(gallery))[: options.gallery_images]]
+    print(f"{model.n_units} units, {'cached' if cached else 'fitted now'}", file=sys.stderr)
+
+    turns = time_in_turns(model, frame, settings, rounds=options.rounds, loop_units=options.loop_units)
+    runs, seconds, busy = [], [], []
+    twice = min(options.second_start_units or model.n_units, model.n_units)
+    for start, units in enumerate((model.n_units, twice)):
+        begun, processor = time.perf_counter(), time.process_time()
+        runs.append(
+            optimal_images(
+                model,
+                units=np.arange(units),
+                frame=frame,
+                settings=settings,
+                seed=start,
+                progress=sys.stderr.isatty(),
+            )
+        )
+        seconds.append(time.perf_counter() - begun)
+        busy.append(time.process_time() - processor)
+    found = runs[0]
+    quality = well_predicted(task, model)
+    good = quality > WELL_PREDICTED
+    view = LocalView(model, height=frame.height, width=frame.width)
+    ranks = rank_gallery(
+        model, gallery, contrast=options.contrast, frame=frame, top=min(MASKED_CANDIDATES, len(gallery))
+    )
+    natural, masked = ranks.best_response[:, 0], best_masked(model, view, found, gallery, ranks)
+    agree = agreement(view, found.images[:twice], runs[1].images)
+    good_twice = good[:twice]
+    last = found.trace[:, 0, -1]
+    results = {
+        **provenance.circumstances(),
+        "scan": scan.name,
+        "responses": "recorded" if task.true_rates is None else "simulated by a published digital twin",
+        "data_sha256": provenance.data_sha256(options.scan),
+        "core": task.core.name,
+        "core_hash": task.core.content_hash(),
+        "units": model.n_units,
+        "steps": options.steps,
+        "contrast": options.contrast,
+        "seed": options.seed,
+        "gallery_images": len(gallery),
+        "targets": TARGETS,
+        "seconds": {"first start": round(seconds[0], 2), "second start": round(seconds[1], 2)},
+        "processor_seconds": {"first start": round(busy[0], 2), "second start": round(busy[1], 2)},
+        "minutes_per_1000_units": round(seconds[0] / model.n_units * 1000 / 60, 3),
+        "turns": turns,
+        "well_predicted": {
+            "threshold": WELL_PREDICTED,
+            "judged_by": "true rates" if task.true_rates is not None else "recorded averages",
+            "units": int(good.sum()),
+        },
+        "beats_natural": share(found.response >= natural, good),
+        "gain_over_natural": summary((found.response / natural)[good]),
+        "beats_masked_natural": share(found.response >= masked, good),
+        "gain_over_masked_natural": summary((found.response / masked)[good]),
+        "units_started_twice": twice,
+        "agreement": summary(agree[good_twice]),
+        "agreement_above_0.9": share(agree > 0.9, good_twice),
+        "response_of_other_start": summary((runs[1].response / found.response[:twice])[good_twice]),
+        "trace_over_last": {
+            str(step): round(float(np.median(found.trace[good, 0, step] / last[good])), 4)
+            for step in sorted({0, options.steps // 10, options.steps // 2, int(0.9 * options.steps)})
+        },
+        "contrast_reached": summary(found.contrast),
+        "extrapolation": {
+            "distance": summary(own_distance(model, found.images, np.arange(model.n_units))[good]),
+            "outside": share(own_distance(model, found.images, np.arange(model.n_units)) > 1, good),
+        },
+        "peak_megabytes": round(provenance.peak_megabytes()),
+    }
+    order = np.argsort(-np.where(np.isfinite(quality), quality, -np.inf), kind="stable")
+    return results, model, found, order
+
+
+def share(values: Array, among: Array) -> dict[str, float | int]:
+    """How many of some units, and their share."""
+    return {"units": int(values[among].sum()), "share": round(float(values[among].mean()), 4)}
+
+
+def draw(folder: Path, model: ResponseModel, found: OptimalImages, order: Array, title: str) -> None:
+    """The sheet of the best predicted units' images, and the tuning of the best of these."""
+    best = order[:SHEET]
+    far = own_distance(model, found.images, np.arange(len(found)))[best]
+    labels = [
+        f"{found.unit_ids[u]}: {found.response[u]:.2g}, blank {found.blank_response[u]:.2g}" for u in best
+    ]
+    note = "\nred: farther from the training images than 99% of these" if (far > 1).any() else ""
+    sheet = plot.image_sheet(
+        found.images[best],
+        found.frame,
+        labels,
+        outside=far > 1,
+        title=f"{title}: most exciting images of the {len(best)} best predicted units, "
+        f"RMS contrast {found.settings.contrast:g}{note}",
+    )
+    plot.save(sheet, folder / "mei.png")
+    plot.save(plot.traces(found, title="ascent, all units"), folder / "convergence.png")
+    panels = order[:PANELS]
+    tuning = measure_tuning(model, units=panels, frame=found.frame)
+    outside = measure_tuning_extrapolation(model, tuning, units=panels, frame=found.frame)
+    figure = plot.tuning_panels(
+        tuning,
+        outside=outside,
+        title=f"{title}: tuning of the {len(panels)} best predicted units\nevoked responses; bands: "
+        "95% intervals; hollow: outside the training images",
+    )
+    plot.save(figure, folder / "tuning.png")
+
+
+def markdown(results: dict[str, Any], title: str) -> str:
+    """The results as a table against the targets."""
+    turns, good = results["turns"], results["well_predicted"]
+    cpu, load = results["machine"]["cpu"], results["machine"]["load_1_minute"]
+    beats, masked = results["beats_natural"], results["beats_masked_natural"]
+    agree, loops = results["agreement"], turns["ratio"]
+    rows = [
+        (
+            f"well predicted units whose image beats the best of {results['gallery_images']:,} natural ones",
+            f"{100 * beats['share']:.1f}%",
+            "99%",
+        ),
+        ("... by a factor of (median)", f"{results['gain_over_natural']['median']:.2f}", ""),
+        (
+            f"... the best {MASKED_CANDIDATES} of them confined to its mask",
+            f"{100 * masked['share']:.1f}%",
+            "",
+        ),
+        (
+            "correlation of the images from two starts (median; 5% are below)",
+            f"{agree['median']:.3f}; {agree['p05']:.3f}",
+            "",
+        ),
+        (
+            f"minutes for 1,000 units x {results['steps']} steps",
+            f"{results['minutes_per_1000_units']:.1f}",
+            "under 10",
+        ),
+        ("a loop over units takes, times as long", f"{loops['loop']:.1f}", "5"),
+        ("... without the readouts of the other units", f"{loops['lean loop']:.1f}", ""),
+        (
+            "images outside of the training images",
+            f"{100 * results['extrapolation']['outside']['share']:.0f}%",
+            "",
+        ),
+    ]
+    table = "\n".join(f"| {name} | {value} | {target} |" for name, value, target in rows)
+    return (
+        f"# {title}\n\n"
+        f"Scan `{results['scan']}`, responses {results['responses']}, core {results['core']}; {results['units']:,} "
+        f"units, of which {good['units']} are well predicted (correlation with {good['judged_by']} above "
+        f"{good['threshold']}). RMS contrast {results['contrast']:g} of the whole frame.\n\n"
+        f"| | measured | target |\n|---|---|---|\n{table}\n\n"
+        f"Times on {results['machine']['torch_threads']} threads of {cpu} under a load of {load}; ratios are of "
+        f"medians of turns in one run; of processor time they are {turns['processor_ratio']['loop']:.1f} and "
+        f"{turns['processor_ratio']['lean loop']:.1f}.\n\n"
+        f"Command: `{results['command']}`\n"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, write the result file with its table and figures."""
+    options = _parser().parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    results, model, found, order = measure(options)
+    provenance.write_json(options.out, results)
+    title = f"{results['core']} core, {results['responses'].split()[0]} responses"
+    if results["responses"] != "recorded":
+        title = f"Real {results['core']} core, responses simulated by a published digital twin"
+    text = markdown(results, title)
+    options.out.with_suffix(".md").write_text(text, encoding="utf-8")
+    draw(options.out.parent, model, found, order, title)
+    print(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.measurements.insilico",
+        description="Most exciting images of a population: time, and whether natural images do better.",
+    )
+    parser.add_argument("scan", type=Path, help="a scan with tiers train, validation and test")
+    parser.add_argument("--core", type=Path, required=True, help="a published checkpoint, or a core's folder")
+    parser.add_argument("--truth", type=Path, help="true rates of a simulated scan (.npz)")
+    parser.add_argument(
+        "--gallery", type=Path, required=True, help="natural images: an .npz whose first array is (N, H, W)"
+    )
+    parser.add_argument("--units", type=int, help="how many neurons, chosen by the seed (default: all)")
+    parser.add_argument("--second-start-units", type=int, help="how many start twice (default: all)")
+    parser.add_argument("--gallery-images", type=int, default=5000, help="how many (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=100, help="default: %(default)s")
+    parser.add_argument("--contrast", type=float, default=0.1, help="RMS contrast (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns that are timed (default: %(default)s)")
+    parser.add_argument("--loop-units", type=int, default=2, help="units of a loop's turn (default: 2)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    parser.add_argument("--threads", type=int, help="of torch (default: torch's own)")
+    parser.add_argument(
+        "--models", type=Path, default=Path("runs/insilico-models"), help="where fitted models are kept"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="result file (.json)")
+    # what make_task asks for: all training images, a core that stays as it is
+    parser.set_defaults(images=None, core_mode="eval", max_epochs=0)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,376 @@
+"""The published transfer recipe, run with its authors' own library: what mousev1 is measured against.
+
+neuralpredictors 0.3.0 (Sinz lab) provides core, readout, loss and early stopping. The settings are
+those of Lurz et al. 2021, "Generalization in data-driven models of primary visual cortex", ICLR, and
+of its code (github.com/sinzlab/nnsysident; for transfer github.com/sinzlab/Lurz_2020_code,
+notebooks/example.ipynb). The core's features are recomputed in every epoch, as in that code.
+"""
+
+from __future__ import annotations
+
+import collections
+import collections.abc
+import importlib.util
+import math
+import re
+import sys
+import time
+import types
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from mousev1.core.network import Core, CoreConfig
+
+Array = npt.NDArray[Any]
+
+PEER_VERSION = "0.3.0"
+
+# Core of mousev1 -> name in neuralpredictors
+PEER_NAMES = (
+    (r"^layers\.(\d+)\.pointwise_in\.", r"features.layer\1.ds_conv.in_depth_conv."),
+    (r"^layers\.(\d+)\.depthwise\.", r"features.layer\1.ds_conv.spatial_conv."),
+    (r"^layers\.(\d+)\.pointwise_out\.", r"features.layer\1.ds_conv.out_depth_conv."),
+    (r"^layers\.(\d+)\.", r"features.layer\1."),
+)
+LAPLACE_FILTER = "_input_weights_regularizer.laplace.filter"
+
+
+class PeerLibrary(NamedTuple):
+    """The parts of neuralpredictors in use here."""
+
+    core: Any  # SE2dCore
+    readout: Any  # FullGaussian2d
+    factorized: Any  # SpatialXFeatureLinear
+    encoder: Any  # FiringRateEncoder
+    loss: Any  # PoissonLoss
+    early_stopping: Any
+    laplace_l2_norm: Any
+    measures: Any  # the module measures.np_functions
+
+
+def import_peer() -> PeerLibrary:
+    """The authors' library; ``ImportError`` with the remedy if it is not installed.
+
+    Version 0.3.0 needs two things that a current environment lacks while it is imported:
+    ``collections.Iterable``, gone since Python 3.10, and torchvision, which nothing here uses.
+    """
+    if importlib.util.find_spec("neuralpredictors") is None:
+        raise ImportError(
+            f"neuralpredictors is not installed; to compare with it, run "
+            f"`python -m pip install neuralpredictors=={PEER_VERSION}`"
+        )
+    with _world_of_2022(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from neuralpredictors.layers.cores import SE2dCore
+        from neuralpredictors.layers.encoders import FiringRateEncoder
+        from neuralpredictors.layers.readouts import FullGaussian2d, SpatialXFeatureLinear
+        from neuralpredictors.measures import np_functions
+        from neuralpredictors.measures.modules import PoissonLoss
+        from neuralpredictors.regularizers import LaplaceL2norm
+        from neuralpredictors.training import early_stopping
+    return PeerLibrary(
+        SE2dCore,
+        FullGaussian2d,
+        SpatialXFeatureLinear,
+        FiringRateEncoder,
+        PoissonLoss,
+        early_stopping,
+        LaplaceL2norm,
+        np_functions,
+    )
+
+
+@dataclass(frozen=True)
+class PeerSettings:
+    """Hyperparameters of the published recipe.
+
+    Attributes:
+        core_mode: ``"train"`` lets the core's batch norm follow the batch while the readout learns,
+            as the published code does; ``"eval"`` keeps the core bit for bit.
+        learning_rate: of Adam, at the start.
+        batch_size: images per step.
+        feature_l1: weight of the summed absolute feature weights.
+        init_sigma: entries of the readout's 2x2 sampling maps start uniformly within +- this.
+        init_mu_range: without cortical positions, mu starts uniformly within +- this.
+        init_transform_scale: factor on the random orthonormal matrix that the map from cortex starts
+            from. (neuralpredictors 0.3.0 dropped this of the paper's code; it is put back here.)
+        max_epochs: upper limit.
+        patience: epochs without a better validation correlation, before the best state is restored.
+        tolerance: what counts as better.
+        decay: factor on the learning rate when progress stalls.
+        rounds: how often the patience may run out.
+        min_learning_rate: floor of the learning rate.
+        loss_trials: trials n in the factor sqrt(n / batch) on the loss; None is the number of training
+            images. The published loader counts all trials of the file, validation and test included,
+            however few are trained on, which weakens the L1 penalty relative to the loss.
+    """
+
+    core_mode: Literal["eval", "train"] = "eval"
+    learning_rate: float = 5e-3
+    batch_size: int = 64
+    feature_l1: float = 2.439
+    init_sigma: float = 0.4
+    init_mu_range: float = 0.3
+    init_transform_scale: float = 0.2
+    max_epochs: int = 200
+    patience: int = 5
+    tolerance: float = 1e-6
+    decay: float = 0.3
+    rounds: int = 3
+    min_learning_rate: float = 1e-4
+    loss_trials: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.core_mode not in ("eval", "train"):
+            raise ValueError(f"core_mode: expected 'eval' or 'train', got {self.core_mode!r}")
+
+
+class Epoch(NamedTuple):
+    """One epoch of training.
+
+    ``seconds`` is its duration, validation included, and ``processor_seconds`` the processor time of all
+    threads meanwhile; ``learning_rate`` is the one it ran with.
+    """
+
+    number: int
+    seconds: float
+    processor_seconds: float
+    validation_correlation: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class PeerFit:
+    """A model trained with the authors' library.
+
+    Attributes:
+        model: ``FiringRateEncoder`` of the best epoch, in evaluation mode.
+        contract_mean: subtracted from gray values before the core.
+        contract_std: divides them after that.
+        response_scale: (U,) a rate of 1 is this much in the units of the recorded responses.
+        epochs: what happened, in order.
+        seconds: duration of the whole fit.
+    """
+
+    model: nn.Module
+    contract_mean: float
+    contract_std: float
+    response_scale: Tensor
+    epochs: tuple[Epoch, ...]
+    seconds: float
+
+    @torch.no_grad()
+    def predict(self, images: Array, *, batch_size: int = 64) -> npt.NDArray[np.float32]:
+        """(N, C, H, W) gray values to (N, U) rates, in the units of the recorded responses."""
+        standardised = _standardise(images, self.contract_mean, self.contract_std)
+        rates = torch.cat([self.model(batch) for batch in torch.split(standardised, batch_size)])
+        out: npt.NDArray[np.float32] = (rates * self.response_scale).numpy()
+        return out
+
+
+def fit_peer(
+    core: Core,
+    train: tuple[Array, Array],
+    validation: tuple[Array, Array],
+    positions: Array | None,
+    *,
+    settings: PeerSettings | None = None,
+    seed: int,
+) -> PeerFit:
+    """Train a readout on a fixed core with the published recipe.
+
+    Args:
+        core: the core, copied into the authors' classes.
+        train: images (N, C, H, W), gray values in the core's range, and responses (N, U), unscaled.
+        validation: the same, of other images.
+        positions: (U, 2) or (U, 3) cortical positions, of which the first two columns count, or None.
+        settings: hyperparameters.
+        seed: of the initial readout, the order of the images and the sampled positions.
+    """
+    settings = settings or PeerSettings()
+    peer = import_peer()
+    started = time.perf_counter()
+    contract = core.config.input
+    images = _standardise(train[0], contract.mean, contract.std)
+    held_out = _standardise(validation[0], contract.mean, contract.std)
+    scale = response_scale(train[1])
+    responses = torch.from_numpy(train[1] / scale).float()
+    held_out_responses = np.asarray(validation[1] / scale, dtype=np.float32)
+    records: list[Epoch] = []
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_model(core, images, responses.mean(dim=0), positions, settings=settings)
+        optimizer = torch.optim.Adam(model.readout.parameters(), lr=settings.learning_rate)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer,
+            mode="max",
+            factor=settings.decay,
+            patience=settings.patience,
+            threshold=settings.tolerance,
+            threshold_mode="abs",
+            min_lr=settings.min_learning_rate,
+        )
+        poisson = peer.loss(avg=False)
+        n = settings.loss_trials or len(images)
+        trained: tuple[int, tuple[float, float], float] | None = None  # epoch, its start, its learning rate
+
+        def validation_correlation(model: nn.Module) -> float:
+            nonlocal trained
+            with torch.no_grad():
+                rates = torch.cat([model(batch) for batch in torch.split(held_out, settings.batch_size)])
+            correlations = peer.measures.corr(held_out_responses, rates.numpy(), axis=0)
+            value = float(np.nan_to_num(correlations).mean())
+            # early_stopping also evaluates when it restores a state; only the first is an epoch's
+            if trained is not None:
+                number, (began, busy), rate = trained
+                took = time.perf_counter() - began, time.process_time() - busy
+                records.append(Epoch(number, *took, value, rate))
+                trained = None
+            return value
+
+        model.train()
+        steps = peer.early_stopping(
+            model,
+            validation_correlation,
+            interval=1,
+            patience=settings.patience,
+            max_iter=settings.max_epochs,
+            maximize=True,
+            tolerance=settings.tolerance,
+            restore_best=True,
+            scheduler=scheduler,
+            lr_decay_steps=settings.rounds,
+        )
+        for epoch, _ in steps:
+            began, rate = (time.perf_counter(), time.process_time()), optimizer.param_groups[0]["lr"]
+            model.core.train(settings.core_mode == "train")
+            for chosen in torch.split(torch.randperm(len(images)), settings.batch_size):
+                rates = model(images[chosen], detach_core=True)
+                likelihood = poisson(output=rates, target=responses[chosen])
+                loss = math.sqrt(n / len(chosen)) * likelihood + model.readout.regularizer()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            trained = (epoch, began, rate)
+
+    model.eval()
+    return PeerFit(
+        model=model,
+        contract_mean=contract.mean,
+        contract_std=contract.std,
+        response_scale=torch.from_numpy(scale).float(),
+        epochs=tuple(records),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def build_model(
+    core: Core, images: Tensor, mean_response: Tensor, positions: Array | None, *, settings: PeerSettings
+) -> Any:
+    """An untrained ``FiringRateEncoder`` on a copy of the core.
+
+    Args:
+        core: the core to copy.
+        images: (N, C, H, W), for their shape.
+        mean_response: (U,) where the biases start.
+        positions: (U, 2) or (U, 3) cortical positions, or None.
+        settings: hyperparameters. Random parameters come from torch's generator.
+    """
+    peer = import_peer()
+    predictor = None
+    if positions is not None:
+        predictor = {"hidden_layers": 0, "hidden_features": 0, "final_tanh": False}
+    readout = peer.readout(
+        in_shape=core.config.feature_shape(*images.shape[2:]),
+        outdims=len(mean_response),
+        bias=True,
+        init_mu_range=settings.init_mu_range,
+        init_sigma=settings.init_sigma,
+        gauss_type="full",
+        grid_mean_predictor=predictor,
+        source_grid=None if positions is None else np.asarray(positions, dtype=np.float64)[:, :2],
+        mean_activity=mean_response.clone(),
+        feature_reg_weight=settings.feature_l1,
+    )
+    if positions is not None:
+        nn.init.orthogonal_(readout.mu_transform[0].weight, gain=settings.init_transform_scale)
+        nn.init.zeros_(readout.mu_transform[0].bias)
+    return peer.encoder(core=build_core(core.config, peer_core_state(core)), readout=readout)
+
+
+def build_core(config: CoreConfig, state: Mapping[str, Tensor]) -> Any:
+    """The authors' ``SE2dCore`` with given weights, fixed, in evaluation mode.
+
+    Args:
+        config: sizes.
+        state: the whole state dict with the authors' names, as they publish it; loaded strictly.
+    """
+    core = import_peer().core(
+        input_channels=config.input_channels,
+        hidden_channels=config.hidden_channels,
+        input_kern=config.input_kernel,
+        hidden_kern=config.hidden_kernel,
+        layers=config.layers,
+        gamma_input=0.0,
+        momentum=config.batch_norm_momentum,
+        pad_input=False,
+        stack=-1,
+        depth_separable=True,
+    )
+    core.load_state_dict(state, strict=True)
+    return core.requires_grad_(False).eval()
+
+
+def peer_core_state(core: Core) -> dict[str, Tensor]:
+    """The weights of a core under the authors' names, with the constant filter of their regulariser."""
+    laplacian = torch.tensor([[0.0, -1.0, 0.0], [-1.0, 4.0, -1.0], [0.0, -1.0, 0.0]])
+    state = {LAPLACE_FILTER: laplacian[None, None]}
+    for name, tensor in core.state_dict().items():
+        for pattern, replacement in PEER_NAMES:
+            name, found = re.subn(pattern, replacement, name)
+            if found:
+                break
+        state[name] = tensor.detach().cpu().clone()
+    return state
+
+
+def response_scale(responses: Array) -> npt.NDArray[np.float64]:
+    """What the authors divide each unit's responses by, (U,), from the (N, U) training responses.
+
+    The standard deviation, but at least a hundredth of its mean over units, so that silent units do
+    not blow up (neuralpredictors, ``NeuroNormalizer``).
+    """
+    deviation = np.asarray(responses, dtype=np.float64).std(axis=0)
+    scale: npt.NDArray[np.float64] = np.maximum(deviation, 0.01 * deviation.mean())
+    return scale
+
+
+def _standardise(images: Array, mean: float, std: float) -> Tensor:
+    return (torch.from_numpy(np.asarray(images, dtype=np.float32)) - mean) / std
+
+
+@contextmanager
+def _world_of_2022() -> Iterator[None]:
+    """While it lasts, ``collections.Iterable`` exists, and torchvision can be imported."""
+    lacks_iterable = not hasattr(collections, "Iterable")
+    lacks_torchvision = "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is None
+    if lacks_iterable:
+        vars(collections)["Iterable"] = collections.abc.Iterable
+    if lacks_torchvision:
+        sys.modules["torchvision"] = types.ModuleType("torchvision")
+    try:
+        yield
+    finally:
+        if lacks_iterable:
+            del vars(collections)["Iterable"]
+        if lacks_torchvision:
+            del sys.modules["torchvision"]

@@ -1,0 +1,493 @@
+"""Real recordings of very few images: does the published core predict them better than a random one?
+
+    python -m training.measurements.recordings RECORDINGS.npz --core CHECKPOINT --seeds 5 --out FILE.json
+
+The recordings are those of Antolik et al. 2016 ("Model constrained by visual hierarchy improves prediction of
+neural responses to natural scenes", PLoS Comput Biol, S1 data): mouse V1, two regions, 50 natural pictures
+of 31x31 pixels, shown 8 to 10 times.
+
+The score is the correlation, over the 50 pictures, of each neuron's average response with its predictions, each
+made by a readout that has not seen the picture: ten folds, predictions of all folds together. A prediction
+without any signal is the mean over the training pictures, whose correlation with what was held out is
+slightly negative. What the pictures cover on the retina is unknown, so they are resampled by several factors.
+Factor and estimator are chosen on the training pictures of each fold, by cross-validation among them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import mousev1
+from mousev1 import metrics
+from mousev1.core.inference import fuse
+from mousev1.core.network import Core
+from training import provenance
+from training.measurements.transfer import read_core
+
+Array = npt.NDArray[Any]
+
+FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+FOLDS = 10
+INNER_FOLDS = 5
+PLACES_PER_AXIS = 8
+SIGNAL = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # variance of the drive over that of the noise, before a fit
+GRAY = 113.0  # around the pictures; mean gray value of the photographs that cores of this kind learn from
+MARGIN = 7  # pixels of the feature map beyond the picture, where its zero padding does its harm
+EM_STEPS = 20
+SEED = 0
+CHOSEN = "chosen among these"
+LIBRARY = "fit_readout"
+BOOTSTRAPS = 10_000
+
+
+@dataclass(frozen=True)
+class Split:
+    """The features of some pictures to learn from and of others to predict, at P places.
+
+    Inner products of centred features are all that ridge regression needs: with n training pictures they
+    are an (n, n) matrix per place, kept as its eigenvalues and vectors.
+
+    Attributes:
+        values: (P, n) eigenvalues, 1 on average.
+        vectors: (P, n, n) eigenvectors in columns.
+        cross: (P, t, n) inner products of the t other pictures with these n, in the basis of the vectors.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    cross: Tensor
+
+
+Estimator = Callable[[Split, Split, Tensor], Tensor]
+
+
+def surround(pictures: Array, factor: float, kernel: int) -> Tensor:
+    """Pictures (I, h, w), resampled by a factor, in the middle of a gray frame; (I, 1, H, W) float32."""
+    stack = torch.from_numpy(np.asarray(pictures, dtype=np.float32))[:, None]
+    size = [round(side * factor) for side in stack.shape[2:]]
+    resampled: Tensor = F.interpolate(stack, size=size, mode="bilinear", antialias=True)
+    return F.pad(resampled.clamp(0.0, 255.0), [(kernel - 1) // 2 + MARGIN] * 4, value=GRAY)
+
+
+@torch.no_grad()
+def features_at_places(core: Core, images: Tensor) -> Tensor:
+    """Features at a square grid of places inside the picture, (I, P, C) float64."""
+    features = fuse(core)(images)
+
+    def along(side: int) -> Tensor:
+        return torch.linspace(MARGIN + 1, side - MARGIN - 2, PLACES_PER_AXIS).round().long()
+
+    rows, columns = along(features.shape[2]), along(features.shape[3])
+    chosen: Tensor = features[:, :, rows][:, :, :, columns]
+    return chosen.flatten(2).transpose(1, 2).double()
+
+
+def split(features: Tensor, train: Array, test: Array) -> tuple[Split, Split]:
+    """Features, standardised with the training pictures alone: at each place, and of all places together.
+
+    Args:
+        features: (I, P, C).
+        train: indices of the pictures to learn from.
+        test: indices of others.
+    """
+    known = features[train]
+    scale = (known - known.mean(dim=(0, 1))).square().mean(dim=(0, 1)).sqrt()
+    centre = known.mean(dim=0)
+    x, new = (
+        ((features[rows] - centre) / torch.where(scale > 0, scale, 1.0)).transpose(0, 1)
+        for rows in (train, test)
+    )
+    size = x.square().sum(dim=2).mean().clamp_min(1e-12)
+    grams, cross = x @ x.mT / size, new @ x.mT / size
+
+    def solved(grams: Tensor, cross: Tensor) -> Split:
+        values, vectors = torch.linalg.eigh(grams)
+        return Split(values.clamp_min(0.0), vectors, cross @ vectors)
+
+    return solved(grams, cross), solved(grams.mean(dim=0)[None], cross.mean(dim=0)[None])
+
+
+def ridge_at_one_place(places: Split, together: Split, responses: Tensor) -> Tensor:
+    """Ridge on the features of one place, the same for all neurons, chosen with the penalty by leaving one out.
+
+    Args:
+        places: every place.
+        together: all places as one; not used here.
+        responses: (n, U) of the training pictures.
+
+    Returns:
+        (t, U) for the other pictures.
+    """
+    errors = _leave_one_out(places, responses)
+    return _predictions(places, responses).flatten(0, 1)[int(errors.mean(dim=2).argmin())]
+
+
+def ridge_at_own_place(places: Split, together: Split, responses: Tensor) -> Tensor:
+    """Ridge at each neuron's own place, found by leaving one out; one penalty for all. Arguments as above."""
+    errors = _leave_one_out(places, responses)
+    penalty = int(errors.amin(dim=0).mean(dim=1).argmin())
+    place = errors[:, penalty].argmin(dim=0)
+    return _predictions(places, responses)[place, penalty, :, torch.arange(len(place))].T
+
+
+def ridge_at_all_places(places: Split, together: Split, responses: Tensor) -> Tensor:
+    """Ridge on all places together; one penalty for all neurons, by leaving one out. Arguments as above."""
+    return ridge_at_one_place(together, together, responses)
+
+
+def average_over_places(places: Split, together: Split, responses: Tensor) -> Tensor:
+    """Predictions for every place and penalty, averaged with their posterior probabilities per neuron.
+
+    Given both, responses are normal, and so their probability has a closed form (noise variance
+    integrated out). How probable places and penalties are beforehand is learned from all neurons.
+    Arguments as above.
+    """
+    evidence = _evidence(places, responses)
+    number, penalties, _ = evidence.shape
+    place_prior = torch.full((number, 1, 1), 1.0 / number, dtype=torch.float64)
+    penalty_prior = torch.full((1, penalties, 1), 1.0 / penalties, dtype=torch.float64)
+    posterior = evidence
+    for _ in range(EM_STEPS):
+        log = evidence + place_prior.log() + penalty_prior.log()
+        posterior = torch.softmax(log.flatten(0, 1), dim=0).view_as(evidence)
+        # one neuron's worth of indifference keeps every place possible
+        place_prior = posterior.sum(dim=(1, 2))[:, None, None] + 1.0 / number
+        penalty_prior = posterior.sum(dim=(0, 2))[None, :, None] + 1.0 / penalties
+        place_prior, penalty_prior = place_prior / place_prior.sum(), penalty_prior / penalty_prior.sum()
+    return torch.einsum("pru,prtu->tu", posterior, _predictions(places, responses))
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "ridge, one place": ridge_at_one_place,
+    "ridge, own place": ridge_at_own_place,
+    "ridge, all places": ridge_at_all_places,
+    "averaged over places": average_over_places,
+}
+
+
+def _shrinkage(data: Split) -> Tensor:
+    """What each direction keeps as residual, (P, R, n), for every signal strength."""
+    signal = torch.tensor(SIGNAL, dtype=torch.float64)[:, None]
+    return 1.0 / (1.0 + signal * data.values[:, None])
+
+
+def _rotated(data: Split, responses: Tensor) -> Tensor:
+    return data.vectors.mT @ (responses - responses.mean(dim=0))
+
+
+def _predictions(data: Split, responses: Tensor) -> Tensor:
+    """(P, R, t, U) predicted responses to the other pictures."""
+    signal = torch.tensor(SIGNAL, dtype=torch.float64)[:, None, None]
+    weighted = data.cross[:, None] * _shrinkage(data)[:, :, None] * signal
+    return weighted @ _rotated(data, responses)[:, None] + responses.mean(dim=0)
+
+
+def _leave_one_out(data: Split, responses: Tensor) -> Tensor:
+    """Squared error (P, R, U) when each training picture is left out, relative to the variance."""
+    shrink, rotated = _shrinkage(data), _rotated(data, responses)
+    residual = data.vectors[:, None] @ (shrink[..., None] * rotated[:, None])
+    # the mean is a parameter too: it takes its share of every picture
+    own = (data.vectors.square()[:, None] @ shrink[..., None])[..., 0] - 1.0 / len(responses)
+    errors = (residual / own[..., None]).square().mean(dim=2)
+    return errors / responses.var(dim=0).clamp_min(1e-12)
+
+
+def _evidence(data: Split, responses: Tensor) -> Tensor:
+    """Log probability (P, R, U) of the responses up to a constant."""
+    shrink = _shrinkage(data)
+    power = (shrink[..., None] * _rotated(data, responses).square()[:, None]).sum(dim=2).clamp_min(1e-12)
+    return 0.5 * shrink.log().sum(dim=2)[..., None] - (len(responses) - 1) / 2 * power.log()
+
+
+def folds(count: int, number: int, seed: int) -> list[Array]:
+    """Indices 0 to count - 1 in random groups of nearly equal size."""
+    return [np.sort(part) for part in np.array_split(np.random.default_rng(seed).permutation(count), number)]
+
+
+@dataclass(frozen=True)
+class Nested:
+    """Predictions whose settings were chosen without the pictures that they are for.
+
+    Attributes:
+        predictions: (I, U).
+        chosen: estimator and factor of every fold.
+    """
+
+    predictions: Tensor
+    chosen: list[tuple[str, float]]
+
+
+def nested(
+    features: Mapping[float, Tensor], regions: Sequence[Tensor], *, seed: int
+) -> list[dict[str, Nested]]:
+    """Ten-fold predictions; estimator and factor of each fold are the best on its training pictures.
+
+    Args:
+        features: (I, P, C) for every factor.
+        regions: (I, U) average responses of each region.
+        seed: of the folds.
+
+    Returns:
+        For every region: each estimator by name with the factor chosen, and ``CHOSEN`` with both chosen.
+    """
+    pictures = np.arange(len(regions[0]))
+    found: list[dict[str, Nested]] = [
+        {name: Nested(torch.empty_like(responses), []) for name in (*ESTIMATORS, CHOSEN)}
+        for responses in regions
+    ]
+    for held in folds(len(pictures), FOLDS, seed):
+        rows = np.setdiff1d(pictures, held)
+        scores = _inner_scores(features, regions, rows, seed)
+        outer = {factor: split(stack, rows, held) for factor, stack in features.items()}
+        for region, responses in enumerate(regions):
+            for label, result in found[region].items():
+                allowed = [key for key in scores[region] if label in (key[0], CHOSEN)]
+                name, factor = max(allowed, key=lambda key: scores[region][key])
+                result.predictions[held] = ESTIMATORS[name](*outer[factor], responses[rows])
+                result.chosen.append((name, factor))
+    return found
+
+
+def _inner_scores(
+    features: Mapping[float, Tensor], regions: Sequence[Tensor], rows: Array, seed: int
+) -> list[dict[tuple[str, float], float]]:
+    """Cross-validated score among some pictures, per region, for every estimator and factor."""
+    scores: list[dict[tuple[str, float], float]] = [{} for _ in regions]
+    groups = folds(len(rows), INNER_FOLDS, seed)
+    for factor, stack in features.items():
+        predicted = {
+            (region, name): torch.empty(len(rows), responses.shape[1], dtype=torch.float64)
+            for region, responses in enumerate(regions)
+            for name in ESTIMATORS
+        }
+        for group in groups:
+            train = np.delete(rows, group)
+            data = split(stack, train, rows[group])
+            for (region, name), out in predicted.items():
+                out[group] = ESTIMATORS[name](*data, regions[region][train])
+        for (region, name), out in predicted.items():
+            scores[region][name, factor] = _mean_correlation(out, regions[region][rows])
+    return scores
+
+
+def _mean_correlation(predictions: Tensor, responses: Tensor) -> float:
+    # a constant prediction counts as 0 where settings are compared, so that none gains by being undefined
+    return float(np.nan_to_num(metrics.correlation(predictions.numpy(), responses.numpy())).mean())
+
+
+def library_predictions(core: Core, pictures: Array, responses: Tensor, factors: Sequence[float]) -> Tensor:
+    """Ten-fold predictions (I, U) of ``mousev1.fit_readout`` without positions, one factor per fold."""
+    out = torch.empty_like(responses)
+    for held, factor in zip(folds(len(pictures), FOLDS, SEED), factors, strict=True):
+        images = surround(pictures, factor, core.config.input_kernel).numpy()
+        rows = np.setdiff1d(np.arange(len(pictures)), held)
+        model = mousev1.fit_readout(
+            images[rows],
+            responses[rows].numpy(),
+            core=core,
+            constant_units="mean",
+            seed=SEED,
+            progress=False,
+        )
+        out[held] = torch.from_numpy(model.predict(images[held])).double()
+    return out
+
+
+def evaluate(
+    core: Core, pictures: Array, regions: Sequence[Tensor], *, library: bool
+) -> list[dict[str, Any]]:
+    """Correlations of every neuron with every estimator, per region."""
+    features = {
+        factor: features_at_places(core, surround(pictures, factor, core.config.input_kernel))
+        for factor in FACTORS
+    }
+    found = []
+    for responses, results in zip(regions, nested(features, regions, seed=SEED), strict=True):
+        entry = {
+            name: {
+                "correlation": _correlations(result.predictions, responses),
+                "chosen": result.chosen,
+            }
+            for name, result in results.items()
+        }
+        if library:
+            factors = [factor for _, factor in results[CHOSEN].chosen]
+            predictions = library_predictions(core, pictures, responses, factors)
+            entry[LIBRARY] = {"correlation": _correlations(predictions, responses), "chosen": factors}
+        found.append(entry)
+    return found
+
+
+def _correlations(predictions: Tensor, responses: Tensor) -> list[float | None]:
+    values = metrics.correlation(predictions.numpy(), responses.numpy())
+    return [None if np.isnan(value) else round(float(value), 5) for value in values]
+
+
+def interval(correlations: Array, baseline: Array | None = None) -> dict[str, Any]:
+    """Mean over cores and neurons with its 95% interval, by resampling both.
+
+    Args:
+        correlations: (K, U) of K cores (resampled too if there are several), NaN where undefined.
+        baseline: (L, U) of other cores and the same neurons, to be subtracted.
+    """
+    generator = np.random.default_rng(SEED)
+    units = correlations.shape[1]
+    means = np.empty(BOOTSTRAPS)
+    for k in range(BOOTSTRAPS):
+        chosen = generator.integers(units, size=(units,))
+        means[k] = _resampled(correlations, chosen, generator)
+        if baseline is not None:
+            means[k] -= _resampled(baseline, chosen, generator)
+    mean = np.nanmean(correlations) - (0.0 if baseline is None else np.nanmean(baseline))
+    low, high = np.quantile(means, (0.025, 0.975))
+    undefined = np.isnan(correlations).sum() + (0 if baseline is None else np.isnan(baseline).sum())
+    return {
+        "mean": round(float(mean), 4),
+        "low": round(float(low), 4),
+        "high": round(float(high), 4),
+        "undefined": int(undefined),
+    }
+
+
+def _resampled(values: Array, units: Array, generator: np.random.Generator) -> float:
+    cores = generator.integers(len(values), size=(len(values),))
+    return float(np.nanmean(values[cores][:, units]))
+
+
+def ceiling(trials: Array) -> float:
+    """Mean over neurons of the correlation that knowing each picture's true rate would reach.
+
+    Args:
+        trials: (T, I, U) responses; the variance that repeats share, of that of their average.
+    """
+    repeats, pictures, units = trials.shape
+    ids = np.tile(np.arange(pictures), repeats)
+    shared = metrics.fev(trials.reshape(repeats * pictures, units), ids)
+    shared = np.clip(shared[np.isfinite(shared)], 0.0, 1.0)
+    return float(np.sqrt(shared * repeats / (1.0 + shared * (repeats - 1))).mean())
+
+
+def summarise(cores: dict[str, Any]) -> list[dict[str, Any]]:
+    """Means and intervals per region and estimator: the core, random cores, and the difference."""
+    published = next(name for name in cores if not name.startswith("random-"))
+    random = [name for name in cores if name.startswith("random-")]
+    rows = []
+    for region in range(len(cores[published]["regions"])):
+
+        def values(names: Sequence[str], label: str, region: int = region) -> Array:
+            found = [cores[name]["regions"][region].get(label) for name in names]
+            return np.array([entry["correlation"] for entry in found if entry is not None], dtype=float)
+
+        for label in cores[published]["regions"][region]:
+            own, others = values([published], label), values(random, label)
+            row = {"region": region + 1, "estimator": label, "core": interval(own)}
+            if len(others):
+                row |= {"random_cores": len(others), "random": interval(others)}
+                row["difference"] = interval(own, others)
+            rows.append(row)
+    return rows
+
+
+def table(results: dict[str, Any]) -> str:
+    """The summary as Markdown."""
+    lines = [
+        "| region | readout | published core | random cores | difference |",
+        "|---|---|---|---|---|",
+    ]
+    for row in results["summary"]:
+        cells = [_cell(row[key]) if key in row else "-" for key in ("core", "random", "difference")]
+        if "random" in row:
+            cells[1] += f", {row['random_cores']} cores"
+        lines.append(f"| {row['region']} | {row['estimator']} | {' | '.join(cells)} |")
+    ceilings = ", ".join(
+        f"region {region + 1} {value:.3f}" for region, value in enumerate(results["ceiling"])
+    )
+    lines.append(f"\nMost that could be reached, given the noise of the averages: {ceilings}.")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Evaluate the cores that the result file lacks, then summarise all."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(given)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    with np.load(options.recordings) as arrays:
+        pictures = arrays["images"]
+        trials = [arrays[f"region{region}_responses"] for region in (1, 2)]
+    regions = [torch.from_numpy(repeats).double().mean(dim=0) for repeats in trials]
+    core = read_core(options.core)
+    header = {
+        "what": "ten-fold cross-validated correlation with the repeat average, real recordings",
+        "recordings": options.recordings.name,
+        "data_sha256": provenance.data_sha256(options.recordings),
+        "core": core.name,
+        "core_hash": core.content_hash(),
+        "seed": SEED,
+        "factors": list(FACTORS),
+        "folds": FOLDS,
+        "inner_folds": INNER_FOLDS,
+    }
+    results = provenance.resume(options.out, header, {"cores": {}})
+    results["command"] = shlex.join(["python", "-m", "training.measurements.recordings", *given])
+    results["ceiling"] = [round(ceiling(repeats), 4) for repeats in trials]
+    # the published core first: it is what the summary compares with
+    cores = [core, *(Core.random(core.config, seed=seed) for seed in range(options.seeds))]
+    for number, candidate in enumerate(cores):
+        if candidate.name in results["cores"] and not options.rerun:
+            continue
+        library = number <= options.library_seeds
+        entry = {
+            **provenance.circumstances(),
+            "regions": evaluate(candidate, pictures, regions, library=library),
+        }
+        results["cores"][candidate.name] = entry
+        results["summary"] = summarise(results["cores"])
+        provenance.write_json(options.out, results)
+        print(f"{candidate.name}: done", file=sys.stderr, flush=True)
+    text = table(results)
+    print(text)
+    heading = (
+        f"Real recordings ({results['recordings']}): correlation of each neuron's average response with "
+        f"predictions of pictures held out (ten folds), mean over neurons and 95% interval. "
+        f"{provenance.now()}, `{results['command']}`"
+    )
+    options.out.with_suffix(".md").write_text(f"{heading}\n\n{text}\n", encoding="utf-8")
+
+
+def _cell(value: dict[str, Any]) -> str:
+    note = f" ({value['undefined']} undefined)" if value["undefined"] else ""
+    return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]{note}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.measurements.recordings",
+        description="Real mouse V1, 50 pictures: the published core against random ones.",
+    )
+    parser.add_argument("recordings", type=Path, help="pictures and responses of two regions (.npz)")
+    parser.add_argument("--core", type=Path, required=True, help="a published checkpoint, or a core's folder")
+    parser.add_argument("--seeds", type=int, default=5, help="random cores (default: 5)")
+    parser.add_argument(
+        "--library-seeds", type=int, default=1, help="random cores that fit_readout is run on (default: 1)"
+    )
+    parser.add_argument("--threads", type=int, help="of torch (default: torch's own)")
+    parser.add_argument("--rerun", action="store_true", help="repeat what the result file has")
+    parser.add_argument("--out", type=Path, required=True, help="result file (.json); a table goes beside it")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Parameters per readout, the paper's comparison: ``python -m training.networks.parameter_count``.
+
+Lurz et al. 2021, section 2.2: the Gaussian readout needs a small fraction of the numbers of the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from mousev1.readout.gaussian import (
+    CortexPositions,
+    FeatureWeights,
+    FreePositions,
+    GaussianReadout,
+    PositionNetwork,
+)
+from training.networks.factorized import FactorizedReadout
+from training.networks.fully_connected import FullyConnectedReadout
+from training.pretraining.readouts import TrainableReadout
+
+
+@dataclass(frozen=True)
+class Size:
+    """Neurons N, and channels c, height h and width w of the feature map."""
+
+    units: int
+    channels: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        for name in ("units", "channels", "height", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One readout of the table.
+
+    Attributes:
+        name: of the readout.
+        formula: the paper's, in words.
+        expected: the paper's formula for a size, without the position network.
+        build: makes the readout.
+        bias_in_formula: whether the formula counts the bias, one per neuron.
+    """
+
+    name: str
+    formula: str
+    expected: Callable[[Size], int]
+    build: Callable[[Size], TrainableReadout]
+    bias_in_formula: bool
+
+
+def fully_connected(size: Size) -> FullyConnectedReadout:
+    """The fully connected readout of this size."""
+    return FullyConnectedReadout(size.units, size.channels, size.height, size.width)
+
+
+def factorized(size: Size) -> FactorizedReadout:
+    """The factorized readout of this size."""
+    return FactorizedReadout(FeatureWeights(size.units, size.channels), size.height, size.width)
+
+
+def gaussian(size: Size) -> GaussianReadout:
+    """The Gaussian readout of this size with a free position per neuron."""
+    return GaussianReadout(FreePositions(size.units), FeatureWeights(size.units, size.channels))
+
+
+def gaussian_with_cortex(size: Size) -> GaussianReadout:
+    """The Gaussian readout of this size with positions from cortex, by the default network."""
+    positions = CortexPositions(torch.zeros(size.units, 2), PositionNetwork())
+    return GaussianReadout(positions, FeatureWeights(size.units, size.channels))
+
+
+TABLE = (
+    Row(
+        "fully connected",
+        "N * c * h * w",
+        lambda s: s.units * s.channels * s.height * s.width,
+        fully_connected,
+        bias_in_formula=False,
+    ),
+    Row(
+        "factorized",
+        "N * (c + h * w)",
+        lambda s: s.units * (s.channels + s.height * s.width),
+        factorized,
+        bias_in_formula=False,
+    ),
+    Row("Gaussian", "N * (c + 7)", lambda s: s.units * (s.channels + 7), gaussian, bias_in_formula=True),
+    Row(
+        "Gaussian with retinotopy",
+        "N * (c + 5) + network",
+        lambda s: s.units * (s.channels + 5),
+        gaussian_with_cortex,
+        bias_in_formula=True,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Count:
+    """Numbers counted in a built readout.
+
+    Attributes:
+        weights: all but the two below.
+        bias: one per neuron.
+        network: of the position network that all neurons share.
+    """
+
+    weights: int
+    bias: int
+    network: int
+
+
+def count(row: Row, size: Size) -> Count:
+    """Count the trainable numbers of a readout, which is built without memory for its values."""
+    with torch.device("meta"):
+        readout = row.build(size)
+    assert isinstance(readout, torch.nn.Module)
+    numbers = {name: parameter.numel() for name, parameter in readout.named_parameters()}
+    network = sum(n for name, n in numbers.items() if name.startswith("positions.network."))
+    return Count(sum(numbers.values()) - numbers["bias"] - network, numbers["bias"], network)
+
+
+def table(size: Size) -> str:
+    """The table as text: the paper's formulas beside what the built modules hold."""
+    head = ("readout", "formula", "formula gives", "counted, without bias", "bias", "network", "per neuron")
+    rows = [head]
+    for row in TABLE:
+        found, expected = count(row, size), row.expected(size)
+        all_numbers = found.weights + found.bias + found.network
+        rows.append(
+            (
+                row.name,
+                row.formula + (" (with bias)" if row.bias_in_formula else " (without bias)"),
+                f"{expected + found.network:,}",
+                f"{found.weights:,}",
+                f"{found.bias:,}",
+                f"{found.network:,}",
+                f"{all_numbers / size.units:,.1f}",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    note = (
+        f"N = {size.units:,} neurons, feature map of c = {size.channels} channels, h = {size.height}, "
+        f"w = {size.width}.\n"
+        "c + 7: c feature weights, 2 for the position, 4 for the Gaussian's spread, 1 bias. c + 5: the position "
+        "comes from the network.\nThe paper's first two formulas leave out the bias, of which every readout here "
+        "has one per neuron; 'per neuron' counts everything."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns 0, or 1 after a message about what was wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.networks.parameter_count",
+        description="Parameters per readout, counted in the modules, next to the paper's formulas. The default "
+        "is the feature map of the 11-S core for images of 36 x 64 pixels.",
+    )
+    parser.add_argument("--units", type=int, default=1000, metavar="N", help="neurons (default: %(default)s)")
+    parser.add_argument("--channels", type=int, default=64, metavar="c", help="default: %(default)s")
+    parser.add_argument("--height", type=int, default=22, metavar="h", help="default: %(default)s")
+    parser.add_argument("--width", type=int, default=50, metavar="w", help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    try:
+        print(table(Size(options.units, options.channels, options.height, options.width)))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""A benchmark's rows as the paper's figures, tables and findings."""

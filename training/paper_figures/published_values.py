@@ -1,0 +1,70 @@
+"""What Lurz et al. 2021 state in numbers, on real recordings.
+
+Only what could be checked word for word in public text is here: the abstract, the same in the
+proceedings and in the preprint (bioRxiv 2020.10.05.326256). The curves of Figures 3, 4 and 5 are pictures;
+no table of their values, nor of any fraction oracle, was found, so none is given. The abstract does not
+name the score behind its percentages; the authors' plotting notebook
+(github.com/sinzlab/Lurz_2020_code, notebooks/ICLR_plots.ipynb) draws Figure 5 as fraction oracle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PAPER = "Lurz et al. 2021, ICLR, openreview.net/forum?id=Tp7kI90Htd"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One stated number.
+
+    Attributes:
+        finding: key of the finding of ``training.paper_figures.findings`` that measures the same.
+        value: the number, as a share: 0.07 for 7%.
+        quote: the paper's words.
+        place: where in the paper.
+        ours: what of ours stands beside it.
+    """
+
+    finding: str
+    value: float
+    quote: str
+    place: str
+    ours: str
+
+    @property
+    def percent(self) -> str:
+        """The number for people."""
+        return f"{100 * self.value:.0f}%"
+
+
+PUBLISHED = (
+    Published(
+        finding="gaussian-over-factorized",
+        value=0.07,
+        quote="a gain in performance of 7% compared to the previous state-of-the-art network",
+        place="abstract",
+        ours="gain of the best Gaussian over the best factorized readout, most neurons and images",
+    ),
+    Published(
+        finding="11-S-over-direct",
+        value=0.12,
+        quote="we exceed the performance of training directly on that animal by 12%",
+        place="abstract",
+        ours="gain of 11-S over direct training, most images",
+    ),
+    Published(
+        finding="11-S-over-VGG16",
+        value=0.33,
+        quote="outperform a commonly used VGG16 core pre-trained on imagenet by 33%",
+        place="abstract",
+        ours="gain of 11-S over VGG16 with ImageNet weights, most images",
+    ),
+    Published(
+        finding="data-efficiency",
+        value=0.40,
+        quote="achieving the same performance with only 40% of the data",
+        place="abstract",
+        ours="share of the images with which 11-S reaches the direct model's score with all of them",
+    ),
+)

@@ -1,0 +1,1 @@
+"""Pretraining: one core on many scans."""

@@ -1,0 +1,1 @@
+"""The transfer benchmarks of Lurz et al. 2021."""
