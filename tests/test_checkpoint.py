@@ -59,7 +59,7 @@ def test_core_comes_back_bit_for_bit_frozen_and_with_its_name(folder: Path):
 
 
 def test_folder_is_complete_and_readable_by_others(folder: Path):
-    assert set(files_of(folder)) == {"README.md", "config.json", "model.safetensors", "probe.safetensors"}
+    assert set(files_of(folder)) == {"config.json", "model.safetensors", "probe.safetensors"}
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
 
 

@@ -91,7 +91,7 @@ def test_a_channel_that_never_changes_is_no_division_by_zero():
 
 def test_bad_asks_are_named(statistics):
     model = tiny_model()
-    with pytest.raises(ValueError, match=r"'made up', was saved without .* pass mousev1\.training_stat"):
+    with pytest.raises(ValueError, match=r"'made up', was saved without .* pass mousev1\.core\.feature_stat"):
         measure_extrapolation(model, IMAGES)
     with pytest.raises(ValueError, match="level: expected percent between 0 and 100, got 0"):
         measure_extrapolation(model, IMAGES, statistics=statistics, level=0)

@@ -23,6 +23,7 @@ from mousev1.data.scan import Scan
 from mousev1.fit.fitting import fit_scan
 from mousev1.hub.checkpoint_import import import_checkpoint
 from mousev1.hub.cores import largest_deviation, load_core
+from mousev1.hub.model_cards import core_card
 from mousev1.hub.model_files import load_model
 from mousev1.insilico.extrapolation import LEVEL, measure_extrapolation
 from mousev1.metrics.unit_scores import ScoreTable
@@ -245,7 +246,7 @@ def import_(
     contract = None if mean is None or std is None else InputContract(mean=mean, std=std)
     found = import_checkpoint(checkpoint, sha256=sha256, name=name, contract=contract, session=session)
     if isinstance(found, Core):
-        save_core(found, out, overwrite=overwrite)
+        save_core(found, out, card=core_card(found), overwrite=overwrite)
         return f"wrote {out}: core {describe_core(found)}; use it with --core {out}"
     found.save(out, include_core=True, overwrite=overwrite)
     return f"wrote {out}: a model of {found.n_units} neurons with core {describe_core(as_core(found.core, 'import'))}"

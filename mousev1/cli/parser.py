@@ -9,9 +9,11 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import TextIO
 
 from mousev1.cli.insilico_arguments import add_export, add_insilico
 
@@ -256,7 +258,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # brings a fit to a crawl once another process wants a processor; no spinning at all makes it 1.6
     # times slower on an idle machine (41 against 25 s for 1,000 neurons and 4,472 images on two cores).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from mousev1.cli import commands
 
     functions: dict[str, Callable[..., str]] = {
@@ -272,7 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     run = functions[options.pop("command")]
     try:
-        print(run(**options))
+        with _messages_on(sys.stderr):
+            print(run(**options))
     except KeyboardInterrupt:
         print("mousev1: interrupted; nothing was written", file=sys.stderr)
         return INTERRUPTED
@@ -282,5 +284,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return OK
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@contextmanager
+def _messages_on(stream: TextIO) -> Iterator[None]:
+    """Print what mousev1 logs, and nothing that other libraries log."""
+    logger, handler = logging.getLogger("mousev1"), logging.StreamHandler(stream)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

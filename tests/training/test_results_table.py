@@ -72,7 +72,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
     with pytest.raises(ValueError, match="not a results file"):
         read_rows(tmp_path / "other.parquet")
-    with pytest.raises(FileNotFoundError, match=r"run training\.benchmark first"):
+    with pytest.raises(FileNotFoundError, match=r"run training\.transfer_benchmark first"):
         read_rows(tmp_path / "none.parquet")
 
 
