@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mousev1.core.crop import Window
+from mousev1.core.crop import Region
 from mousev1.core.feature_statistics import training_statistics
 from mousev1.core.network import Core, CoreConfig
 from mousev1.fit import population
@@ -20,7 +20,7 @@ from mousev1.fit.features import FeatureStore, compute_features
 from mousev1.fit.memory import plan_memory
 from mousev1.fit.retinotopy import Retinotopy, fit_retinotopy
 from mousev1.fit.score_maps import ScoreMaps
-from mousev1.readout.gaussian import normalise_cortex, rate_from_drive, sample_at, window_around
+from mousev1.readout.gaussian import normalise_cortex, rate_from_drive, region_around, sample_at
 from mousev1.readout.posterior import rate_std
 
 CORE = CoreConfig(hidden_channels=8, layers=2, input_kernel=5, hidden_kernel=5)
@@ -156,9 +156,9 @@ def test_scattered_neurons_are_found_one_by_one() -> None:
 
 @dataclass(frozen=True)
 class Passes:
-    """What was computed of a feature map, one after the other: windows, numbers of images, and what holds them."""
+    """What was computed of a feature map, one after the other: regions, numbers of images, and what holds them."""
 
-    windows: list[Window | None]
+    regions: list[Region | None]
     images: list[int]
     stores: list[FeatureStore]
 
@@ -168,7 +168,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
     seen = Passes([], [], [])
 
     def watched(core: Core, images: Tensor, **options) -> FeatureStore:
-        seen.windows.append(options["window"])
+        seen.regions.append(options["region"])
         seen.images.append(len(options["order"]))
         seen.stores.append(compute_features(core, images, **options))
         return seen.stores[-1]
@@ -184,7 +184,7 @@ def test_features_are_computed_where_neurons_look(passes: Passes) -> None:
     scene, told = simulate("patch", n=600), []
     part = fit(scene, settings=PARTS, report=told.append)
     assert passes.images == [166, 400, 600]
-    whole, around, seen = passes.windows
+    whole, around, seen = passes.regions
     assert whole is None
     assert around is not None
     assert seen is not None
@@ -192,7 +192,7 @@ def test_features_are_computed_where_neurons_look(passes: Passes) -> None:
     right, bottom = scene.pixels.amax(dim=0).ceil().int().tolist()
     assert (top, left) in around
     assert (bottom, right) in around
-    assert seen == window_around(part.mu, 20, 32)[0]
+    assert seen == region_around(part.mu, 20, 32)[0]
     assert len(seen) < len(around) < 0.6 * 20 * 32
     assert told[-1].startswith(
         f"neurons look at {seen.height} x {seen.width} of 20 x 32 places; core features:"
@@ -211,7 +211,7 @@ def test_the_map_is_compared_on_images_that_did_not_show_where_to_look(passes: P
     assert passes.images == [166, 222, 600]  # three of four folds for the 166
 
 
-def test_all_images_pass_whole_if_neurons_look_beyond_the_window(
+def test_all_images_pass_whole_if_neurons_look_beyond_the_region(
     passes: Passes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene, calls = simulate("affine", n=600), []
@@ -227,10 +227,10 @@ def test_all_images_pass_whole_if_neurons_look_beyond_the_window(
     monkeypatch.setattr("mousev1.fit.readout_locations.fit_retinotopy", misled)
     fitted = fit(scene, settings=PARTS)
     assert passes.images == [166, 400, 400, 600]
-    _, narrow, wide, _ = passes.windows
+    _, narrow, wide, _ = passes.regions
     assert narrow is not None
     assert len(narrow) < 20 * 32
-    assert wide == Window(0, 20, 0, 32)
+    assert wide == Region(0, 20, 0, 32)
     assert error(scene, fitted) < 0.2
 
 

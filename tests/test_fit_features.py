@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mousev1.core.crop import Window
+from mousev1.core.crop import Region
 from mousev1.core.inference import features_within, fuse
 from mousev1.core.network import Core, CoreConfig
 from mousev1.core.representation import Representation
@@ -65,11 +65,11 @@ def test_disk_and_memory_hold_the_same_bits(
         assert torch.equal(memory.first(5), disk.first(5))
 
 
-WINDOW = Window(1, 5, 3, 8)
+REGION = Region(1, 5, 3, 8)
 
 
 @pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "disk"])
-def test_a_window_holds_its_part_of_the_map(
+def test_a_region_holds_its_part_of_the_map(
     core: Core, on_disk: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "IMAGES_PER_WRITE", 4)
@@ -77,11 +77,11 @@ def test_a_window_holds_its_part_of_the_map(
     directory = tmp_path if on_disk else None
     with (
         compute_features(core, images, order=order[:9]) as known,
-        compute_features(core, images, order=order, known=known, window=WINDOW, directory=directory) as part,
+        compute_features(core, images, order=order, known=known, region=REGION, directory=directory) as part,
         compute_features(core, images, order=order) as whole,
     ):
         assert part.standardisation is known.standardisation
-        own = store_bytes(core, 21 - 9, 10, 13, WINDOW)
+        own = store_bytes(core, 21 - 9, 10, 13, REGION)
         assert own == 2 * 6 * 4 * 5 * 12
         before, _ = known.held()
         assert part.held() == ((before, own) if on_disk else (before + own, 0))
@@ -104,13 +104,13 @@ def test_a_window_holds_its_part_of_the_map(
             part.block(3)
 
 
-def test_other_networks_features_are_cut_to_the_window(core: Core) -> None:
+def test_other_networks_features_are_cut_to_the_region(core: Core) -> None:
     images = pictures(5)
     features = core(images.float())
     network = Representation(torch.nn.Conv2d(1, 4, 3), name="network")
     with torch.no_grad():
-        assert torch.equal(features_within(network, images, WINDOW), network(images)[:, :, 1:5, 3:8])
-        assert (features_within(fuse(core), images, WINDOW) - features[:, :, 1:5, 3:8]).abs().max() < 1e-3
+        assert torch.equal(features_within(network, images, REGION), network(images)[:, :, 1:5, 3:8])
+        assert (features_within(fuse(core), images, REGION) - features[:, :, 1:5, 3:8]).abs().max() < 1e-3
 
 
 def test_order_permutes_the_images(core: Core) -> None:

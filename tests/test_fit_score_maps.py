@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mousev1.core.crop import Window
+from mousev1.core.crop import Region
 from mousev1.core.network import Core, CoreConfig
 from mousev1.fit import score_maps
 from mousev1.fit.features import FeatureStore, compute_features
@@ -121,11 +121,11 @@ def test_the_more_images_the_more_components_take_part() -> None:
 def test_grids_by_hand() -> None:
     whole = Grid.spaced(7, 10, 3)
     assert (whole.rows.tolist(), whole.columns.tolist()) == ([0, 3, 6], [0, 3, 6, 9])
-    assert whole.window() == Window(0, 7, 0, 10)
+    assert whole.region() == Region(0, 7, 0, 10)
     low, high = torch.tensor([2.4, -3.0]), torch.tensor([6.2, 3.5])
     part = Grid.spaced(7, 10, 3, low, high)
     assert (part.rows.tolist(), part.columns.tolist()) == ([0, 2, 4], [2, 4, 7])
-    assert part.window() == Window(0, 6, 1, 9)
+    assert part.region() == Region(0, 6, 1, 9)
     assert part.positions() == [row * 10 + column for row in (0, 2, 4) for column in (2, 4, 7)]
     beyond = Grid.spaced(7, 10, 3, torch.tensor([30.0, 5.2]), torch.tensor([40.0, 5.3]))
     assert (beyond.rows.tolist(), beyond.columns.tolist()) == ([5, 6], [8, 9])

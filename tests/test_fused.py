@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mousev1.core.crop import Window
+from mousev1.core.crop import Region
 from mousev1.core.inference import CPU_IMAGES_AT_A_TIME, _values, fuse
 from mousev1.core.network import Core, CoreConfig, InputContract
 
@@ -56,21 +56,21 @@ def test_a_part_of_the_map_is_the_part_of_the_whole(layers: int, channels: int) 
     height, width = expected.shape[2:]
     for top, bottom in itertools.combinations(range(height + 1), 2):
         for left, right in [(0, width), (0, 1), (2, 6), (5, width), (width - 1, width)]:
-            window = Window(top, bottom, left, right)
-            got = fused(images, window)
-            assert got.shape[2:] == (window.height, window.width)
-            assert (got - window.of(expected)).abs().max() < 1e-4
+            region = Region(top, bottom, left, right)
+            got = fused(images, region)
+            assert got.shape[2:] == (region.height, region.width)
+            assert (got - region.of(expected)).abs().max() < 1e-4
 
 
 def test_channels_come_last_in_memory() -> None:
     assert fuse(lived_in(SMALL))(pictures(2)).permute(0, 2, 3, 1).is_contiguous()
 
 
-def test_a_window_beyond_the_map_is_refused() -> None:
-    with pytest.raises(ValueError, match="window: expected a part of the 8 x 11"):
-        fuse(lived_in(SMALL))(pictures(1), Window(0, 9, 0, 2))
-    with pytest.raises(ValueError, match="window: expected 0 <= top < bottom"):
-        Window(3, 3, 0, 2)
+def test_a_region_beyond_the_map_is_refused() -> None:
+    with pytest.raises(ValueError, match="region: expected a part of the 8 x 11"):
+        fuse(lived_in(SMALL))(pictures(1), Region(0, 9, 0, 2))
+    with pytest.raises(ValueError, match="region: expected 0 <= top < bottom"):
+        Region(3, 3, 0, 2)
 
 
 def test_the_published_core_keeps_its_features_to_1e_5(shared) -> None:

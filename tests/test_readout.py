@@ -19,9 +19,9 @@ from mousev1.readout.gaussian import (
     bilinear_corners,
     normalise_cortex,
     rate_from_drive,
+    region_around,
     sample_at,
     weigh_at,
-    window_around,
 )
 
 U, C, H, W, N = 7, 8, 9, 12, 5
@@ -161,22 +161,22 @@ def test_bilinear_corners_by_hand():
 
 
 @pytest.mark.parametrize("spread", [0.1, 1.3])
-def test_reading_a_window_is_reading_the_map(spread: float) -> None:
+def test_reading_a_region_is_reading_the_map(spread: float) -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(3, C, 18, 30, generator=generator)
     mu = (torch.rand(20, 2, generator=generator) * 2 - 1) * spread + torch.tensor([0.3, -0.2])
-    window, local = window_around(mu, 18, 30)
+    region, local = region_around(mu, 18, 30)
     corners = {(int(i) // 30, int(i) % 30) for i in bilinear_corners(mu, 18, 30)[0].unique()}
-    assert (window.top, window.left) == tuple(min(part) for part in zip(*corners, strict=True))
-    assert (window.bottom - 1, window.right - 1) == tuple(max(part) for part in zip(*corners, strict=True))
+    assert (region.top, region.left) == tuple(min(part) for part in zip(*corners, strict=True))
+    assert (region.bottom - 1, region.right - 1) == tuple(max(part) for part in zip(*corners, strict=True))
     torch.testing.assert_close(
-        sample_at(window.of(features), local), sample_at(features, mu), rtol=1e-5, atol=1e-5
+        sample_at(region.of(features), local), sample_at(features, mu), rtol=1e-5, atol=1e-5
     )
 
 
-def test_a_map_of_one_pixel_is_its_own_window() -> None:
-    window, local = window_around(torch.tensor([[0.4, -0.9]]), 1, 1)
-    assert (window.height, window.width) == (1, 1)
+def test_a_map_of_one_pixel_is_its_own_region() -> None:
+    region, local = region_around(torch.tensor([[0.4, -0.9]]), 1, 1)
+    assert (region.height, region.width) == (1, 1)
     assert torch.equal(sample_at(torch.full((2, C, 1, 1), 7.0), local), torch.full((1, 2, C), 7.0))
 
 

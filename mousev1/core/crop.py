@@ -1,4 +1,4 @@
-"""A rectangle of a feature map: the part that some neurons look at."""
+"""A rectangle of a feature map: the region that some neurons read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Window:
+class Region:
     """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of a feature map, the ends not included."""
 
     top: int
@@ -18,10 +18,10 @@ class Window:
 
     def __post_init__(self) -> None:
         if not (0 <= self.top < self.bottom and 0 <= self.left < self.right):
-            raise ValueError(f"window: expected 0 <= top < bottom and 0 <= left < right, got {self}")
+            raise ValueError(f"region: expected 0 <= top < bottom and 0 <= left < right, got {self}")
 
     @classmethod
-    def whole(cls, height: int, width: int) -> Window:
+    def whole(cls, height: int, width: int) -> Region:
         """All of a feature map."""
         return cls(0, height, 0, width)
 
@@ -38,9 +38,9 @@ class Window:
     def __len__(self) -> int:
         return self.height * self.width
 
-    def __contains__(self, place: tuple[int, int]) -> bool:
+    def __contains__(self, location: tuple[int, int]) -> bool:
         """Whether a (row, column) lies within."""
-        row, column = place
+        row, column = location
         return self.top <= row < self.bottom and self.left <= column < self.right
 
     def of(self, maps: Tensor) -> Tensor:

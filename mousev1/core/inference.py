@@ -38,7 +38,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mousev1.core.crop import Window
+from mousev1.core.crop import Region
 from mousev1.core.network import Core, InputLayer, SeparableLayer
 from mousev1.numerics.allocator import keep_freed_memory
 
@@ -132,29 +132,29 @@ class FusedCore(nn.Module):
         return self.elu_is_cheap and available
 
     @torch.no_grad()
-    def forward(self, images: Tensor, window: Window | None = None) -> Tensor:
+    def forward(self, images: Tensor, region: Region | None = None) -> Tensor:
         """Features of raw images, (N, C_in, H, W) of any real type to (N, C, H', W'), channels last in memory.
 
         Args:
             images: see ``Core.forward`` for what they must be.
-            window: the part of the feature map to compute, all of it by default; H' and W' are its size.
+            region: the part of the feature map to compute, all of it by default; H' and W' are its size.
         """
         channels = self.config.input_channels
         if images.ndim != 4 or images.shape[1] != channels:
             raise ValueError(f"images: expected (N, {channels}, H, W), got {tuple(images.shape)}")
         depth, height, width = self.config.feature_shape(images.shape[2], images.shape[3])
-        window = window or Window.whole(height, width)
-        if window.bottom > height or window.right > width:
-            raise ValueError(f"window: expected a part of the {height} x {width} feature map, got {window}")
+        region = region or Region.whole(height, width)
+        if region.bottom > height or region.right > width:
+            raise ValueError(f"region: expected a part of the {height} x {width} feature map, got {region}")
         kernel, layers = self.config.hidden_kernel, self.config.layers - 1
-        rows = _needed(height, window.top, window.bottom, kernel, layers)
-        columns = _needed(width, window.left, window.right, kernel, layers)
-        out = images.new_empty((len(images), len(window), depth), dtype=self.dtype)
+        rows = _needed(height, region.top, region.bottom, kernel, layers)
+        columns = _needed(width, region.left, region.right, kernel, layers)
+        out = images.new_empty((len(images), len(region), depth), dtype=self.dtype)
         at_a_time = CPU_IMAGES_AT_A_TIME if images.device.type == "cpu" else max(len(images), 1)
         for start in range(0, len(images), at_a_time):
             part = slice(start, start + at_a_time)
             self._run(images[part], rows, columns, out[part])
-        return out.transpose(1, 2).view(-1, depth, window.height, window.width)
+        return out.transpose(1, 2).view(-1, depth, region.height, region.width)
 
     def _run(self, images: Tensor, rows: _Needed, columns: _Needed, out: Tensor) -> None:
         """Features of a few images, into ``out`` (n, H' W', C)."""
@@ -215,9 +215,9 @@ def fuse(core: FrozenCore, *, dtype: torch.dtype = torch.float32) -> FeatureExtr
     return fused.eval().requires_grad_(False)
 
 
-def features_within(extractor: FeatureExtractor, images: Tensor, window: Window) -> Tensor:
-    """The part of the features of images that a window shows, (N, C, H', W'); only a fused core saves time by it."""
-    return extractor(images, window) if isinstance(extractor, FusedCore) else window.of(extractor(images))
+def features_within(extractor: FeatureExtractor, images: Tensor, region: Region) -> Tensor:
+    """The part of the features of images that a region shows, (N, C, H', W'); only a fused core saves time by it."""
+    return extractor(images, region) if isinstance(extractor, FusedCore) else region.of(extractor(images))
 
 
 @dataclass(frozen=True)

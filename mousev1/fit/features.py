@@ -3,7 +3,7 @@
 A fit reads, for one place of the feature map, the features of all images; a core writes, for a few
 images, the features of all places. The store turns one into the other: it is position-major,
 (H*W, N, C), so that a place is one contiguous (N, C) block and a bilinear sample four of them. Once it is known
-where neurons look, it holds only that window of the feature map.
+where neurons look, it holds only that region of the feature map.
 
 Values are standardised per channel and kept in half precision, in memory and on disk alike, so
 that a fit gives the same numbers wherever its features live. Rounding is 2^-11 of a value, a
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mousev1.core.crop import Window
+from mousev1.core.crop import Region
 from mousev1.core.inference import features_within, fuse
 from mousev1.core.representation import FeatureExtractor, FrozenCore
 from mousev1.readout.standardisation import Standardisation
@@ -44,14 +44,14 @@ class FeatureStore:
         shape: (C, H, W) of the features of one image.
         images: number of images N.
         standardisation: see ``Standardisation``.
-        window: the part of the feature map to hold; all of it by default.
-        known: another store that holds the first of these images, at all places of the window, under the same
+        region: the part of the feature map to hold; all of it by default.
+        known: another store that holds the first of these images, at all places of the region, under the same
             standardisation; it is read from, and stays the caller's to close.
         directory: where to put the file; ``None`` keeps the features in memory.
 
     Attributes:
         height, width, channels, images: sizes; height and width are those of the whole feature map.
-        window: as given.
+        region: as given.
         known: as given.
         standardisation: as given.
     """
@@ -62,18 +62,18 @@ class FeatureStore:
         images: int,
         standardisation: Standardisation,
         *,
-        window: Window | None = None,
+        region: Region | None = None,
         known: FeatureStore | None = None,
         directory: Path | None = None,
     ) -> None:
         self.channels, self.height, self.width = shape
-        self.window = window or Window.whole(self.height, self.width)
+        self.region = region or Region.whole(self.height, self.width)
         self.images, self.known = images, known
         self.standardisation = standardisation
         self._memory: Tensor | None = None
         self._file: FileIO | None = None
         if directory is None:
-            self._memory = torch.empty(len(self.window), self._own_images, self.channels, dtype=torch.float16)
+            self._memory = torch.empty(len(self.region), self._own_images, self.channels, dtype=torch.float16)
         else:
             # Read and written explicitly: pages of a memory map would count as the process's own.
             self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
@@ -89,21 +89,21 @@ class FeatureStore:
     @property
     def positions(self) -> list[int]:
         """What is held: places of the whole map, row * W + column."""
-        window = self.window
+        region = self.region
         return [
             row * self.width + column
-            for row in range(window.top, window.bottom)
-            for column in range(window.left, window.right)
+            for row in range(region.top, region.bottom)
+            for column in range(region.left, region.right)
         ]
 
     def held(self) -> tuple[int, int]:
         """Bytes in memory and on disk, those of ``known`` included."""
         memory, disk = (0, 0) if self.known is None else self.known.held()
-        own = len(self.window) * self._own_images * self.channels * BYTES
+        own = len(self.region) * self._own_images * self.channels * BYTES
         return (memory + own, disk) if self._file is None else (memory, disk + own)
 
     def write(self, start: int, features: Tensor) -> None:
-        """Take in the raw features (n, C, H', W') within the window, of images ``start`` to ``start + n``."""
+        """Take in the raw features (n, C, H', W') within the region, of images ``start`` to ``start + n``."""
         scale = (1.0 / self.standardisation.std).to(features)
         shift = (-self.standardisation.mean / self.standardisation.std).to(features)
         # Fast where channels come last in memory, as a fused core gives them.
@@ -123,9 +123,9 @@ class FeatureStore:
     def _row(self, position: int) -> int:
         """Where a place (row * W + column of the whole map) is held."""
         row, column = divmod(position, self.width)
-        if (row, column) not in self.window:
-            raise IndexError(f"position: expected one within {self.window}, got row {row}, column {column}")
-        return (row - self.window.top) * self.window.width + column - self.window.left
+        if (row, column) not in self.region:
+            raise IndexError(f"position: expected one within {self.region}, got row {row}, column {column}")
+        return (row - self.region.top) * self.region.width + column - self.region.left
 
     def block(self, position: int, images: int | None = None) -> Tensor:
         """Features of the first ``images`` (or all) at one place (row * W + column), (n, C) float16.
@@ -192,11 +192,11 @@ class FeatureStore:
 
 
 def store_bytes(
-    core: FeatureExtractor, images: int, height: int, width: int, window: Window | None = None
+    core: FeatureExtractor, images: int, height: int, width: int, region: Region | None = None
 ) -> int:
     """Bytes that the features of ``images`` pictures of (height, width), or a part of them, will take in a store."""
     depth, *size = core.config.feature_shape(height, width)
-    return (math.prod(size) if window is None else len(window)) * depth * images * BYTES
+    return (math.prod(size) if region is None else len(region)) * depth * images * BYTES
 
 
 @torch.no_grad()
@@ -207,7 +207,7 @@ def compute_features(
     device: torch.device | str = "cpu",
     order: Tensor | None = None,
     known: FeatureStore | None = None,
-    window: Window | None = None,
+    region: Region | None = None,
     directory: Path | None = None,
     progress: bool = False,
 ) -> FeatureStore:
@@ -220,8 +220,8 @@ def compute_features(
         order: (n,) which images: ``order[i]`` becomes row i of the store. All, as given, by default. Channels
             are standardised by the first rows, so that their order should be random.
         known: features of the first of these images, fewer than all, which are not computed again, and their
-            standardisation; must hold the window, and stay open as long as what is returned.
-        window: the part of the feature map to compute and hold; all of it by default.
+            standardisation; must hold the region, and stay open as long as what is returned.
+        region: the part of the feature map to compute and hold; all of it by default.
         directory: keep the features in a temporary file there instead of in memory.
         progress: show a progress bar.
     """
@@ -231,11 +231,11 @@ def compute_features(
     if n == 0:
         raise ValueError("images: expected at least one, got none")
     shape = core.config.feature_shape(images.shape[2], images.shape[3])
-    whole = Window.whole(shape[1], shape[2])
-    window = window or whole
+    whole = Region.whole(shape[1], shape[2])
+    region = region or whole
     module = fuse(core).to(device)
 
-    def run(index: Tensor, part: Window) -> Tensor:
+    def run(index: Tensor, part: Region) -> Tensor:
         return _checked(features_within(module, images[index].to(device), part), core)
 
     step = IMAGES_PER_WRITE if directory is None else IMAGES_PER_DISK_WRITE
@@ -244,14 +244,14 @@ def compute_features(
         standardisation, done = _measure(first[:IMAGES_FOR_STANDARDISATION]), len(first)
     else:
         standardisation, done = known.standardisation, known.images
-    store = FeatureStore(shape, n, standardisation, window=window, known=known, directory=directory)
+    store = FeatureStore(shape, n, standardisation, region=region, known=known, directory=directory)
     try:
         if known is None:
-            store.write(0, window.of(first))
+            store.write(0, region.of(first))
             del first
         with tqdm(total=n, initial=done, desc="features", unit="image", disable=not progress) as bar:
             for start in range(done, n, step):
-                features = run(order[start : start + step], window)
+                features = run(order[start : start + step], region)
                 store.write(start, features)
                 bar.update(len(features))
     except BaseException:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mousev1.core.crop import Window
+from mousev1.core.crop import Region
 from mousev1.core.representation import FrozenCore
 from mousev1.fit.features import FeatureStore, compute_features, store_bytes
 from mousev1.fit.memory import IMAGES_FOR_PLACES, MEGA, UNITS_PER_PASS, MemoryPlan
@@ -30,7 +30,7 @@ from mousev1.fit.retinotopy import (
 )
 from mousev1.fit.score_maps import FOLDS, Grid, ScoreMaps, compute_score_maps, sufficient_spacing
 from mousev1.fit.timing import Clock
-from mousev1.readout.gaussian import window_around
+from mousev1.readout.gaussian import region_around
 
 REACH = 3.0  # standard deviations around the map in which neurons are looked for
 ROUGHLY_ALIKE = 0.6  # features that neighbour each other where the first map is scored
@@ -66,7 +66,7 @@ class FeatureSource:
     progress: bool
 
     def compute(
-        self, count: int, *, window: Window | None = None, known: FeatureStore | None = None
+        self, count: int, *, region: Region | None = None, known: FeatureStore | None = None
     ) -> FeatureStore:
         """Features of the first ``count`` images; see ``compute_features``."""
         height, width = self.images.shape[2:]
@@ -79,8 +79,8 @@ class FeatureSource:
             device=self.device,
             order=self.order[:count],
             known=known,
-            window=window,
-            directory=self.plan.directory_for(held + store_bytes(self.core, more, height, width, window)),
+            region=region,
+            directory=self.plan.directory_for(held + store_bytes(self.core, more, height, width, region)),
             progress=self.progress,
         )
         return self.stores.enter_context(store)
@@ -89,11 +89,11 @@ class FeatureSource:
         """Report what part of the feature map a store of all images holds, and where."""
         if self.report is None:
             return
-        window, (memory, disk) = store.window, store.held()
+        region, (memory, disk) = store.region, store.held()
         where = [f"{memory / MEGA:,.0f} MB in memory"] if memory else []
         where += [f"{disk / MEGA:,.0f} MB in {self.plan.directory}"] if disk else []
         self.report(
-            f"neurons look at {window.height} x {window.width} of {store.height} x {store.width} places; "
+            f"neurons look at {region.height} x {region.width} of {store.height} x {store.width} places; "
             f"core features: {', '.join(where)}"
         )
 
@@ -116,7 +116,7 @@ class Found:
 
 
 def images_to_compute_whole(images: int, units: int, *, least: int) -> int:
-    """Of how many images to compute the whole feature map first: of all, if the rest would not be worth a window."""
+    """Of how many images to compute the whole feature map first: of all, if the rest would not be worth a region."""
     first = max(least, FIRST_RESPONSES // min(units, FIRST_UNITS))
     return first if images >= 2 * first else images
 
@@ -164,8 +164,8 @@ def find_places(
     if in_parts:  # the last fold, on which maps are compared, must be new
         mapped = max(mapped, math.ceil(first.store.images * FOLDS / (FOLDS - 1)))
 
-    def features(images: int, window: Window, known: FitData) -> FitData:
-        data = replace(known, store=source.compute(images, window=window, known=known.store))
+    def features(images: int, region: Region, known: FitData) -> FitData:
+        data = replace(known, store=source.compute(images, region=region, known=known.store))
         clock.lap("features")
         return data
 
@@ -184,7 +184,7 @@ def find_places(
         grid = Grid.spaced(*size, spacing, *start.reach(everywhere, units, deviations=REACH + 1))
     while True:
         if in_parts:
-            data = features(mapped, grid.window(), first)
+            data = features(mapped, grid.region(), first)
         maps = score(data, sample, mapped, grid)
         clock.lap("score maps")
         retinotopy = fit_retinotopy(maps, where, start=start)
@@ -199,7 +199,7 @@ def find_places(
     scattered = retinotopy.map.scattered
     used = min(n, IMAGES_FOR_PLACES) if scattered else min(mapped, IMAGES_FOR_PRECISION)
     if data.store.images < used:
-        data = features(used, grid.window(), data)
+        data = features(used, grid.region(), data)
     near, parts = grid.within(lowest, highest), []
     if mapped >= used or not scattered:
         parts.append(maps.within(near).for_images(1.0 if scattered else n / mapped))
@@ -211,7 +211,7 @@ def find_places(
     places = locate(retinotopy.map, ScoreMaps.joined(parts), everywhere)
     clock.lap("places")
     if data.store.images < n:
-        seen, _ = window_around(positions_of(places, *size), *size)
+        seen, _ = region_around(positions_of(places, *size), *size)
         data = features(n, seen, data)
     source.tell(data.store)
     in_order = torch.argsort(shuffled)

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mousev1.core.crop import Window
+from mousev1.core.crop import Region
 from mousev1.fit.features import FeatureStore
 from mousev1.numerics.matmul import gram, matmul
 
@@ -107,9 +107,9 @@ class Grid:
         """Flat positions (row * width + column), row-major over the grid."""
         return [int(r) * self.width + int(c) for r in self.rows for c in self.columns]
 
-    def window(self) -> Window:
+    def region(self) -> Region:
         """The part of the feature map that sampling between these places reads, and a pixel around it."""
-        return Window(
+        return Region(
             max(int(self.rows[0]) - 1, 0),
             min(int(self.rows[-1]) + 2, self.height),
             max(int(self.columns[0]) - 1, 0),
@@ -146,11 +146,11 @@ def roughness(store: FeatureStore) -> Tensor:
     What a place is off by (dx, dy) pixels changes a drive by about 2 (k_x dx^2 + k_y dy^2) of its
     variance.
     """
-    window = store.window
-    row, column = (window.top + window.bottom) // 2, (window.left + window.right) // 2
+    region = store.region
+    row, column = (region.top + region.bottom) // 2, (region.left + region.right) // 2
     here = _normalised(store, row * store.width + column)
     out = []
-    for step, beside_is_held in ((1, column > window.left), (store.width, row > window.top)):
+    for step, beside_is_held in ((1, column > region.left), (store.width, row > region.top)):
         if not beside_is_held:
             out.append(0.0)
             continue

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mousev1.core.crop import Window
+from mousev1.core.crop import Region
 from mousev1.core.feature_statistics import TrainingStatistics
 from mousev1.core.inference import features_within, fuse
 from mousev1.core.representation import FrozenCore
 from mousev1.data.images import Images, image_identities, prepare_images
-from mousev1.readout.gaussian import GaussianReadout, Readout, rate_from_drive, sample_at, window_around
+from mousev1.readout.gaussian import GaussianReadout, Readout, rate_from_drive, region_around, sample_at
 from mousev1.readout.posterior import WeightPosterior, rate_std
 
 if TYPE_CHECKING:
@@ -205,17 +205,17 @@ class ResponseModel(nn.Module):
         fused = fuse(self.core)
         _, height, width = config.feature_shape(stack.shape[2], stack.shape[3])
         # Of a Gaussian readout it is known which part of the feature map it reads.
-        readout, window, mu = self.readout, Window.whole(height, width), self.readout.mu()
+        readout, region, mu = self.readout, Region.whole(height, width), self.readout.mu()
         drive_of: Callable[[Tensor], Tensor] = readout.drive
         if isinstance(readout, GaussianReadout) and not readout.training:
-            window, mu = window_around(mu, height, width)
+            region, mu = region_around(mu, height, width)
             drive_of = partial(readout.drive, mu=mu)
         rates = np.empty((len(stack), self.n_units), dtype=np.float32)
         spread = np.empty_like(rates) if return_std else None
         starts = range(0, len(stack), batch_size)
         for start in tqdm(starts, desc="predict", unit="batch", disable=not progress):
             rows = slice(start, start + batch_size)
-            features = features_within(fused, stack[rows].to(self.device, torch.float32), window)
+            features = features_within(fused, stack[rows].to(self.device, torch.float32), region)
             drive = drive_of(features)
             rates[rows] = (rate_from_drive(drive) * self.response_scale).cpu().numpy()
             if spread is not None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mousev1.core.crop import Window
+from mousev1.core.crop import Region
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ class GaussianReadout(nn.Module):
         Args:
             features: (N, C, H, W) from the core.
             generator: source of the sampled positions in training mode; torch's own by default.
-            mu: (U, 2) positions on the features, if these are a part of the map; see ``window_around``.
+            mu: (U, 2) positions on the features, if these are a part of the map; see ``region_around``.
         """
         if features.ndim != 4 or features.shape[1] != self.channels:
             raise ValueError(
@@ -346,7 +346,7 @@ def bilinear_corners(mu: Tensor, height: int, width: int) -> tuple[Tensor, Tenso
     return index, weight
 
 
-def window_around(mu: Tensor, height: int, width: int) -> tuple[Window, Tensor]:
+def region_around(mu: Tensor, height: int, width: int) -> tuple[Region, Tensor]:
     """The part of a feature map that some positions are read from, and these positions on it.
 
     Args:
@@ -355,17 +355,17 @@ def window_around(mu: Tensor, height: int, width: int) -> tuple[Window, Tensor]:
         width: columns of the whole map.
 
     Returns:
-        The window, and (U, 2) positions from -1 to 1 on the window.
+        The region, and (U, 2) positions from -1 to 1 on the region.
     """
     corners, _ = bilinear_corners(mu, height, width)
     rows, columns = corners // width, corners % width
-    window = Window(int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
+    region = Region(int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
     # On the processor: some devices have no double precision, and a pixel must not round into its neighbour.
     place = mu.detach().cpu().double().clamp(-1.0, 1.0)
     extent = place.new_tensor([width - 1, height - 1])
-    pixel = (place + 1.0) / 2.0 * extent - place.new_tensor([window.left, window.top])
-    part = place.new_tensor([window.width - 1, window.height - 1]).clamp_min(1.0)
-    return window, (pixel / part * 2.0 - 1.0).to(mu)
+    pixel = (place + 1.0) / 2.0 * extent - place.new_tensor([region.left, region.top])
+    part = place.new_tensor([region.width - 1, region.height - 1]).clamp_min(1.0)
+    return region, (pixel / part * 2.0 - 1.0).to(mu)
 
 
 def sample_per_image(features: Tensor, positions: Tensor) -> Tensor:
