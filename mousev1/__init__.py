@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mousev1.compare.learning_curve import transfer_curve as transfer_curve
-    from mousev1.compare.results import TransferCurve as TransferCurve
+    from mousev1.compare.results import LearningCurve as LearningCurve
     from mousev1.core.network import Core as Core
     from mousev1.core.network import CoreConfig as CoreConfig
     from mousev1.core.network import InputContract as InputContract
@@ -45,7 +45,7 @@ _HOME = {
     "ResponseModel": "model.response_model",
     "SGDSettings": "fit.fitting",
     "Scan": "data.scan",
-    "TransferCurve": "compare.results",
+    "LearningCurve": "compare.results",
     "fit_matched_scans": "fit.fitting",
     "fit_readout": "fit.fitting",
     "fit_scan": "fit.fitting",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
-from mousev1.metrics.intervals import mean_interval, t_quantile
+from mousev1.metrics.intervals import mean_interval, mean_of_defined
 
 
 def test_an_interval_is_the_one_computed_by_hand():
@@ -20,9 +21,12 @@ def test_an_interval_is_the_one_computed_by_hand():
 
 
 @pytest.mark.parametrize("freedom", [*range(1, 12), 15, 24, 60, 1000])
-def test_quantiles_are_those_of_students_t(freedom):
-    # oracle: scipy
-    assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-4)
+def test_an_interval_reaches_as_far_as_students_t_says(freedom):
+    # oracle: scipy.stats
+    values = np.random.default_rng(freedom).normal(size=freedom + 1)
+    low, high = stats.t.interval(0.95, freedom, loc=values.mean(), scale=stats.sem(values))
+    found = mean_interval(values)
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9)
 
 
 def test_one_value_has_a_mean_but_no_interval_and_undefined_ones_are_not_counted():
@@ -33,6 +37,6 @@ def test_one_value_has_a_mean_but_no_interval_and_undefined_ones_are_not_counted
     assert math.isnan(none.mean)
 
 
-def test_no_freedom_is_refused():
-    with pytest.raises(ValueError, match="freedom: expected at least 1"):
-        t_quantile(0)
+def test_a_mean_of_what_is_defined_leaves_out_the_rest():
+    assert mean_of_defined([0.2, math.nan, 0.4, math.inf]) == pytest.approx(0.3)
+    assert math.isnan(mean_of_defined([math.nan]))

@@ -49,7 +49,7 @@ def test_the_metadata_is_complete(built):
     needed = {
         line.split(">")[0].split(";")[0] for line in metadata.get_all("Requires-Dist") if "extra" not in line
     }
-    assert needed == {"torch", "huggingface-hub", "safetensors", "numpy", "pillow", "h5py", "tqdm"}
+    assert needed == {"torch", "huggingface-hub", "safetensors", "numpy", "pillow", "h5py", "scipy", "tqdm"}
 
 
 def test_the_sdist_builds_on_and_has_no_stray_files(built):

@@ -13,9 +13,11 @@ from torch import nn
 
 import mousev1
 from mousev1.compare import learning_curve as transfer
-from mousev1.compare.learning_curve import Truth, training_subset, transfer_curve
-from mousev1.compare.results import SCORES, TransferCurve, TransferRow, combine
-from mousev1.metrics.population_scores import deviance_explained
+from mousev1.compare.draws import training_subset
+from mousev1.compare.learning_curve import transfer_curve
+from mousev1.compare.results import CurveRow, LearningCurve, combine
+from mousev1.metrics.population_scores import Truth, deviance_explained, pooled_scores, transfer_scores
+from mousev1.metrics.score_names import MODEL_SCORES
 from mousev1.metrics.unit_scores import correlation
 from mousev1.plot import learning_curve
 from small import simulate
@@ -34,14 +36,14 @@ def truth(made):
 
 
 @pytest.fixture(scope="module")
-def curve(made, truth) -> TransferCurve:
+def curve(made, truth) -> LearningCurve:
     """Two draws of five of the six neurons."""
     return transfer_curve(
         made.core, made.scan, images=IMAGES, units=5, partitions=2, truth=truth, progress=False
     )
 
 
-def mean(curve: TransferCurve, name: str, images: int, score: str = "true_rate_correlation") -> float:
+def mean(curve: LearningCurve, name: str, images: int, score: str = "true_rate_correlation") -> float:
     return curve.interval(name, images, score).mean
 
 
@@ -246,16 +248,31 @@ def test_deviance_explained_is_the_one_computed_by_hand():
     assert np.isnan(deviance_explained(rates, np.full((2, 1), 2.0), average)[0])
 
 
+def test_scores_of_several_scans_are_those_of_all_their_neurons_together(made, truth):
+    # oracle: the same neurons as one scan; the truth knows nothing of the second part
+    parts = [np.array([0, 1, 2, 3]), np.array([4, 5])]
+    scans, truths = [made.scan.select_units(part) for part in parts], [truth.select_units(parts[0]), None]
+    rates = truth.of_images(made.scan.trials("test").image_ids)
+    rates = rates + np.random.default_rng(0).random(rates.shape)
+    pooled = pooled_scores([rates[:, part] for part in parts], scans, truths)
+    together = transfer_scores(rates, made.scan, truth)
+    assert set(pooled) == {*MODEL_SCORES, "undefined_units"}
+    for name in set(pooled) - {"true_rate_correlation"}:
+        assert pooled[name] == pytest.approx(together[name]), name
+    first = transfer_scores(rates[:, parts[0]], scans[0], truths[0])
+    assert pooled["true_rate_correlation"] == pytest.approx(first["true_rate_correlation"])
+
+
 # ---------------------------------------------------------------- results
 
 
-def row(name: str, images: int, partition: int, value: float, **changes) -> TransferRow:
-    found = TransferRow(name, images, partition, 9, 1.0, *[value] * 5, math.nan, 0)
+def row(name: str, images: int, partition: int, value: float, **changes) -> CurveRow:
+    found = CurveRow(name, images, partition, 9, 1.0, *[value] * 5, math.nan, 0)
     return replace(found, **changes)
 
 
-def curve_of(*rows: TransferRow, **changes) -> TransferCurve:
-    return TransferCurve(rows, **{"scan": "s", "cortex": True, "units_drawn": False, "oracle": 0.3} | changes)
+def curve_of(*rows: CurveRow, **changes) -> LearningCurve:
+    return LearningCurve(rows, **{"scan": "s", "cortex": True, "units_drawn": False, "oracle": 0.3} | changes)
 
 
 def test_a_table_says_mean_and_interval_and_what_is_undefined():
@@ -289,7 +306,7 @@ def test_csv_holds_every_row(curve, tmp_path):
     assert len(found) == len(curve.rows)
     for text, kept in zip(found, curve.rows, strict=True):
         assert (text["representation"], int(text["images"])) == (kept.representation, kept.images)
-        for score in SCORES:
+        for score in MODEL_SCORES:
             assert float(text[score]) == pytest.approx(getattr(kept, score), nan_ok=True)
 
 

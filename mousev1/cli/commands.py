@@ -14,7 +14,7 @@ from mousev1.cli.common import check_free, read, same_units
 from mousev1.cli.demo import run_demo
 from mousev1.cli.prediction_files import write_csv, write_hdf5
 from mousev1.compare.learning_curve import transfer_curve
-from mousev1.compare.results import SCORES, TransferCurve, combine
+from mousev1.compare.results import LearningCurve, combine
 from mousev1.core.network import Core, InputContract
 from mousev1.core.representation import as_core
 from mousev1.data.images import Images, picture_files
@@ -26,6 +26,7 @@ from mousev1.hub.cores import largest_deviation, load_core
 from mousev1.hub.model_cards import core_card
 from mousev1.hub.model_files import load_model
 from mousev1.insilico.extrapolation import LEVEL, measure_extrapolation
+from mousev1.metrics.score_names import MODEL_SCORES
 from mousev1.metrics.unit_scores import ScoreTable
 from mousev1.model.response_model import ResponseModel
 from mousev1.storage.artifact import CONFIG_FILE, read_kind
@@ -207,7 +208,7 @@ def compare(
     print("\n\n".join(curve.table(score) for score in curve.headline))
     out.mkdir(parents=True, exist_ok=True)
     curve.to_csv(out / "curve.csv")
-    tables = "\n\n".join(curve.table(score) for score in SCORES if curve.defined(score))
+    tables = "\n\n".join(curve.table(score) for score in MODEL_SCORES if curve.defined(score))
     with replacing(out / "curve.txt") as staging:
         staging.write_text(tables + "\n", encoding="utf-8")
     drawn = _draw(curve, out / "curve.png")
@@ -310,7 +311,7 @@ def _score(model: ResponseModel, scan: Scan, tier: str, *, progress: bool) -> Sc
     )
 
 
-def _draw(curve: TransferCurve, path: Path) -> bool:
+def _draw(curve: LearningCurve, path: Path) -> bool:
     """Whether there is a matplotlib to draw the figure with."""
     try:
         from mousev1.plot import learning_curve

@@ -17,15 +17,16 @@ import numpy.typing as npt
 from torch import nn
 from tqdm import tqdm
 
+from mousev1.compare.draws import draw_partition, training_images
 from mousev1.compare.linear_nonlinear import fit_linear_nonlinear
-from mousev1.compare.results import TransferCurve, TransferRow
+from mousev1.compare.results import BASELINES, LINEAR, MEAN, RANDOM, CurveRow, LearningCurve
 from mousev1.core.network import Core, CoreConfig
 from mousev1.core.representation import Representation
 from mousev1.data.images import image_identities
 from mousev1.data.scan import Scan
 from mousev1.fit.fitting import fit_scan
 from mousev1.fit.inputs import MIN_IMAGES
-from mousev1.metrics.intervals import mean_interval
+from mousev1.metrics.intervals import mean_of_defined
 from mousev1.metrics.population_scores import Truth, transfer_scores
 from mousev1.metrics.unit_scores import oracle_correlation
 
@@ -36,7 +37,6 @@ Fit = Callable[[Scan, int], Predict]
 
 PAPER_IMAGES = (50, 200, 500, 1000, 2500, 4472)
 RANDOM_CORE = 20210503  # a stream of random numbers of its own
-MEAN, LINEAR, RANDOM = "mean response", "linear-nonlinear", "random core"
 
 
 def transfer_curve(
@@ -53,7 +53,7 @@ def transfer_curve(
     simulated: bool = False,
     progress: bool = True,
     **options: Any,
-) -> TransferCurve:
+) -> LearningCurve:
     """Fit readouts on a frozen representation to growing numbers of training images, and score them.
 
     Every partition is one random draw of training images, and of neurons if ``units`` is given. Within a
@@ -112,7 +112,7 @@ def transfer_curve(
         fits |= {RANDOM: _readout_fit(random, options), LINEAR: _linear_fit, MEAN: _mean_fit}
     test = scan.trials("test")
     _, first, image = np.unique(test.image_ids, return_index=True, return_inverse=True)
-    rows: list[TransferRow] = []
+    rows: list[CurveRow] = []
     # All images and all neurons are the same in every partition.
     plan = [
         (partition, count)
@@ -122,61 +122,27 @@ def transfer_curve(
     ]
     bar = tqdm(itertools.product(plan, fits), total=len(plan) * len(fits), unit="fit", disable=not progress)
     for (partition, count), name in bar:
-        subset, known = _draw(scan, truth, count, units, seed=(seed, partition))
+        subset, known = draw_partition(scan, count, seed=(seed, partition), neurons=units, truth=truth)
         started = time.perf_counter()
         predict = fits[name](subset, seed)
         seconds = round(time.perf_counter() - started, 3)
-        mean = subset.trials("train").responses.mean(axis=0)
-        scores = transfer_scores(predict(test.images[first])[image], subset, mean, known)
-        rows.append(TransferRow(name, count, partition, subset.n_units, seconds, **scores))
+        scores = transfer_scores(predict(test.images[first])[image], subset, known)
+        rows.append(CurveRow(name, count, partition, subset.n_units, seconds, **scores))
     oracle = oracle_correlation(test.responses, test.image_ids)
-    return TransferCurve(
+    return LearningCurve(
         rows=tuple(rows),
         scan=scan.name,
         cortex=scan.positions is not None,
         units_drawn=units is not None,
-        oracle=mean_interval(oracle.tolist()).mean,
+        oracle=mean_of_defined(oracle),
         seed=seed,
         simulated=simulated or truth is not None,
     )
 
 
-def _draw(
-    scan: Scan, truth: Truth | None, count: int, units: int | None, *, seed: tuple[int, int]
-) -> tuple[Scan, Truth | None]:
-    """The scan, and the truth, of one partition with so many training images."""
-    random = np.random.default_rng(seed)
-    image_seed = int(random.integers(2**31))
-    if units is not None:
-        index = np.sort(random.permutation(scan.n_units)[:units])
-        scan = scan.select_units(index)
-        truth = None if truth is None else truth.select_units(index)
-    return training_subset(scan, count, image_seed), truth
-
-
-def training_subset(scan: Scan, images: int, seed: int | tuple[int, ...]) -> Scan:
-    """The scan with some of its training images, and all of its other trials.
-
-    Fewer images of one seed are always among the more of the same seed.
-    """
-    train = scan.tiers == "train"
-    distinct = np.unique(scan.trial_image[train])
-    drawn = np.random.default_rng(seed).permutation(distinct)[:images]
-    keep = ~train | np.isin(scan.trial_image, drawn)
-    shown, trial_image = np.unique(scan.trial_image[keep], return_inverse=True)
-    return replace(
-        scan,
-        images=scan.images[shown],
-        image_ids=scan.image_ids[shown],
-        trial_image=trial_image,
-        tiers=scan.tiers[keep],
-        responses=scan.responses[keep],
-    )
-
-
 def _check_core(core: object) -> None:
     if isinstance(core, Core | Representation):
-        if core.name in (RANDOM, LINEAR, MEAN):
+        if core.name in BASELINES:
             raise ValueError(f"core: expected a name that is not a baseline's, got {core.name!r}; rename it")
         return
     if isinstance(core, nn.Module):
@@ -197,7 +163,7 @@ def _training_images(scan: Scan) -> int:
             raise ValueError(
                 f"scan: expected trials of tier '{tier}', {scan.name} has only {scan.tier_sizes}"
             )
-    return len(np.unique(scan.trial_image[scan.tiers == "train"]))
+    return training_images(scan)
 
 
 def _check_counts(scan: Scan, images: Sequence[int] | None, available: int) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.optimize import isotonic_regression
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -190,23 +191,6 @@ def _nonlinearity(drive: FloatArray, responses: FloatArray) -> tuple[FloatArray,
     knots, values = binned(drive), binned(responses)
     least = LEAST_RATE * responses.mean(axis=0, dtype=np.float64)
     for unit in range(units):
-        values[unit] = np.maximum(_monotone(values[unit], counts), least[unit])
+        monotone = isotonic_regression(values[unit], weights=counts).x
+        values[unit] = np.maximum(monotone, least[unit])
     return knots.astype(np.float32), values.astype(np.float32)
-
-
-def _monotone(values: Array, weights: Array) -> Array:
-    """The never falling sequence nearest to values: pooled adjacent violators."""
-    means: list[float] = []
-    masses: list[float] = []
-    sizes: list[int] = []
-    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
-        size = 1
-        while means and means[-1] > value:
-            value = (means[-1] * masses[-1] + value * weight) / (masses[-1] + weight)
-            weight += masses.pop()
-            size += sizes.pop()
-            means.pop()
-        means.append(value)
-        masses.append(weight)
-        sizes.append(size)
-    return np.repeat(means, sizes)

@@ -10,28 +10,15 @@ from pathlib import Path
 
 from mousev1.errors import check_choice, listing
 from mousev1.metrics.intervals import Interval, mean_interval
+from mousev1.metrics.score_names import MODEL_SCORES, SCORES
 
-SCORES = {
-    "fraction_oracle": "fraction oracle",
-    "single_trial_correlation": "correlation with single trials",
-    "correlation_to_average": "correlation with the average over repeats",
-    "feve": "fraction of explainable variance explained",
-    "deviance_explained": "Poisson deviance explained",
-    "true_rate_correlation": "correlation with the true rate",
-}
-"""The scores of a row, and what figures call them."""
-
-# Okabe and Ito: told apart by readers with any colour vision. Baselines are black or gray.
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7")
-BASELINES = {
-    "random core": ("0.45", "-", "^"),
-    "linear-nonlinear": ("black", "--", "s"),
-    "mean response": ("0.45", ":", "v"),
-}
+RANDOM, LINEAR, MEAN = "random core", "linear-nonlinear", "mean response"
+BASELINES = (RANDOM, LINEAR, MEAN)
+"""What every representation is compared with."""
 
 
 @dataclass(frozen=True)
-class TransferRow:
+class CurveRow:
     """Scores of one representation, fitted to one draw of training images.
 
     All scores are means over neurons where they are defined, on test images; NaN where there is none.
@@ -66,7 +53,7 @@ class TransferRow:
 
 
 @dataclass(frozen=True)
-class TransferCurve:
+class LearningCurve:
     """Scores over the number of training images, with 95% intervals over partitions.
 
     Attributes:
@@ -79,7 +66,7 @@ class TransferCurve:
         simulated: whether the responses are known to be simulated.
     """
 
-    rows: tuple[TransferRow, ...]
+    rows: tuple[CurveRow, ...]
     scan: str
     cortex: bool
     units_drawn: bool
@@ -103,9 +90,9 @@ class TransferCurve:
         Args:
             representation: one of ``representations``.
             images: one of ``images``.
-            score: one of ``mousev1.compare.results.SCORES``.
+            score: one of ``mousev1.metrics.score_names.MODEL_SCORES``.
         """
-        check_choice("score", score, SCORES)
+        check_choice("score", score, MODEL_SCORES)
         if representation not in self.representations or images not in self.images:
             raise ValueError(
                 f"representation, images: expected one of {listing(self.representations)} at one of "
@@ -130,7 +117,7 @@ class TransferCurve:
 
     def table(self, score: str = "fraction_oracle") -> str:
         """One line per representation, one column per number of images: mean ± half of the interval."""
-        check_choice("score", score, SCORES)
+        check_choice("score", score, MODEL_SCORES)
         width = max(len(name) for name in self.representations)
         lines = [
             self.title(),
@@ -159,7 +146,7 @@ class TransferCurve:
 
         with replacing(Path(path)) as staging, open(staging, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([field.name for field in fields(TransferRow)])
+            writer.writerow([field.name for field in fields(CurveRow)])
             writer.writerows(list(asdict(row).values()) for row in self.rows)
 
     def _partitions(self) -> str:
@@ -168,7 +155,7 @@ class TransferCurve:
         return f"{count} random draw{'s' * (count > 1)} of {drawn}"
 
 
-def combine(curves: Sequence[TransferCurve]) -> TransferCurve:
+def combine(curves: Sequence[LearningCurve]) -> LearningCurve:
     """Curves of several representations on one scan as one.
 
     Raises:
@@ -191,5 +178,5 @@ def combine(curves: Sequence[TransferCurve]) -> TransferCurve:
     return replace(first, rows=tuple(row for curve in curves for row in curve.rows))
 
 
-def _draws(curve: TransferCurve) -> set[tuple[int, int, int]]:
+def _draws(curve: LearningCurve) -> set[tuple[int, int, int]]:
     return {(row.images, row.partition, row.units) for row in curve.rows}

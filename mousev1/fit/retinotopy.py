@@ -24,7 +24,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from mousev1.fit.score_maps import Grid, ScoreMaps
@@ -281,28 +283,8 @@ def _interpolation(knots: Tensor, at: Tensor) -> Tensor:
     count = len(knots)
     if count == 1:
         return torch.ones(len(at), 1)
-    gaps = knots.diff()
-    # Second derivatives at the knots, from slopes that are equal on both sides; none at the ends.
-    system, right = torch.eye(count, dtype=torch.float64), torch.zeros(count, count, dtype=torch.float64)
-    here, before, after = torch.arange(1, count - 1), gaps[:-1], gaps[1:]
-    for matrix, below, at_knot, above in (
-        (system, before / 6, (before + after) / 3, after / 6),
-        (right, 1 / before, -1 / before - 1 / after, 1 / after),
-    ):
-        matrix[here, here - 1], matrix[here, here], matrix[here, here + 1] = below, at_knot, above
-    bends = torch.linalg.solve(system, right)
-    second = torch.searchsorted(knots, at.contiguous(), right=True).clamp(1, count - 1)
-    first = second - 1
-    gap = gaps[first]
-    share = (at - knots[first]) / gap
-    value = torch.zeros(len(at), count, dtype=torch.float64)
-    bend = torch.zeros_like(value)
-    rows = torch.arange(len(at))
-    for end, part in ((first, 1.0 - share), (second, share)):
-        value[rows, end] += part
-        bend[rows, end] += (part**3 - part) * gap.square() / 6
-    weights: Tensor = (value + bend @ bends).float()
-    return weights
+    spline = CubicSpline(knots.numpy(), np.eye(count), bc_type="natural")
+    return torch.from_numpy(spline(at.numpy())).float()
 
 
 def _fit(

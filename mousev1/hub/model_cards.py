@@ -15,6 +15,8 @@ import numpy as np
 from mousev1.core.network import Core, CoreConfig
 from mousev1.core.representation import FeatureConfig
 from mousev1.hub.registry import ReleasedCore, find_released
+from mousev1.metrics.intervals import mean_of_defined
+from mousev1.metrics.score_names import RECORDING_SCORES, SCORES, TABLE_SCORES
 
 if TYPE_CHECKING:
     from mousev1.metrics.unit_scores import ScoreTable
@@ -25,17 +27,6 @@ SIMULATED = (
     "**This core was trained on SIMULATED recordings, not on neurons.** It shows how the library works; "
     "what it predicts says nothing about a real visual cortex."
 )
-
-_SCORE_NAMES = {
-    "single_trial_correlation": "correlation with single trials",
-    "correlation_to_average": "correlation with the average over repeats",
-    "oracle_correlation": "oracle correlation (of the recording itself)",
-    "fev": "explainable variance (FEV, of the recording itself)",
-    "feve": "explainable variance explained (FEVE)",
-    "fraction_oracle": "fraction oracle",
-}
-# what the recording can give at most; not a result of the model
-_NOT_OF_THE_MODEL = ("oracle_correlation", "fev")
 
 
 def core_card(core: Core, *, licence: str | None = None) -> str:
@@ -106,13 +97,8 @@ def readout_card(
 
 def mean_scores(scores: ScoreTable) -> dict[str, float]:
     """Mean of every score over the units where it is defined, without those defined nowhere."""
-    means = {}
-    for name in _SCORE_NAMES:
-        values = np.atleast_1d(np.asarray(getattr(scores, name), dtype=np.float64))
-        defined = values[np.isfinite(values)]
-        if len(defined):
-            means[name] = float(defined.mean())
-    return means
+    means = {name: mean_of_defined(getattr(scores, name)) for name in TABLE_SCORES}
+    return {name: mean for name, mean in means.items() if math.isfinite(mean)}
 
 
 def fill_block(card: str, block: str, text: str) -> str:
@@ -222,11 +208,11 @@ def _front_matter(
             dataset_type="neural-recording",
             dataset_name=dataset,
             metric_type=metric,
-            metric_name=_SCORE_NAMES[metric],
+            metric_name=SCORES[metric],
             metric_value=round(value, 4),
         )
         for metric, value in (results or {}).items()
-        if metric not in _NOT_OF_THE_MODEL
+        if metric not in RECORDING_SCORES
     ]
     data = ModelCardData(
         library_name="mousev1",
@@ -269,11 +255,11 @@ def _score_table(scores: ScoreTable | None, recorded: Mapping[str, float]) -> st
         return "\n".join(["From the fit itself:\n", "| score | mean |", "|---|---|", *rows]) + "\n"
     means = mean_scores(scores)
     rows = []
-    for name, label in _SCORE_NAMES.items():
+    for name in TABLE_SCORES:
         values = np.atleast_1d(np.asarray(getattr(scores, name), dtype=np.float64))
         undefined = "" if name == "fraction_oracle" else str(int((~np.isfinite(values)).sum()))
         value = f"{means[name]:.4f}" if name in means else "undefined"
-        rows.append(f"| {label} | {value} | {undefined} |")
+        rows.append(f"| {SCORES[name]} | {value} | {undefined} |")
     heads = ["| score | mean over neurons | neurons without it |", "|---|---|---|"]
     return "\n".join([*heads, *rows]) + "\n"
 

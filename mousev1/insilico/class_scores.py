@@ -14,6 +14,7 @@ from mousev1.errors import listing
 from mousev1.insilico.frame import Float
 from mousev1.insilico.manifest import NO_UNIT, Manifest, match_trials
 from mousev1.insilico.table import to_rows, write_csv
+from mousev1.metrics.intervals import mean_of_defined
 from mousev1.metrics.unit_scores import correlation
 
 ALL = "all"
@@ -139,7 +140,7 @@ def score_classes(manifest: Manifest, scan: Scan) -> ClassScores:
         "others": {name: ~own & (inside & someones)[:, None] for name, inside in members.items()},
     }
     means = {
-        f"{whose}_{side}": np.array([_mean(values[pick]) for pick in picks[whose].values()])
+        f"{whose}_{side}": np.array([mean_of_defined(values[pick]) for pick in picks[whose].values()])
         for whose in picks
         for side, values in relative.items()
     }
@@ -150,7 +151,7 @@ def score_classes(manifest: Manifest, scan: Scan) -> ClassScores:
         unit_correlation=np.stack(
             [_correlation(predicted[inside], recorded[inside]) for inside in members.values()]
         ),
-        own_rank=np.array([_mean(order[pick]) for pick in picks["own"].values()]),
+        own_rank=np.array([mean_of_defined(order[pick]) for pick in picks["own"].values()]),
         unit_ids=manifest.unit_ids,
         **means,
     )
@@ -165,8 +166,3 @@ def _correlation(predicted: Float, recorded: Float) -> Float:
 def _relative(values: Float) -> Float:
     mean = values.mean(axis=0)
     return np.asarray(np.where(mean > 0, values, np.nan) / np.where(mean > 0, mean, 1.0))
-
-
-def _mean(values: Float) -> float:
-    defined = values[np.isfinite(values)]
-    return float(defined.mean()) if defined.size else float("nan")

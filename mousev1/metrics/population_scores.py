@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,14 @@ import numpy.typing as npt
 
 from mousev1.data.scan import Scan
 from mousev1.errors import listing
-from mousev1.metrics.unit_scores import FEVE_NEEDS_FEV, correlation, poisson_loss, score_table
+from mousev1.metrics.intervals import mean_of_defined
+from mousev1.metrics.unit_scores import (
+    FEVE_NEEDS_FEV,
+    correlation,
+    fraction_oracle,
+    poisson_loss,
+    score_table,
+)
 
 Array = npt.NDArray[Any]
 
@@ -31,17 +38,17 @@ class Truth:
     live: Array
 
     def select_units(self, index: Array) -> Truth:
-        """The truth of some of the neurons, given by their place."""
+        """The truth of some of the neurons, given by their index."""
         return Truth(self.image_ids, self.rates[:, index], self.live[index])
 
     def of_images(self, image_ids: Array) -> Array:
         """(N, U) true rates for images with these ids."""
-        place = {image: row for row, image in enumerate(self.image_ids.tolist())}
-        if missing := [image for image in image_ids.tolist() if image not in place]:
+        row_of = {image: row for row, image in enumerate(self.image_ids.tolist())}
+        if missing := [image for image in image_ids.tolist() if image not in row_of]:
             raise ValueError(
                 f"truth: no rates of {len(missing)} images ({listing(missing, 5)}); give those of all test images"
             )
-        rates: Array = self.rates[[place[image] for image in image_ids.tolist()]]
+        rates: Array = self.rates[[row_of[image] for image in image_ids.tolist()]]
         return rates
 
     def correlation(self, rates: Array, image_ids: Array) -> float:
@@ -54,30 +61,61 @@ class Truth:
         return mean_of_defined(correlation(rates, self.of_images(image_ids))[self.live])
 
 
-def transfer_scores(rates: Array, scan: Scan, mean: Array, truth: Truth | None) -> dict[str, Any]:
-    """Scores of predicted rates on the test trials of a scan, by the names of ``TransferRow``.
+def transfer_scores(rates: Array, scan: Scan, truth: Truth | None = None) -> dict[str, Any]:
+    """Scores of predicted rates on the test trials of one scan, see ``pooled_scores``.
 
     Args:
         rates: (T, U) for the test trials, in their order.
-        scan: with the same U neurons.
-        mean: (U,) mean response of each neuron over the training trials.
-        truth: of the same U neurons, or None.
+        scan: with the same U neurons, and the training trials that the model was fitted to.
+        truth: of the same U neurons, if they are simulated.
     """
+    return pooled_scores([rates], [scan], [truth])
+
+
+def pooled_scores(
+    rates: Sequence[Array], scans: Sequence[Scan], truths: Sequence[Truth | None]
+) -> dict[str, Any]:
+    """Scores over the neurons of several scans together, each mean over those where it is defined.
+
+    Args:
+        rates: per scan, (T, U) for its test trials, in their order.
+        scans: with the same neurons, and the training trials that the models were fitted to.
+        truths: per scan, of its neurons; None where the true rates are not known.
+
+    Returns:
+        The ``MODEL_SCORES`` of ``mousev1.metrics.score_names``, NaN where no neuron has one, and
+        ``undefined_units``, the number of neurons without a single-trial correlation.
+    """
+    found: dict[str, list[Array]] = {}
+    for predicted, scan, truth in zip(rates, scans, truths, strict=True):
+        for name, values in _neuron_scores(predicted, scan, truth).items():
+            found.setdefault(name, []).append(values)
+    scores = {name: np.concatenate(values) for name, values in found.items()}
+    single = scores["single_trial_correlation"]
+    return {
+        "fraction_oracle": fraction_oracle(single, scores.pop("oracle_correlation")),
+        **{name: mean_of_defined(values) for name, values in scores.items()},
+        "undefined_units": int(np.isnan(single).sum()),
+    }
+
+
+def _neuron_scores(rates: Array, scan: Scan, truth: Truth | None) -> dict[str, Array]:
+    """The scores of each neuron of one scan, (U,), NaN where it has none."""
     test = scan.trials("test")
     table = score_table(rates, test.responses, test.image_ids, scan.unit_ids)
-    true = math.nan
+    true = np.full(scan.n_units, np.nan)
     if truth is not None:
         ids, first = np.unique(test.image_ids, return_index=True)
-        true = truth.correlation(rates[first], ids)
-    single = table.single_trial_correlation
+        true = np.where(truth.live, correlation(rates[first], truth.of_images(ids)), np.nan)
+    # not scan.trials("train"), which would copy its images
+    training_mean = scan.responses[scan.tiers == "train"].mean(axis=0)
     return {
-        "single_trial_correlation": mean_of_defined(single),
-        "correlation_to_average": mean_of_defined(table.correlation_to_average),
-        "fraction_oracle": table.fraction_oracle,
-        "feve": mean_of_defined(np.where(table.fev > FEVE_NEEDS_FEV, table.feve, np.nan)),
-        "deviance_explained": mean_of_defined(deviance_explained(rates, test.responses, mean)),
+        "single_trial_correlation": table.single_trial_correlation,
+        "correlation_to_average": table.correlation_to_average,
+        "oracle_correlation": table.oracle_correlation,
+        "feve": np.where(table.fev > FEVE_NEEDS_FEV, table.feve, np.nan),
+        "deviance_explained": deviance_explained(rates, test.responses, training_mean),
         "true_rate_correlation": true,
-        "undefined_units": int(np.isnan(single).sum()),
     }
 
 
@@ -103,9 +141,3 @@ def deviance_explained(rates: Array, responses: Array, mean: Array) -> Array:
     with np.errstate(invalid="ignore"):
         explained: Array = 1.0 - (poisson_loss(rates, responses) - best) / left
     return explained
-
-
-def mean_of_defined(values: Array) -> float:
-    """Mean over finite values; NaN without any."""
-    defined = values[np.isfinite(values)]
-    return float(defined.mean()) if defined.size else math.nan

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mousev1.metrics.intervals import mean_of_defined
+
 Float = NDArray[np.float64]
 
 # Float64 rounding of an average can make a constant unit look as if it varied by about 1e-15;
@@ -284,8 +286,8 @@ class ScoreTable:
         }
         lines = [f"{len(self)} units, means over units"]
         for label, values in columns.items():
-            defined = np.isfinite(values)
-            lines.append(_score_line(label, _mean(values[defined]), int((~defined).sum())))
+            undefined = int((~np.isfinite(values)).sum())
+            lines.append(_score_line(label, mean_of_defined(values), undefined))
         fit = self._oracle_fit()
         lines.append(_score_line("fraction oracle (slope)", fit.slope, fit.n_undefined))
         if len(self) and not np.isfinite(self.oracle_correlation).any():
@@ -465,10 +467,6 @@ def _numbers(name: str, values: ArrayLike) -> NDArray[Any]:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real numbers, got an array of {array.dtype}")
     return array
-
-
-def _mean(values: Float) -> float:
-    return float(values.mean()) if values.size else float("nan")
 
 
 def _number(value: float) -> str:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mousev1.insilico.frame import Frame
+from mousev1.plot.palette import GREY, INK
 from mousev1.storage.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK, GREY, BLUE, RED, PALE = "#222222", "#9a9a9a", "#2b6cb0", "#c0392b", "#bcd4ec"
 DPI = 150
 
 

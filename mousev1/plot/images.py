@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from mousev1.insilico.frame import Frame
 from mousev1.insilico.mei import OptimalImages
-from mousev1.plot.figure import BLUE, GREY, INK, RED, bare, extent, grid, new_figure, plain
+from mousev1.plot.figure import bare, extent, grid, new_figure, plain
+from mousev1.plot.palette import BLUE, GREY, INK, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,10 +60,10 @@ def image_sheet(
         )
         bare(axes)
         far = outside is not None and bool(outside[i])
-        axes.set_title(labels[i], fontsize=7, color=RED if far else INK, pad=2)
+        axes.set_title(labels[i], fontsize=7, color=VERMILION if far else INK, pad=2)
         if far:
             for side in axes.spines.values():
-                side.set(color=RED, linewidth=1.2)
+                side.set(color=VERMILION, linewidth=1.2)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The picture of a transfer curve."""
+"""The figure of a learning curve."""
 
 from __future__ import annotations
 
@@ -7,26 +7,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mousev1.compare.results import BASELINES, COLOURS, SCORES, TransferCurve
+from mousev1.compare.results import BASELINES, LINEAR, MEAN, RANDOM, LearningCurve
 from mousev1.errors import check_choice
+from mousev1.metrics.score_names import MODEL_SCORES, SCORES
 from mousev1.plot.figure import new_figure
+from mousev1.plot.palette import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+BASELINE_STYLES = {
+    RANDOM: ("0.45", "-", "^"),
+    LINEAR: ("black", "--", "s"),
+    MEAN: ("0.45", ":", "v"),
+}
+"""Colour, line and marker; representations have colours, baselines are black or grey."""
 
-def learning_curve(curve: TransferCurve, scores: Sequence[str] | None = None) -> Figure:
+
+def learning_curve(curve: LearningCurve, scores: Sequence[str] | None = None) -> Figure:
     """Scores over the number of training images with their 95% intervals, one panel per score.
 
     Args:
         curve: of ``mousev1.transfer_curve``.
-        scores: of ``mousev1.compare.results.SCORES``; by default fraction oracle (single-trial correlation
+        scores: of ``mousev1.metrics.score_names.MODEL_SCORES``; by default fraction oracle (single-trial correlation
             without repeats), the Poisson deviance explained and, for a simulation, the correlation
             with the true rate.
     """
     for score in scores or ():
-        check_choice("scores", score, SCORES)
+        check_choice("scores", score, MODEL_SCORES)
     scores = curve.headline if scores is None else scores
     drawn = new_figure(4.4 * len(scores) + 0.4, 4.8, None)
     axes = drawn.subplots(1, len(scores), squeeze=False)[0]
@@ -48,9 +57,9 @@ def learning_curve(curve: TransferCurve, scores: Sequence[str] | None = None) ->
     return drawn
 
 
-def _draw(axis: Axes, curve: TransferCurve, score: str) -> None:
+def _draw(axis: Axes, curve: LearningCurve, score: str) -> None:
     own = [name for name in curve.representations if name not in BASELINES]
-    styles = BASELINES | {name: (COLOURS[i % len(COLOURS)], "-", "o") for i, name in enumerate(own)}
+    styles = BASELINE_STYLES | {name: (COLOURS[i % len(COLOURS)], "-", "o") for i, name in enumerate(own)}
     for name in curve.representations:
         found = [curve.interval(name, count, score) for count in curve.images]
         shown = [(n, part) for n, part in zip(curve.images, found, strict=True) if part.count]

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from mousev1.insilico.frame import Float, Frame
 from mousev1.insilico.receptive_field import ReceptiveFields
-from mousev1.plot.figure import BLUE, GREY, INK, RED, bare, extent, grid, new_figure, plain
+from mousev1.plot.figure import bare, extent, grid, new_figure, plain
+from mousev1.plot.palette import BLUE, GREY, INK, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +78,7 @@ def fields_on_monitor(fields: ReceptiveFields, *, title: str | None = None) -> F
             axes.plot(
                 [fields.gaussian.x_deg[i], fields.readout_x_deg[i]],
                 [fields.gaussian.y_deg[i], fields.readout_y_deg[i]],
-                color=RED,
+                color=VERMILION,
                 linewidth=0.7,
             )
     axes.plot(fields.readout_x_deg, fields.readout_y_deg, ".", color=INK, markersize=2)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mousev1.metrics.unit_scores import FEVE_NEEDS_FEV, ScoreTable
-from mousev1.plot.figure import BLUE, GREY, INK, RED, new_figure, plain
+from mousev1.plot.figure import new_figure, plain
+from mousev1.plot.palette import BLUE, GREY, INK, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +35,7 @@ def score_distributions(table: ScoreTable, *, title: str | None = None) -> Figur
         if defined.size:
             shown = np.clip(defined, -1.0, 1.0)
             axes.hist(shown, bins=np.linspace(min(0.0, shown.min()), 1.0, 31).tolist(), color=BLUE)
-            axes.axvline(defined.mean(), color=RED, linewidth=1)
+            axes.axvline(defined.mean(), color=VERMILION, linewidth=1)
             axes.set_title(f"mean {defined.mean():.3f}, {defined.size} units", fontsize=8, color=INK)
         else:
             axes.set_title("undefined: no repeats", fontsize=8, color=INK)
@@ -47,7 +48,7 @@ def score_distributions(table: ScoreTable, *, title: str | None = None) -> Figur
     if both.any():
         ends = np.array([min(0.0, oracle[both].min()), oracle[both].max()])
         axes.plot(ends, ends, color=GREY, linewidth=0.7)
-        axes.plot(ends, table.fraction_oracle * ends, color=RED, linewidth=1)
+        axes.plot(ends, table.fraction_oracle * ends, color=VERMILION, linewidth=1)
         axes.set_title(f"fraction oracle {table.fraction_oracle:.3f}", fontsize=8, color=INK)
     axes.set(xlabel="oracle correlation", ylabel="single-trial correlation")
     plain(axes)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from mousev1.insilico.posterior_samples import Estimate
 from mousev1.insilico.tuning import Tuning
 from mousev1.insilico.tuning_extrapolation import TuningExtrapolation
-from mousev1.plot.figure import BLUE, GREY, INK, PALE, RED, new_figure, plain
+from mousev1.plot.figure import new_figure, plain
+from mousev1.plot.palette import BLUE, GREY, INK, PALE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +72,7 @@ def tuning_panels(
             axes.axhline(0.0, color=GREY, linewidth=0.5)
             axes.plot(x, y, color=BLUE, linewidth=1)
             axes.plot(x[~far], y[~far], "o", color=BLUE, markersize=2.5)
-            axes.plot(x[far], y[far], "o", color=RED, markerfacecolor="white", markersize=3)
+            axes.plot(x[far], y[far], "o", color=VERMILION, markerfacecolor="white", markersize=3)
             if name in ("frequency", "size", "contrast"):
                 axes.set_xscale("log")
                 axes.minorticks_off()

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mousev1.compare.learning_curve import training_subset
+from mousev1.compare.draws import training_subset
 from mousev1.data.scan import TIERS, Scan
 from mousev1.errors import listing
 from training.simulation.animals import CORE_SETS
