@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import subprocess
 import sys
 import time
@@ -14,20 +15,23 @@ import pytest
 from PIL import Image
 
 import mousev1
+from mousev1.cli import commands
+from mousev1.cli.parser import main
 from mousev1.insilico import measure_extrapolation
 from mousev1.storage.core_files import save_core
 from small import simulate
 
 
 def run(*arguments: object, code: int = 0) -> str:
-    """Output of a command; fails unless it exits with the code."""
+    """Output of a command, in the order of a terminal; fails unless it exits with the code."""
     done = subprocess.run(
-        [sys.executable, "-m", "mousev1", *map(str, arguments)],
-        capture_output=True,
+        [sys.executable, "-u", "-m", "mousev1", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-    output = done.stdout + done.stderr
+    output = done.stdout
     assert done.returncode == code, output
     assert "Traceback" not in output
     return output
@@ -196,6 +200,23 @@ def test_mistakes_end_with_one_clear_line_and_write_nothing(folder, tmp_path, ar
 
 def test_wrong_usage_exits_with_two():
     assert "usage" in run("fit", code=2)
+
+
+def test_what_other_libraries_log_does_not_reach_the_user(monkeypatch, capsys):
+    # oracle: Python's own record of handlers, and the stream itself
+    def chatty(**options: object) -> str:
+        logging.getLogger("matplotlib.font_manager").info("generated new fontManager")
+        logging.getLogger("mousev1").info("what mousev1 says")
+        return "the last line"
+
+    monkeypatch.setattr(commands, "info", chatty)
+    ours = logging.getLogger("mousev1")
+    before = (list(logging.getLogger().handlers), list(ours.handlers), ours.level)
+    assert main(["info", "anything"]) == 0
+    assert (list(logging.getLogger().handlers), list(ours.handlers), ours.level) == before
+    out, err = capsys.readouterr()
+    assert out == "the last line\n"
+    assert err == "what mousev1 says\n"
 
 
 def test_help_is_instant_because_torch_stays_out():

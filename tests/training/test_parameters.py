@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from training.networks.parameter_count import TABLE, Size, count, main
+from training.measurements.parameter_count import TABLE, Size, count, main
 
 BY_HAND = {
     # 10 neurons, 4 channels, a map of 5 x 6

@@ -1,4 +1,4 @@
-"""Parameters per readout, the paper's comparison: ``python -m training.networks.parameter_count``.
+"""Parameters per readout, the paper's comparison: ``python -m training.measurements.parameter_count``.
 
 Lurz et al. 2021, section 2.2: the Gaussian readout needs a small fraction of the numbers of the others.
 """
@@ -169,7 +169,7 @@ def table(size: Size) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns 0, or 1 after a message about what was wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.networks.parameter_count",
+        prog="python -m training.measurements.parameter_count",
         description="Parameters per readout, counted in the modules, next to the paper's formulas. The default "
         "is the feature map of the 11-S core for images of 36 x 64 pixels.",
     )
