@@ -48,6 +48,11 @@ def make_scan(seed: int = 0, *, trials: int = 12, units: int = 5, **changes: Any
             "field": np.resize(np.array([1, 2, 3], np.int16), units),
             "good": np.resize([True, False], units),
         },
+        "covariates": {
+            "running": rng.gamma(1.0, size=trials),
+            "pupil_radius": np.where(np.arange(trials) % 5 == 0, np.nan, 2.0).astype(np.float32),
+            "trial_order": rng.permutation(trials),
+        },
     }
     return Scan(**(values | changes))
 

@@ -12,7 +12,8 @@ One scan is a folder, or a zip of it, read in place::
     meta/neurons/animal_ids.npy      (U,) one and the same animal; optional
     meta/neurons/<other>.npy         (U, ...) kept as ``Scan.neuron_meta``
 
-Trials count from 0. Other folders and files (behaviour, pupil, statistics) are not read. Image ids may
+Trials count from 0. Behaviour, pupil and the order of trials are read as ``file_tree_covariates``
+describes; other folders and files (statistics) are not read. Image ids may
 also be called as in ``IMAGE_ID_FILES``, and where pictures of several classes share numbers, the id
 is ``"class/number"``, since number and class together name a picture in these files.
 
@@ -38,6 +39,7 @@ from tqdm.auto import tqdm
 
 from mousev1.data import npy
 from mousev1.data.archive import Tree, open_tree, write_folder, write_zip
+from mousev1.data.file_tree_covariates import covariate_members, read_covariates
 from mousev1.data.scan import Scan, trial_image_index
 from mousev1.data.validation import TIERS, Array, checked_image_ids
 from mousev1.errors import listing
@@ -101,6 +103,7 @@ def _read(tree: Tree, tiers: Mapping[str, str | None], progress: bool) -> Scan:
         match_ids=neurons.pop("multi_match_id", None),
         animal_id=animal_id,
         neuron_meta=neurons,
+        covariates=read_covariates(tree, numbers, len(file_tiers), own=marker is not None),
     )
 
 
@@ -346,11 +349,11 @@ def _members(scan: Scan, progress: bool) -> Iterator[tuple[str, bytes]]:
         "frame_image_id": scan.image_ids[scan.trial_image],
         # The Sensorium loaders ask for these two.
         "frame_image_class": np.full(scan.n_trials, "image"),
-        "trial_idx": np.arange(scan.n_trials),
+        "trial_idx": scan.covariates.get("trial_order", np.arange(scan.n_trials)),
     }
     for group, arrays in (("trials", trials), ("neurons", _neuron_files(scan))):
         extra |= {f"meta/{group}/{name}.npy": array for name, array in arrays.items()}
-    for name, array in {**extra, **_statistics(scan)}.items():
+    for name, array in {**extra, **_statistics(scan), **dict(covariate_members(scan.covariates))}.items():
         yield name, npy.encode(array)
     numbers = tqdm(range(scan.n_trials), desc="Writing trials", unit="trial", disable=not progress)
     for trial in numbers:

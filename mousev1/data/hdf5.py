@@ -18,6 +18,7 @@ Datasets (T trials, C channels, H, W, U units, I distinct images; texts are UTF-
     neurons/positions       (U, 3) or (U, 2) float32, micrometres; optional
     neurons/match_ids       (U,) int64, -1 for unmatched; optional
     neurons/meta/<name>     (U, ...) numbers, booleans or text; optional, any number of them
+    trials/covariates/<name>    (T,) numbers, NaN where missing; optional, any number of them
 
 Files are written for HDF5 1.10 and later, images and responses with Fletcher-32 checksums, so that damage
 is noticed. Readers accept files without them and other widths of numbers, as other programs write, and
@@ -78,6 +79,9 @@ def _read_parts(file: Any, path: Path) -> dict[str, Any]:
         **{field: _load(file, name, path) for field, name in optional.items() if name in file},
         "neuron_meta": {
             name: _load(file, f"neurons/meta/{name}", path) for name in file.get("neurons/meta", ())
+        },
+        "covariates": {
+            name: _load(file, f"trials/covariates/{name}", path) for name in file.get("trials/covariates", ())
         },
     }
 
@@ -162,6 +166,7 @@ def write_hdf5(scan: Scan, staging: Path) -> None:
             "neurons/positions": scan.positions,
             "neurons/match_ids": scan.match_ids,
             **{f"neurons/meta/{name}": values for name, values in scan.neuron_meta.items()},
+            **{f"trials/covariates/{name}": values for name, values in scan.covariates.items()},
         }
         for name, array in arrays.items():
             if array is None:

@@ -17,6 +17,7 @@ from mousev1.data.validation import (
     TIERS,
     Array,
     check_trial_image,
+    checked_covariates,
     checked_image_ids,
     checked_images,
     checked_neuron_meta,
@@ -30,7 +31,26 @@ from mousev1.data.validation import (
 )
 from mousev1.errors import listing
 
-__all__ = ["TIERS", "Scan", "Trials", "checked_positions", "checked_responses", "trial_image_index"]
+COVARIATES = {
+    "trial_order": "position of the trial in the session, a whole number",
+    "trial_time": "onset of the trial in seconds on the recording's clock",
+    "running": "running speed, mean over the response window, as recorded (cm/s where known)",
+    "pupil_radius": "pupil radius, as recorded",
+    "pupil_radius_derivative": "change of the pupil radius, as recorded",
+    "pupil_x": "horizontal position of the pupil, as recorded",
+    "pupil_y": "vertical position of the pupil, as recorded",
+}
+"""Names of ``Scan.covariates`` that mousev1 itself writes, and what they are."""
+
+__all__ = [
+    "COVARIATES",
+    "TIERS",
+    "Scan",
+    "Trials",
+    "checked_positions",
+    "checked_responses",
+    "trial_image_index",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +61,13 @@ class Trials:
         images: (T, C, H, W) gray values shown in each trial; uint8 or float32 as in the scan.
         responses: (T, U) float32, at least 0, in the scan's own unit.
         image_ids: (T,) which image it was: equal ids are repeats of one image.
+        covariates: name to (T,) values in these trials, as in ``Scan.covariates``.
     """
 
     images: Array
     responses: NDArray[np.float32]
     image_ids: Array
+    covariates: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.responses)
@@ -73,6 +95,8 @@ class Scan:
         animal_id: the animal, or None where unknown.
         neuron_meta: more about the neurons (area, layer, ...): name to array with U rows of numbers or
             strings.
+        covariates: what else is known about each trial: name to (T,) numbers, NaN where a value is
+            missing. Names in use are those of ``COVARIATES``; any other is kept too.
 
     Raises:
         ValueError: anything that breaks the above, naming the field and what to do.
@@ -103,6 +127,7 @@ class Scan:
     match_ids: NDArray[np.int64] | None = None
     animal_id: str | None = None
     neuron_meta: Mapping[str, Array] = field(default_factory=dict)
+    covariates: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -135,6 +160,7 @@ class Scan:
             keep("match_ids", whole_numbers("match_ids", self.match_ids))
             expect_length("match_ids", self.match_ids, self.n_units, "one per column of 'responses'")
         keep("neuron_meta", checked_neuron_meta(self.neuron_meta, self.n_units))
+        keep("covariates", checked_covariates(self.covariates, self.n_trials))
 
     @property
     def n_images(self) -> int:
@@ -173,6 +199,7 @@ class Scan:
             images=self.images[_slice_if_contiguous(shown)],
             responses=self.responses[rows],
             image_ids=self.image_ids[shown],
+            covariates={name: values[rows] for name, values in self.covariates.items()},
         )
 
     def select_units(self, index: ArrayLike) -> Scan:
@@ -231,6 +258,8 @@ class Scan:
         )
         have += list(self.neuron_meta)
         lines.append(f"  about the neurons: {', '.join(have) or 'ids only'}")
+        if self.covariates:
+            lines.append(f"  about the trials: {', '.join(self.covariates)}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -259,6 +288,8 @@ class Scan:
             and all(_same(getattr(self, name), getattr(other, name)) for name in arrays)
             and list(self.neuron_meta) == list(other.neuron_meta)
             and all(_same(self.neuron_meta[name], other.neuron_meta[name]) for name in self.neuron_meta)
+            and list(self.covariates) == list(other.covariates)
+            and all(_same(self.covariates[name], other.covariates[name]) for name in self.covariates)
         )
 
     __hash__ = None  # type: ignore[assignment]

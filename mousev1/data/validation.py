@@ -158,6 +158,26 @@ def checked_neuron_meta(meta: Mapping[str, ArrayLike], n_units: int) -> dict[str
     return checked
 
 
+def checked_covariates(covariates: Mapping[str, ArrayLike], n_trials: int) -> dict[str, Array]:
+    """(T,) numbers by name, sorted by name; NaN stands for a missing value, infinity is refused."""
+    if not isinstance(covariates, Mapping):
+        raise TypeError(f"covariates: expected a dict of arrays, got {type(covariates).__name__}")
+    checked = {}
+    for name in sorted(covariates):
+        array = np.asarray(covariates[name])
+        if not isinstance(name, str) or not name or set(name) & set("/\\\0") or name.startswith("."):
+            raise ValueError(f"covariates: expected names that can be file names, got {name!r}")
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"covariates[{name!r}]: expected numbers, got {array.dtype}")
+        expect_length(f"covariates[{name!r}]", array, n_trials, "one per trial")
+        if array.dtype.kind == "f" and np.isinf(array).any():
+            raise ValueError(
+                f"covariates[{name!r}]: expected finite numbers, or NaN where a value is missing, got infinity"
+            )
+        checked[name] = array
+    return checked
+
+
 def unit_rows(index: Array, n_units: int) -> NDArray[np.int64]:
     """Rows of the neurons that an index or a (U,) mask selects."""
     if index.dtype == bool:
