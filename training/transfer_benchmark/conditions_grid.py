@@ -82,6 +82,7 @@ class Training:
         images: number of training images, drawn from all scans together; 0 for all.
         partition: of images and neurons; 0 where nothing is drawn.
         neurons: None for all.
+        image_seed: of a draw of images that all partitions share, or None.
     """
 
     files: tuple[Path, ...]
@@ -89,6 +90,7 @@ class Training:
     images: int = 0
     partition: int = 0
     neurons: NeuronDraw | None = None
+    image_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ class Plan:
                 images=cell.images,
             )
             neurons = NeuronDraw(files, cell.units, target.core_units, of_core=False)
-            return Training(files, recipe, cell.images, cell.partition, neurons)
+            return Training(files, recipe, cell.images, cell.partition, neurons, target.image_seed)
         entry = config.entry(cell.core)
         if entry.core_set is None:
             return None
@@ -244,7 +246,9 @@ class Plan:
         recipe = training.recipe.to_dict()
         del recipe["scans"], recipe["name"]
         draw = training.neurons
+        fixed = {} if training.image_seed is None else {"image_seed": training.image_seed}
         return {
+            **fixed,
             "scans": self._sha256(training.files),
             "recipe": recipe,
             "images": training.images,
@@ -263,6 +267,7 @@ class Plan:
                 "scans": self._sha256(self.target_files(target)),
                 "truth": self._sha256(self.truth_files(target)),
                 "core_units": target.core_units,
+                **({} if target.image_seed is None else {"image_seed": target.image_seed}),
             },
         }
         training = self.training(cell)

@@ -76,6 +76,8 @@ class Target:
         truth: the same of the truth behind simulated scans (.npz), in the order of the scans; empty for none.
         core_units: for scans that are in a core set too: how many of their neurons cores are trained
             on. Readouts are fitted to others.
+        image_seed: seed of one draw of training images for all partitions, which then differ in their neurons
+            alone; None draws images anew in every partition.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Target:
     scans: tuple[str, ...]
     truth: tuple[str, ...] = ()
     core_units: int | None = None
+    image_seed: int | None = None
 
     def __post_init__(self) -> None:
         _check_text("targets.name", self.name)
@@ -93,6 +96,8 @@ class Target:
             raise ValueError(f"targets.scans: expected at least one path or pattern for '{self.name}'")
         if self.core_units is not None:
             whole_numbers("targets.core_units", [self.core_units], 1)
+        if self.image_seed is not None:
+            whole_numbers("targets.image_seed", [self.image_seed], 0)
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,16 @@ def training_images(scan: Scan) -> int:
     return len(np.unique(scan.trial_image[scan.tiers == "train"]))
 
 
-def draw_images(scans: Sequence[Scan], images: int, partition: int) -> list[Scan]:
+def draw_images(
+    scans: Sequence[Scan], images: int, partition: int, *, image_seed: int | None = None
+) -> list[Scan]:
     """The scans with so many training images in all of them together, drawn as evenly as they allow.
+
+    Args:
+        scans: one or several.
+        images: how many.
+        partition: number of the draw.
+        image_seed: of a draw that is the same in all partitions; None for one of this partition.
 
     Raises:
         ValueError: more than there are, or fewer than two per scan.
@@ -73,8 +81,9 @@ def draw_images(scans: Sequence[Scan], images: int, partition: int) -> list[Scan
             f"images: expected {2 * len(scans)} to {sum(available)}, for {len(scans)} scans with "
             f"{listing(available)} training images, got {images}"
         )
+    seed = (partition, IMAGE_STREAM) if image_seed is None else (image_seed,)
     return [
-        training_subset(scan, count, (partition, IMAGE_STREAM, turn))
+        training_subset(scan, count, (*seed, turn))
         for turn, (scan, count) in enumerate(zip(scans, share_out(images, available), strict=True))
     ]
 

@@ -104,7 +104,7 @@ def _training_files(training: Training, folder: Path) -> Sequence[Path]:
     if training.neurons is not None:
         scans = _select_neurons(scans, training)
     if training.images:
-        scans = draw_images(scans, training.images, training.partition)
+        scans = draw_images(scans, training.images, training.partition, image_seed=training.image_seed)
     return write_scans(scans, folder)
 
 
@@ -178,7 +178,8 @@ def fit(plan: Plan, cell: Cell, scans: list[Scan]) -> Fitted:
         scans: with the neurons of its partition and all images.
     """
     if cell.condition != DIFF_CORE:
-        scans = draw_images(scans, cell.images, cell.partition)
+        image_seed = plan.config.target(cell.target).image_seed
+        scans = draw_images(scans, cell.images, cell.partition, image_seed=image_seed)
     training = plan.training(cell)
     spent = 0.0
     if cell.condition == DIRECT:
