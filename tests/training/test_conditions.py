@@ -16,6 +16,7 @@ from training.transfer_benchmark.protocol import (
     draw_images,
     draw_neurons,
     share_out,
+    training_subset,
 )
 
 TINY = SimulationConfig(unit_scale=0.002, train_images=12, validation_images=4, test_images=3)
@@ -65,6 +66,15 @@ def test_images_are_drawn_from_the_training_tier_evenly_nested_and_differently_p
         assert not ids(few, "train") & ids(scans, tier)
     with pytest.raises(ValueError, match="images: expected 4 to 48, for 2 scans"):
         draw_images(scans, 49, 0)
+
+
+def test_a_fixed_draw_of_images_is_that_of_its_seed_in_every_partition():
+    # oracle: the draw of the package's own comparison
+    scan = small_scan("a", seed=1)
+    expected = ids([training_subset(scan, 10, 7)], "train")
+    assert ids(draw_images([scan], 10, 0, image_seed=7), "train") == expected
+    assert ids(draw_images([scan], 10, 3, image_seed=7), "train") == expected
+    assert ids(draw_images([scan], 10, 0), "train") != expected
 
 
 @pytest.mark.parametrize(
