@@ -194,7 +194,9 @@ def test_scans_are_read_once_and_again_only_if_they_change(tmp_path, monkeypatch
     assert make_plan(path, tmp_path / "out").survey.common_units([tmp_path / "scan.h5"]) == 5
 
 
-@pytest.mark.parametrize("name", ["benchmark-tiny", "simulated", "transfer-simulated", "transfer-twin", "twin"])
+@pytest.mark.parametrize(
+    "name", ["benchmark-tiny", "simulated", "transfer-simulated", "transfer-twin", "twin"]
+)
 def test_the_configs_that_come_along_can_be_read(name):
     config = read_benchmark_config(Path(benchmark.__file__).parent.parent / "configs" / f"{name}.toml")
     assert config.simulated

@@ -196,7 +196,8 @@ def test_a_rerun_computes_nothing_and_a_new_core_only_its_own_rows(study, monkey
     for images in (40, 200):
         assert after["random", "convex", images] == before["random", "convex", images]
         assert (
-            after["its own", "convex", images]["core_hash"] != before["its own", "convex", images]["core_hash"]
+            after["its own", "convex", images]["core_hash"]
+            != before["its own", "convex", images]["core_hash"]
         )
 
 
