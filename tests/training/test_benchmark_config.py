@@ -10,11 +10,11 @@ import pytest
 from benchmarking import write_benchmark
 from pretraining import small_scan
 
-from training.pretraining.config import read_toml
+from training.settings import read_toml
 from training.transfer_benchmark import __main__ as benchmark
 from training.transfer_benchmark import scan_index as survey
 from training.transfer_benchmark.__main__ import make_plan
-from training.transfer_benchmark.config import BenchmarkConfig, read_benchmark_config
+from training.transfer_benchmark.config import BenchmarkConfig
 
 VALUES = {
     "name": "x",
@@ -52,29 +52,33 @@ def changed(path: str, value: object) -> dict:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("colour", 1, "benchmark config: unknown key 'colour'; valid keys are"),
-        ("grids.0.image", [1], r"\[\[grids\]\]: unknown key 'image'; valid keys are"),
-        ("simulated", None, "missing 'simulated'"),
-        ("grids.0.condition", "transfer", "grids.condition: expected one of 'direct'"),
-        ("grids.0.condition", "direct", "grids.cores: expected none for condition 'direct'"),
-        ("grids.0.cores", [], "grids.cores: expected at least one"),
+        ("colour", 1, "unknown key 'colour'; valid keys are"),
+        ("grids.0.image", [1], r"table \[grids\[0\]\]: unknown key 'image'; valid keys are"),
+        ("simulated", None, "simulated: expected true or false, got None"),
+        ("grids.0.condition", "transfer", r"grids\[0\]\.condition: expected one of 'direct'"),
+        ("grids.0.condition", "direct", r"grids\[0\]: cores: expected none for condition 'direct'"),
+        ("grids.0.cores", [], r"grids\[0\]: cores: expected at least one"),
         ("grids.0.cores", ["12-S"], "grids.cores: expected one of '11-S', 'random', got '12-S'"),
         ("grids.0.condition", "diff-core/best-readout", "needs a core_set for 'random'"),
         ("grids.0.methods", ["convex"], "expected some of 'sgd' for readout 'factorized'"),
-        ("grids.0.readouts", ["linear"], "grids.readouts: expected one of 'gaussian'"),
+        ("grids.0.readouts", ["linear"], r"grids\[0\]\.readouts\[0\]: expected one of 'gaussian'"),
         ("grids.0.target", "h", "grids.target: expected one of 'g', 'a'"),
-        ("grids.0.images", [0], "grids.images: expected whole numbers from 1"),
-        ("grids.0.sharing", [1], "grids.sharing: expected a list of true and false"),
+        ("grids.0.images", [0], r"grids\[0\]\.images\[0\]: expected at least 1, got 0"),
+        ("grids.0.sharing", [1], r"grids\[0\]\.sharing\[0\]: expected true or false, got 1"),
         ("cores.0.source", "11-S", "one of source, core_set and random = true for '11-S'"),
         ("cores.0.core_set", "12-S", "expected one of '1-S', '4-S:matched'"),
         ("cores.1.label", "11-S", "cores: '11-S' used more than once"),
         ("cores.1.label", "direct", "'direct' is the core"),
-        ("frozen", {"optimizer": {}}, "frozen: unknown table 'optimizer'"),
-        ("direct", {"optimisation": {"speed": 1}}, "unknown key 'speed'"),
-        ("feature_l1", {"gaussian": {"50": -1.0}}, "feature_l1.gaussian: expected numbers of images"),
-        ("direct_epochs", {"50": 0}, "direct_epochs: expected numbers of images"),
-        ("learning_rate", {"gaussian": -1.0}, "learning_rate.gaussian: expected a positive number"),
-        ("targets.0.scope", "elsewhere", "targets.scope: expected one of 'within-animal'"),
+        (
+            "frozen",
+            {"optimizer": {}},
+            "frozen.optimizer: expected one of 'readout', 'optimisation', 'compute'",
+        ),
+        ("direct", {"optimisation": {"speed": 1}}, r"direct: table \[optimisation\]: unknown key 'speed'"),
+        ("feature_l1", {"gaussian": {"50": -1.0}}, "feature_l1.gaussian.50: expected at least 0, got -1.0"),
+        ("direct_epochs", {"50": 0}, "direct_epochs.50: expected at least 1, got 0"),
+        ("learning_rate", {"gaussian": -1.0}, "learning_rate.gaussian: expected a number above 0, got -1.0"),
+        ("targets.0.scope", "elsewhere", r"targets\[0\]\.scope: expected one of 'within-animal'"),
     ],
 )
 def test_a_mistake_is_named_with_what_was_expected(path, value, message):
@@ -198,7 +202,7 @@ def test_scans_are_read_once_and_again_only_if_they_change(tmp_path, monkeypatch
     "name", ["benchmark-tiny", "simulated", "transfer-simulated", "transfer-twin", "twin"]
 )
 def test_the_configs_that_come_along_can_be_read(name):
-    config = read_benchmark_config(Path(benchmark.__file__).parent.parent / "configs" / f"{name}.toml")
+    config = BenchmarkConfig.read(Path(benchmark.__file__).parent.parent / "configs" / f"{name}.toml")
     assert config.simulated
     assert "imulated" in config.title
     assert (

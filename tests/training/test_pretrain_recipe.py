@@ -9,7 +9,7 @@ import pytest
 import torch
 from pretraining import REPOSITORY, small_scan, write_study
 
-from training.pretraining.config import OptimisationConfig, PretrainConfig, find_scans, read_config
+from training.pretraining.config import OptimisationConfig, PretrainConfig, find_scans
 from training.pretraining.data import generator_for, load_scan, steps_per_epoch, trial_batches
 from training.pretraining.early_stopping import EarlyStopping, Verdict
 from training.pretraining.loop import scan_loss
@@ -22,7 +22,7 @@ CONFIGS = REPOSITORY / "training" / "configs"
 @pytest.fixture
 def study(tmp_path):
     path = write_study(tmp_path)
-    config = read_config(path)
+    config = PretrainConfig.read(path)
     return config, [load_scan(file, config.core) for file in find_scans(config.scans, tmp_path)]
 
 
@@ -31,12 +31,12 @@ def study(tmp_path):
 
 @pytest.mark.parametrize("name", ["11-s", "sim-11s", "tiny"])
 def test_every_pretraining_config_of_the_repository_is_valid(name):
-    config = read_config(CONFIGS / f"{name}.toml")
+    config = PretrainConfig.read(CONFIGS / f"{name}.toml")
     assert PretrainConfig.from_dict(config.to_dict()) == config
 
 
 def test_the_config_of_the_real_thing_departs_from_no_default_but_name_and_scans():
-    config = read_config(CONFIGS / "11-s.toml")
+    config = PretrainConfig.read(CONFIGS / "11-s.toml")
     assert config == PretrainConfig(name=config.name, scans=config.scans)
 
 
@@ -48,15 +48,15 @@ def test_the_config_of_the_real_thing_departs_from_no_default_but_name_and_scans
             "table .optimisation.: unknown key 'learning_rat'; valid keys are",
         ),
         ("speed = 3", "unknown key 'speed'; valid keys are 'compute', 'core'"),
-        ("[core.input]\nbrightness = 1", "input contract: unknown key 'brightness'"),
+        ("[core.input]\nbrightness = 1", r"table \[core\.input\]: unknown key 'brightness'"),
         ("[readout.position_network]\ndepth = 1", "unknown key 'depth'"),
-        ("[optimisation]\nbatch_size = 6.5", "optimisation.batch_size: expected a int, got 6.5"),
-        ("[readout]\ncortex = 1", "readout.cortex: expected a bool, got 1"),
-        ("[optimisation]\ndecay = 1.5", "decay: expected a factor"),
+        ("[optimisation]\nbatch_size = 6.5", "optimisation.batch_size: expected a whole number, got 6.5"),
+        ("[readout]\ncortex = 1", "readout.cortex: expected true or false, got 1"),
+        ("[optimisation]\ndecay = 1.5", "decay: expected at most 1, got 1.5"),
         ("[compute]\ndevice = 'tpu'", "device: expected one of 'auto', 'cpu'"),
         ("readout = 1", "readout: expected a table, got 1"),
-        ("scans = 'a.h5'", "scans: expected a list of at least one path or pattern, got 'a.h5'"),
-        ("seed = -1", "seed: expected a whole number from 0, got -1"),
+        ("scans = 'a.h5'", "scans: expected a list, got 'a.h5'"),
+        ("seed = -1", "seed: expected at least 0, got -1"),
     ],
 )
 def test_a_mistake_in_a_config_is_named_with_the_remedy(tmp_path, line, message):
@@ -64,7 +64,7 @@ def test_a_mistake_in_a_config_is_named_with_the_remedy(tmp_path, line, message)
     scans = "" if line.startswith("scans") else 'scans = ["a"]'
     path.write_text(f'name = "x"\n{scans}\n{line}\n')
     with pytest.raises(ValueError, match=message):
-        read_config(path)
+        PretrainConfig.read(path)
 
 
 def test_scans_are_found_beside_the_config_and_missing_ones_are_named(tmp_path):

@@ -18,7 +18,7 @@ from pretraining import CONFIG, REPOSITORY, command, environment, run_command, s
 import mousev1
 from mousev1.storage.core_files import load_core_folder
 from training.pretraining.__main__ import main
-from training.pretraining.config import PretrainConfig, find_scans, read_config
+from training.pretraining.config import PretrainConfig, find_scans
 from training.pretraining.data import load_scan
 from training.pretraining.distributed import Processes
 from training.pretraining.early_stopping import EarlyStopping
@@ -69,7 +69,7 @@ def finished(study):
 def test_a_run_leaves_a_folder_that_explains_itself(study, finished):
     out, printed = finished
     run = json.loads((out / "run.json").read_text())
-    assert PretrainConfig.from_dict(run["config"]) == read_config(study)
+    assert PretrainConfig.from_dict(run["config"]) == PretrainConfig.read(study)
     assert [scan["name"] for scan in run["scans"]] == ["a", "b", "c"]
     assert all(len(scan["sha256"]) == 64 for scan in run["scans"])
     assert run["sessions"][0]["versions"]["torch"] == torch.__version__
@@ -102,7 +102,7 @@ def test_the_exported_core_is_that_of_the_best_epoch(finished):
 
 def test_the_best_weights_score_what_the_run_says(study, finished):
     out, _ = finished
-    config = read_config(study)
+    config = PretrainConfig.read(study)
     scans = [load_scan(file, config.core) for file in find_scans(config.scans, study.parent)]
     model = build_model(config, scans)
     model.load_state_dict(torch.load(out / "best.pt", weights_only=True))
@@ -250,7 +250,7 @@ def test_pretraining_learns_what_the_neurons_see(tmp_path):
     small_scan("a", train=400, units=30, seed=1).write(tmp_path / "a.h5")
     path = tmp_path / "config.toml"
     path.write_text(CONFIG.replace("max_epochs = 4\npatience = 1", "max_epochs = 8"))
-    config = read_config(path)
+    config = PretrainConfig.read(path)
     scans = [load_scan(tmp_path / "a.h5", config.core)]
     untrained = validation_correlations(
         build_model(config, scans), scans, Processes(0, 1, torch.device("cpu"))

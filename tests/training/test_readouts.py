@@ -20,7 +20,7 @@ from mousev1.storage.core_files import load_core_folder
 from training.networks.factorized import FactorizedReadout
 from training.networks.fully_connected import FullyConnectedReadout
 from training.pretraining.__main__ import main
-from training.pretraining.config import ReadoutConfig, find_scans, read_config
+from training.pretraining.config import PretrainConfig, ReadoutConfig, find_scans
 from training.pretraining.data import generator_for, load_scan
 from training.pretraining.end_to_end import train_direct
 from training.pretraining.loop import scan_loss
@@ -46,7 +46,7 @@ def kinds(config: str = CONFIG) -> dict[str, str]:
 def study(request, tmp_path):
     """A config with each kind of readout, and the scans beside it."""
     path = write_study(tmp_path, kinds()[request.param])
-    config = read_config(path)
+    config = PretrainConfig.read(path)
     return config, [load_scan(file, config.core) for file in find_scans(config.scans, tmp_path)]
 
 
@@ -178,7 +178,7 @@ def test_a_mask_that_vanished_can_come_back():
 
 def test_shared_features_are_equal_up_to_a_scale_per_scan(tmp_path):
     path = write_study(tmp_path, kinds()["factorized, shared"])
-    config = read_config(path)
+    config = PretrainConfig.read(path)
     scans = [load_scan(file, config.core) for file in find_scans(config.scans, tmp_path)]
     readouts = build_readouts(scans, config.core, config.readout)
     # write_study numbers the neurons of its scans (5, 3 and 4 of them) from 0: the first three are in all.
@@ -212,7 +212,7 @@ def test_shared_features_are_equal_up_to_a_scale_per_scan(tmp_path):
     ],
 )
 def test_what_a_readout_cannot_do_is_refused(tmp_path, options, message):
-    config = read_config(write_study(tmp_path))
+    config = PretrainConfig.read(write_study(tmp_path))
     scans = [load_scan(tmp_path / "a.h5", config.core)]
     with pytest.raises(ValueError, match=message):
         build_readouts(scans, config.core, ReadoutConfig(**options))
@@ -249,7 +249,7 @@ def test_pretraining_learns_what_neurons_see_with_every_readout(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["factorized", "fully-connected"])
 def test_a_model_trained_directly_predicts_with_its_own_readout_and_is_not_saved(tmp_path, kind):
     scan = small_scan("a", train=60, units=4, seed=1)
-    recipe = read_config(write_study(tmp_path, kinds()[kind]))
+    recipe = PretrainConfig.read(write_study(tmp_path, kinds()[kind]))
     model = train_direct(scan, recipe, tmp_path / "direct").model
     with torch.no_grad():
         rates = model.readout(model.core(torch.from_numpy(scan.images).float())) * model.response_scale

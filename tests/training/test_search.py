@@ -17,7 +17,7 @@ from pretraining import environment, small_scan
 import mousev1
 from training.hyperparameter_search import __main__ as search
 from training.hyperparameter_search.__main__ import Study, main, open_search
-from training.hyperparameter_search.config import SearchConfig, Span, read_search_config
+from training.hyperparameter_search.config import SearchConfig, Span
 from training.pretraining.config import find_scans
 from training.pretraining.end_to_end import train_direct
 from training.transfer_benchmark.protocol import draw_images
@@ -98,7 +98,7 @@ def test_two_processes_join_one_study_and_its_best_trial_can_be_trained_again(co
     found = json.loads((out / "best.json").read_text())
     assert (found["values"], found["validation_correlation"]) == (best[1], best[2])
     # oracle: training by hand
-    settings = read_search_config(config)
+    settings = SearchConfig.read(config)
     (scan,) = draw_images([mousev1.read_scan(file) for file in find_scans(settings.scan, tmp_path)], 16, 0)
     again = train_direct(scan, settings.recipe_with(best[1], seed=done.index(best)), tmp_path / "again")
     assert again.details["validation_correlation"] == pytest.approx(best[2], abs=1e-6)
@@ -175,7 +175,7 @@ def test_a_diverged_trial_is_kept_as_failed_and_the_search_goes_on(config, tmp_p
 
 
 def test_a_readout_on_a_frozen_core_is_searched_too(config, tmp_path):
-    core = mousev1.Core.random(read_search_config(config).core, seed=0)
+    core = mousev1.Core.random(SearchConfig.read(config).core, seed=0)
     mousev1.storage.core_files.save_core(core, tmp_path / "core")
     text = f'train = "frozen"\ncore_source = "{tmp_path}/core"\nreadout = "factorized"\n'
     config.write_text(text + CONFIG.replace("trials = 5", "trials = 2"))
@@ -198,11 +198,14 @@ def test_a_folder_of_another_search_is_not_mixed_with_this_one(config, tmp_path,
     ("change", "message"),
     [
         ({"trial": 3}, "unknown key 'trial'"),
-        ({"spans": {"speed": [1.0, 2.0]}}, "spans: unknown key 'speed'; valid keys are 'learning_rate'"),
+        ({"spans": {"speed": [1.0, 2.0]}}, "spans.speed: expected one of 'learning_rate', .*, got 'speed'"),
         ({"spans": {"learning_rate": [2.0, 1.0]}}, "expected 0 < low < high"),
         ({"train": "frozen"}, "core_source: expected a core"),
         ({"readout": "linear"}, "readout: expected one of"),
-        ({"recipe": {"optimizer": {}}}, "recipe: unknown table 'optimizer'"),
+        (
+            {"recipe": {"optimizer": {}}},
+            "recipe.optimizer: expected one of 'readout', 'optimisation', 'compute'",
+        ),
     ],
 )
 def test_a_mistake_in_a_config_is_named(change, message):

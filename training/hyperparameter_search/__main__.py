@@ -25,7 +25,7 @@ from filelock import FileLock
 
 import mousev1
 from mousev1.data.scan import Scan
-from training.hyperparameter_search.config import FROZEN, SPANS, SearchConfig, Span, read_search_config
+from training.hyperparameter_search.config import FROZEN, SPANS, SearchConfig, Span
 from training.networks.representations import load_representation
 from training.pretraining.config import PretrainConfig, find_scans
 from training.pretraining.data import prepare_scan
@@ -172,7 +172,7 @@ def open_search(config_path: Path, out: Path | None) -> Search:
     Raises:
         FileExistsError: the folder is of another search.
     """
-    config = read_search_config(config_path)
+    config = SearchConfig.read(config_path)
     files = find_scans(config.scan, config_path.parent)
     folder = out or Path("runs") / config.name
     folder.mkdir(parents=True, exist_ok=True)

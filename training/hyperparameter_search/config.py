@@ -1,22 +1,34 @@
-"""What a search of hyperparameters can be told."""
+"""The settings of a search of hyperparameters."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import field
+from typing import Annotated, Any
+
+from pydantic import model_validator
+from pydantic.dataclasses import dataclass
 
 from mousev1.core.network import CoreConfig
-from mousev1.errors import check_choice, listing, reject_unknown_keys
-from training.pretraining.config import PretrainConfig, read_toml, whole_numbers
-from training.transfer_benchmark.config import READOUTS
+from training.pretraining.config import PretrainConfig, RecipeTables
+from training.settings import (
+    STRICT,
+    Count,
+    Counts,
+    FolderName,
+    Paths,
+    Settings,
+    Text,
+    WholeNumber,
+    ascending,
+    one_of,
+)
+from training.transfer_benchmark.config import READOUTS, ReadoutName
 
 FROZEN, DIRECT = "frozen", "direct"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Span:
     """From where to where a hyperparameter is searched, evenly in its logarithm.
 
@@ -28,10 +40,13 @@ class Span:
     low: float
     high: float
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_ends(cls, values: Any) -> Any:
+        return dict(zip(("low", "high"), values, strict=True)) if isinstance(values, list) else values
+
     def __post_init__(self) -> None:
-        numbers = [isinstance(value, int | float) for value in (self.low, self.high)]
-        if not all(numbers) or not 0.0 < self.low < self.high:
-            raise ValueError(f"spans: expected 0 < low < high, got {self.low!r} and {self.high!r}")
+        ascending((self.low, self.high))
 
 
 SPANS: dict[str, Span] = {
@@ -46,8 +61,8 @@ SPANS: dict[str, Span] = {
 of Adam, start of the sampling maps, of free positions, and of the position network (its scale)."""
 
 
-@dataclass(frozen=True)
-class SearchConfig:
+@dataclass(frozen=True, config=STRICT)
+class SearchConfig(Settings):
     """A study of hyperparameters: which values give the best validation correlation.
 
     Attributes:
@@ -71,39 +86,26 @@ class SearchConfig:
         fine_tune_trials: of each.
     """
 
-    name: str
-    scan: tuple[str, ...]
-    readout: str = "gaussian-cortex"
-    train: str = DIRECT
-    core_source: str | None = None
-    trials: int = 100
-    random_trials: int = 10
-    images: int = 0
-    partition: int = 0
+    name: FolderName
+    scan: Paths
+    readout: ReadoutName = "gaussian-cortex"
+    train: Annotated[str, one_of((DIRECT, FROZEN))] = DIRECT
+    core_source: Text | None = None
+    trials: Count = 100
+    random_trials: Count = 10
+    images: WholeNumber = 0
+    partition: WholeNumber = 0
     share_features: bool = False
-    seed: int = 0
-    spans: Mapping[str, Span] = field(default_factory=dict)
+    seed: WholeNumber = 0
+    spans: Mapping[Annotated[str, one_of(SPANS)], Span] = field(default_factory=dict)
     core: CoreConfig = field(default_factory=CoreConfig)
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    fine_tune_images: tuple[int, ...] = (50, 200, 500, 1000, 2500, 4472)
-    fine_tune_trials: int = 12
+    recipe: RecipeTables = field(default_factory=dict)
+    fine_tune_images: Counts = (50, 200, 500, 1000, 2500, 4472)
+    fine_tune_trials: Count = 12
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name or "/" in self.name:
-            raise ValueError(f"name: expected a text that can name a folder, got {self.name!r}")
-        check_choice("readout", self.readout, READOUTS)
-        check_choice("train", self.train, (DIRECT, FROZEN))
         if (self.train == FROZEN) != (self.core_source is not None):
             raise ValueError(f"core_source: expected a core for train = '{FROZEN}', and none for '{DIRECT}'")
-        for name in ("trials", "random_trials", "fine_tune_trials"):
-            whole_numbers(name, [getattr(self, name)], 1)
-        for name in ("images", "partition", "seed"):
-            whole_numbers(name, [getattr(self, name)], 0)
-        object.__setattr__(
-            self, "fine_tune_images", whole_numbers("fine_tune_images", self.fine_tune_images, 1)
-        )
-        if unknown := sorted({*self.spans} - {*SPANS}):
-            raise ValueError(f"spans: unknown key {listing(unknown)}; valid keys are {listing(SPANS)}")
         if not self.spans:
             object.__setattr__(self, "spans", self._default_spans())
         self.recipe_with({})
@@ -119,8 +121,6 @@ class SearchConfig:
 
     def recipe_with(self, values: Mapping[str, float], *, seed: int = 0) -> PretrainConfig:
         """The recipe with some hyperparameters set."""
-        if unknown := sorted({*self.recipe} - {"readout", "optimisation", "compute"}):
-            raise ValueError(f"recipe: unknown table {listing(unknown)}; see training/config.py")
         optimisation = {**self.recipe.get("optimisation", {})}
         readout = {**self.recipe.get("readout", {}), **READOUTS[self.readout]}
         readout["share_features"] = self.share_features
@@ -142,40 +142,3 @@ class SearchConfig:
                 "compute": {**self.recipe.get("compute", {})},
             }
         )
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SearchConfig:
-        """The config from plain values; unknown keys raise ``ValueError``, as does a missing one."""
-        reject_unknown_keys("search config", values, cls)
-        if missing := [key for key in ("name", "scan") if key not in values]:
-            raise ValueError(f"search config: missing {listing(missing)}; these have no default")
-        values = dict(values)
-        scan = values["scan"]
-        if not isinstance(scan, list) or not scan or not all(isinstance(path, str) for path in scan):
-            raise ValueError(f"scan: expected a list of at least one path or pattern, got {scan!r}")
-        values["scan"] = tuple(scan)
-        for key in ("spans", "core", "recipe"):
-            if not isinstance(values.get(key, {}), dict):
-                raise ValueError(f"{key}: expected a table, got {values[key]!r}")
-        if "core" in values:
-            values["core"] = CoreConfig.from_dict(values["core"])
-        spans = {}
-        for name, ends in values.get("spans", {}).items():
-            if not isinstance(ends, list) or len(ends) != 2:
-                raise ValueError(f"spans.{name}: expected [low, high], got {ends!r}")
-            spans[name] = Span(*ends)
-        return cls(**{**values, "spans": spans})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every setting as plain values, ready for JSON."""
-        return {**dataclasses.asdict(self), "core": self.core.to_dict()}
-
-
-def read_search_config(path: str | Path) -> SearchConfig:
-    """The config of a TOML file, which lists only what departs from the defaults.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not TOML, an unknown key, or a value of the wrong type or out of its range.
-    """
-    return SearchConfig.from_dict(read_toml(path))

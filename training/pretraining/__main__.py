@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from mousev1.numerics.allocator import GIBI, keep_freed_memory
-from training.pretraining.config import find_scans, read_config
+from training.pretraining.config import PretrainConfig, find_scans
 from training.pretraining.data import (
     check_names,
     load_scan,
@@ -30,7 +30,7 @@ from training.pretraining.run_folder import RunFolder
 
 def run(config_path: Path, out: Path | None) -> None:
     """Everything a run is: read config and scans, train or go on training, write the results."""
-    config = read_config(config_path)
+    config = PretrainConfig.read(config_path)
     if config.compute.threads:
         torch.set_num_threads(config.compute.threads)
     keep_freed_memory(largest=GIBI, kept=2 * GIBI - 1)

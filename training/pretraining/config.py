@@ -1,24 +1,35 @@
-"""What a pretraining run can be told: every setting with its default, which is the published recipe's."""
+"""The settings of a pretraining run with their defaults, which are the published recipe's."""
 
 from __future__ import annotations
 
-import dataclasses
-import sys
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from mousev1.core.network import CoreConfig
-from mousev1.errors import check_choice, listing, reject_unknown_keys
+from mousev1.errors import listing
 from mousev1.readout.gaussian import PositionNetworkConfig
+from training.settings import (
+    STRICT,
+    Count,
+    FolderName,
+    NotNegative,
+    Paths,
+    Positive,
+    Settings,
+    WholeNumber,
+    one_of,
+)
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - the standard library of 3.10 has no TOML reader
-    import tomli as tomllib
+RecipeTables = Mapping[Annotated[str, one_of(("readout", "optimisation", "compute"))], Mapping[str, Any]]
+"""Tables of a ``PretrainConfig`` inside of another config, as plain values; that config adds to them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class ReadoutConfig:
     """The readout that each scan gets.
 
@@ -35,15 +46,12 @@ class ReadoutConfig:
     kind: str = "gaussian"
     cortex: bool = True
     share_features: bool = False
-    init_sigma: float = 0.1
-    init_range: float = 0.3
+    init_sigma: Positive = 0.1
+    init_range: Positive = 0.3
     position_network: PositionNetworkConfig = field(default_factory=PositionNetworkConfig)
 
-    def __post_init__(self) -> None:
-        _check_positive(self, "init_sigma", "init_range")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class OptimisationConfig:
     """The published recipe: Lurz et al. 2021, section 3, and its code (github.com/sinzlab/nnsysident).
 
@@ -61,25 +69,19 @@ class OptimisationConfig:
         smoothness: weight of the first layer's Laplacian penalty, added once per scan and step.
     """
 
-    learning_rate: float = 5e-3
-    decay: float = 0.3
-    rounds: int = 3
-    min_learning_rate: float = 1e-4
-    patience: int = 5
-    tolerance: float = 1e-6
-    max_epochs: int = 200
-    batch_size: int = 64
-    feature_l1: float = 2.439
-    smoothness: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_positive(self, "learning_rate", "rounds", "patience", "max_epochs", "batch_size")
-        _check_not_negative(self, "min_learning_rate", "tolerance", "feature_l1", "smoothness")
-        if not 0.0 < self.decay <= 1.0:
-            raise ValueError(f"decay: expected a factor above 0, at most 1, got {self.decay}")
+    learning_rate: Positive = 5e-3
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.3
+    rounds: Count = 3
+    min_learning_rate: NotNegative = 1e-4
+    patience: Count = 5
+    tolerance: NotNegative = 1e-6
+    max_epochs: Count = 200
+    batch_size: Count = 64
+    feature_l1: NotNegative = 2.439
+    smoothness: NotNegative = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class ComputeConfig:
     """Where and how to compute.
 
@@ -91,18 +93,14 @@ class ComputeConfig:
         compile: run the core through ``torch.compile``.
     """
 
-    device: str = "auto"
-    threads: int = 0
+    device: Annotated[str, one_of(("auto", "cpu", "cuda", "mps"))] = "auto"
+    threads: WholeNumber = 0
     mixed_precision: bool = False
     compile: bool = False
 
-    def __post_init__(self) -> None:
-        check_choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
-        _check_not_negative(self, "threads")
 
-
-@dataclass(frozen=True)
-class PretrainConfig:
+@dataclass(frozen=True, config=STRICT)
+class PretrainConfig(Settings):
     """A whole run.
 
     Attributes:
@@ -116,77 +114,13 @@ class PretrainConfig:
         compute: where and how.
     """
 
-    name: str
-    scans: tuple[str, ...]
-    seed: int = 0
+    name: FolderName
+    scans: Paths
+    seed: WholeNumber = 0
     core: CoreConfig = field(default_factory=CoreConfig)
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
     optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name or "/" in self.name:
-            raise ValueError(f"name: expected a text that can name a folder, got {self.name!r}")
-        if type(self.seed) is not int or self.seed < 0:
-            raise ValueError(f"seed: expected a whole number from 0, got {self.seed!r}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every setting as plain values, ready for JSON."""
-        values = dataclasses.asdict(self)
-        values["scans"] = list(self.scans)
-        values["core"] = self.core.to_dict()
-        return values
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> PretrainConfig:
-        """The config from plain values; unknown keys raise ``ValueError``, as does a missing one."""
-        reject_unknown_keys("pretraining config", values, cls)
-        missing = [key for key in ("name", "scans") if key not in values]
-        if missing:
-            raise ValueError(f"pretraining config: missing {listing(missing)}; these have no default")
-        scans = values["scans"]
-        if not isinstance(scans, list) or not scans or not all(isinstance(scan, str) for scan in scans):
-            raise ValueError(f"scans: expected a list of at least one path or pattern, got {scans!r}")
-        parts = {key: dict(_table(values, key)) for key in ("core", "readout", "optimisation", "compute")}
-        network = _table(parts["readout"], "position_network")
-        parts["readout"]["position_network"] = _build(
-            "readout.position_network", network, PositionNetworkConfig
-        )
-        return cls(
-            name=values["name"],
-            scans=tuple(scans),
-            seed=values.get("seed", 0),
-            core=CoreConfig.from_dict(parts["core"]),
-            readout=_build("readout", parts["readout"], ReadoutConfig),
-            optimisation=_build("optimisation", parts["optimisation"], OptimisationConfig),
-            compute=_build("compute", parts["compute"], ComputeConfig),
-        )
-
-
-def read_config(path: str | Path) -> PretrainConfig:
-    """The config of a TOML file, which lists only what departs from the defaults.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not TOML, an unknown key, or a value of the wrong type or out of its range.
-    """
-    return PretrainConfig.from_dict(read_toml(path))
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """Content of a TOML file as plain values.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not TOML.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"config: no file {path}; training/configs/ has examples")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"config: {path} is not valid TOML: {error}") from None
 
 
 def find_scans(patterns: tuple[str, ...], config_folder: Path) -> list[Path]:
@@ -219,43 +153,3 @@ def _matches(base: Path, pattern: str) -> list[Path]:
         return [whole] if whole.exists() else []
     anchor = Path(whole.anchor) if whole.is_absolute() else Path()
     return sorted(anchor.glob(str(whole.relative_to(anchor))))
-
-
-def whole_numbers(name: str, values: Any, least: int) -> tuple[int, ...]:
-    """A list of a config as a tuple; ``ValueError`` unless it is different whole numbers from ``least``."""
-    if not isinstance(values, list | tuple) or any(type(v) is not int or v < least for v in values):
-        raise ValueError(f"{name}: expected whole numbers from {least}, got {values!r}")
-    if len(set(values)) < len(values):
-        raise ValueError(f"{name}: expected every number once, got {values!r}")
-    return tuple(values)
-
-
-def _table(values: dict[str, Any], key: str) -> dict[str, Any]:
-    table = values.get(key, {})
-    if not isinstance(table, dict):
-        raise ValueError(f"{key}: expected a table, got {table!r}")
-    return table
-
-
-def _build(what: str, values: dict[str, Any], schema: type) -> Any:
-    reject_unknown_keys(f"pretraining config, table [{what}]", values, schema)
-    for attribute in dataclasses.fields(schema):
-        if attribute.name in values and attribute.default is not dataclasses.MISSING:
-            expected, got = type(attribute.default), values[attribute.name]
-            # A whole number may stand for a decimal one; nothing else may stand for another type.
-            if type(got) is not expected and not (expected is float and type(got) is int):
-                raise ValueError(f"{what}.{attribute.name}: expected a {expected.__name__}, got {got!r}")
-            values = {**values, attribute.name: expected(got)}
-    return schema(**values)
-
-
-def _check_positive(config: object, *names: str) -> None:
-    for name in names:
-        if not getattr(config, name) > 0:
-            raise ValueError(f"{name}: expected a positive number, got {getattr(config, name)}")
-
-
-def _check_not_negative(config: object, *names: str) -> None:
-    for name in names:
-        if not getattr(config, name) >= 0:
-            raise ValueError(f"{name}: expected 0 or a positive number, got {getattr(config, name)}")

@@ -8,7 +8,7 @@ Example:
 """
 
 from training.simulation.animals import CORE_SETS, PLANS, TRANSFER_SCAN, WITHIN_ANIMAL_SCAN, ScanPlan
-from training.simulation.config import SimulationConfig, read_config
+from training.simulation.config import SimulationConfig
 from training.simulation.scans import Truth, simulate_scan
 from training.simulation.study import simulate_study
 
@@ -20,7 +20,6 @@ __all__ = [
     "ScanPlan",
     "SimulationConfig",
     "Truth",
-    "read_config",
     "simulate_scan",
     "simulate_study",
 ]

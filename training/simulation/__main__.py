@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from training.simulation.config import read_config
+from training.simulation.config import SimulationConfig
 from training.simulation.study import simulate_study
 
 
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for scans, truth and manifest")
     options = parser.parse_args(arguments)
     try:
-        manifest = simulate_study(read_config(options.config), options.out, report=_report)
+        manifest = simulate_study(SimulationConfig.read(options.config), options.out, report=_report)
     except (TypeError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

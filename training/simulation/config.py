@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import sys
-from dataclasses import dataclass, field
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from mousev1.errors import listing, reject_unknown_keys
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from training.settings import STRICT, Settings, WholeNumber, one_of
 from training.simulation.animals import PLANS
 from training.simulation.settings import (
     DEAD_LEAVES,
@@ -19,14 +19,17 @@ from training.simulation.settings import (
     StimulusConfig,
 )
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - the standard library of 3.10 has no TOML reader
-    import tomli as tomllib
+FILE_SUFFIXES: dict[str, str] = {"hdf5": ".h5", "zip": ".zip", "tree": ""}
+"""What each file format adds to the name of a scan."""
+
+IMAGE_IDS_PER_SET = 1_000_000
+"""Image ids of one set of images (test, or a scan's training or validation set) lie in one such range."""
+
+SetSize = Annotated[int, Field(ge=1, lt=IMAGE_IDS_PER_SET)]
 
 
-@dataclass(frozen=True)
-class SimulationConfig:
+@dataclass(frozen=True, config=STRICT)
+class SimulationConfig(Settings):
     """A whole simulation. The defaults are the size of the real study.
 
     Attributes:
@@ -47,35 +50,23 @@ class SimulationConfig:
         noise: how one trial differs from the next.
     """
 
-    seed: int = 0
-    scans: tuple[str, ...] = tuple(PLANS)
-    unit_scale: float = 1.0
-    train_images: int = 4472
-    validation_images: int = 500
-    test_images: int = 100
-    test_repeats: int = 10
+    seed: WholeNumber = 0
+    scans: Annotated[tuple[Annotated[str, one_of(PLANS)], ...], Field(min_length=1)] = tuple(PLANS)
+    unit_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+    train_images: SetSize = 4472
+    validation_images: SetSize = 500
+    test_images: SetSize = 100
+    test_repeats: SetSize = 10
     height: int = 36
     width: int = 64
-    file_format: str = "hdf5"
-    truth_rates: str = "test"
+    file_format: Annotated[str, one_of(FILE_SUFFIXES)] = "hdf5"
+    truth_rates: Annotated[str, one_of(("test", "all"))] = "test"
     stimuli: StimulusConfig = field(default_factory=StimulusConfig)
     retinotopy: RetinotopyConfig = field(default_factory=RetinotopyConfig)
     neurons: NeuronConfig = field(default_factory=NeuronConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scans", tuple(self.scans))
-        unknown = [name for name in self.scans if name not in PLANS]
-        if unknown or not self.scans:
-            raise ValueError(
-                f"scans: expected some of {listing(PLANS)}, got {listing(self.scans) or 'an empty list'}"
-            )
-        if not 0.0 < self.unit_scale <= 1.0:
-            raise ValueError(f"unit_scale: expected a share above 0, at most 1, got {self.unit_scale}")
-        for name in ("train_images", "validation_images", "test_images", "test_repeats"):
-            value = getattr(self, name)
-            if not 1 <= value < IMAGE_IDS_PER_SET:
-                raise ValueError(f"{name}: expected 1 to {IMAGE_IDS_PER_SET - 1}, got {value}")
         smallest = 2 * int(self.retinotopy.margin_px) + 4
         for name in ("height", "width"):
             if getattr(self, name) < smallest:
@@ -83,84 +74,16 @@ class SimulationConfig:
                     f"{name}: expected at least {smallest} pixels (twice the retinotopy margin of "
                     f"{self.retinotopy.margin_px:g} and room for receptive fields), got {getattr(self, name)}"
                 )
-        for name, allowed in (("file_format", FILE_SUFFIXES), ("truth_rates", ("test", "all"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: expected one of {listing(allowed)}, got {getattr(self, name)!r}")
 
     def units(self, scan: str) -> int:
         """Number of neurons U of a scan at this scale, at least 2."""
         return max(2, round(PLANS[scan].units * self.unit_scale))
 
-    def to_dict(self) -> dict[str, Any]:
-        """The config as plain values, ready for JSON."""
-        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return values
-
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SimulationConfig:
-        """The config from plain values; every key is optional, unknown ones raise ``ValueError``."""
-        _check_keys("simulation config", values, cls)
-        values = dict(values)
-        for name, schema in _TABLES.items():
-            if name in values:
-                _check_keys(f"simulation config, table [{name}]", values[name], schema)
-                values[name] = schema(**values[name])
-        return cls(**values)
-
-
-_TABLES: dict[str, type] = {
-    "stimuli": StimulusConfig,
-    "retinotopy": RetinotopyConfig,
-    "neurons": NeuronConfig,
-    "noise": NoiseConfig,
-}
-
-FILE_SUFFIXES: dict[str, str] = {"hdf5": ".h5", "zip": ".zip", "tree": ""}
-"""What each file format adds to the name of a scan."""
-
-IMAGE_IDS_PER_SET = 1_000_000
-"""Image ids of one set of images (test, or a scan's training or validation set) lie in one such range."""
-
-
-def read_config(path: str | Path) -> SimulationConfig:
-    """The config of a TOML file.
-
-    Args:
-        path: the file; it lists only what departs from the defaults.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not TOML, an unknown key, or a value out of its range.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"config: no file {path}; training/configs/ has examples")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"config: {path} is not valid TOML: {error}") from None
-    config = SimulationConfig.from_dict(values)
-    if config.stimuli.source != DEAD_LEAVES:
-        source = str(path.parent / config.stimuli.source)
-        config = dataclasses.replace(config, stimuli=dataclasses.replace(config.stimuli, source=source))
-    return config
-
-
-def _check_keys(what: str, values: object, schema: type) -> None:
-    """Refuse unknown keys and values of another type than the default's; a table is a ``dict``."""
-    if not isinstance(values, dict):
-        raise TypeError(f"{what}: expected a table, got {values!r}")
-    reject_unknown_keys(what, values, schema)
-    defaults = schema()
-    for name, value in values.items():
-        default = getattr(defaults, name)
-        if dataclasses.is_dataclass(default):
-            continue
-        fits = {
-            float: isinstance(value, int | float) and not isinstance(value, bool),
-            int: isinstance(value, int) and not isinstance(value, bool),
-            tuple: isinstance(value, list | tuple),
-            str: isinstance(value, str),
-        }
-        if not fits[type(default)]:
-            raise TypeError(f"{what}: expected {name} like {default!r}, got {value!r}")
+    def read(cls, path: str | Path) -> SimulationConfig:
+        """The config of a TOML file; a relative path of stimuli starts at the file. See ``Settings.read``."""
+        config = super().read(path)
+        if config.stimuli.source != DEAD_LEAVES:
+            source = str(Path(path).parent / config.stimuli.source)
+            config = replace(config, stimuli=replace(config.stimuli, source=source))
+        return config

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pydantic.dataclasses import dataclass
+
+from training.settings import STRICT, Count, Fraction, NotNegative, Positive, Range
 
 DEAD_LEAVES = "dead leaves"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class StimulusConfig:
     """Where the images come from.
 
@@ -21,15 +23,11 @@ class StimulusConfig:
     """
 
     source: str = DEAD_LEAVES
-    crops_per_canvas: int = 40
-    texture: float = 0.45
-
-    def __post_init__(self) -> None:
-        _check_positive(self, "crops_per_canvas")
-        _check_not_negative(self, "texture")
+    crops_per_canvas: Count = 40
+    texture: NotNegative = 0.45
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class RetinotopyConfig:
     """How cortex maps onto the monitor.
 
@@ -50,30 +48,18 @@ class RetinotopyConfig:
         margin_px: receptive-field centres keep this far from the frame's border.
     """
 
-    field_um: float = 700.0
-    azimuth_deg_per_mm: float = 32.0
-    elevation_deg_per_mm: float = 24.0
-    magnification_spread: float = 0.12
-    rotation_sd_deg: float = 20.0
-    centre_sd_deg: float = 3.0
-    scatter_sd_deg: float = 3.0
-    day_shift_sd_deg: float = 0.5
-    margin_px: float = 7.0
-
-    def __post_init__(self) -> None:
-        _check_positive(self, "field_um", "azimuth_deg_per_mm", "elevation_deg_per_mm")
-        _check_not_negative(
-            self,
-            "magnification_spread",
-            "rotation_sd_deg",
-            "centre_sd_deg",
-            "scatter_sd_deg",
-            "day_shift_sd_deg",
-            "margin_px",
-        )
+    field_um: Positive = 700.0
+    azimuth_deg_per_mm: Positive = 32.0
+    elevation_deg_per_mm: Positive = 24.0
+    magnification_spread: NotNegative = 0.12
+    rotation_sd_deg: NotNegative = 20.0
+    centre_sd_deg: NotNegative = 3.0
+    scatter_sd_deg: NotNegative = 3.0
+    day_shift_sd_deg: NotNegative = 0.5
+    margin_px: NotNegative = 7.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class NeuronConfig:
     """What the neurons are like; ``training.simulation.neurons`` cites the literature per property.
 
@@ -101,50 +87,26 @@ class NeuronConfig:
             matched neuron's unit and events.
     """
 
-    simple_share: float = 0.6
-    silent_share: float = 0.03
-    unreliable_share: float = 0.1
-    frequency_cpd: float = 0.034
-    frequency_spread_octaves: float = 0.8
-    frequency_range_cpd: tuple[float, float] = (0.01, 0.16)
-    cardinal_bias: float = 0.2
-    envelope_deg: float = 6.0
-    envelope_range_deg: tuple[float, float] = (2.5, 10.0)
-    aspect_ratio: float = 1.3
-    semi_saturation: float = 0.25
-    surround_strength: float = 1.5
-    surround_ratio: float = 2.5
-    peak_events: float = 11.0
-    baseline_events: float = 0.15
-    events_spread: float = 0.6
-    unit_spread_decades: float = 0.5
-    day_spread: float = 0.2
+    simple_share: Fraction = 0.6
+    silent_share: Fraction = 0.03
+    unreliable_share: Fraction = 0.1
+    frequency_cpd: Positive = 0.034
+    frequency_spread_octaves: NotNegative = 0.8
+    frequency_range_cpd: Range = (0.01, 0.16)
+    cardinal_bias: Fraction = 0.2
+    envelope_deg: Positive = 6.0
+    envelope_range_deg: Range = (2.5, 10.0)
+    aspect_ratio: Positive = 1.3
+    semi_saturation: Positive = 0.25
+    surround_strength: NotNegative = 1.5
+    surround_ratio: Positive = 2.5
+    peak_events: Positive = 11.0
+    baseline_events: Positive = 0.15
+    events_spread: NotNegative = 0.6
+    unit_spread_decades: NotNegative = 0.5
+    day_spread: NotNegative = 0.2
 
     def __post_init__(self) -> None:
-        _check_shares(self, "simple_share", "silent_share", "unreliable_share", "cardinal_bias")
-        _check_positive(
-            self,
-            "frequency_cpd",
-            "envelope_deg",
-            "aspect_ratio",
-            "semi_saturation",
-            "surround_ratio",
-            "peak_events",
-            "baseline_events",
-        )
-        _check_not_negative(
-            self,
-            "frequency_spread_octaves",
-            "surround_strength",
-            "events_spread",
-            "unit_spread_decades",
-            "day_spread",
-        )
-        for name in ("frequency_range_cpd", "envelope_range_deg"):
-            low, high = (float(value) for value in getattr(self, name))
-            object.__setattr__(self, name, (low, high))
-            if not 0 < low < high:
-                raise ValueError(f"{name}: expected 0 < low < high, got [{low}, {high}]")
         low, high = self.frequency_range_cpd
         if not low < self.frequency_cpd < high:
             raise ValueError(
@@ -153,7 +115,7 @@ class NeuronConfig:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class NoiseConfig:
     """How one trial differs from the next.
 
@@ -168,32 +130,7 @@ class NoiseConfig:
         unreliable_fano: the same for unreliable neurons.
     """
 
-    gain_sd: float = 0.2
-    gain_coupling_sd: float = 0.3
-    fano: float = 1.0
-    unreliable_fano: float = 4.0
-
-    def __post_init__(self) -> None:
-        _check_not_negative(self, "gain_sd", "gain_coupling_sd")
-        _check_positive(self, "fano", "unreliable_fano")
-
-
-def _check_shares(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not 0.0 <= value <= 1.0:
-            raise ValueError(f"{name}: expected a share from 0 to 1, got {value}")
-
-
-def _check_positive(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not value > 0:
-            raise ValueError(f"{name}: expected a positive number, got {value}")
-
-
-def _check_not_negative(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not value >= 0:
-            raise ValueError(f"{name}: expected 0 or a positive number, got {value}")
+    gain_sd: NotNegative = 0.2
+    gain_coupling_sd: NotNegative = 0.3
+    fano: Positive = 1.0
+    unreliable_fano: Positive = 4.0

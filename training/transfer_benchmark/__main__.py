@@ -22,7 +22,7 @@ from tqdm import tqdm
 from training.pretraining.run_folder import git_commit
 from training.provenance import now, write_json
 from training.transfer_benchmark.conditions_grid import Cell, Plan, Training, select
-from training.transfer_benchmark.config import read_benchmark_config
+from training.transfer_benchmark.config import BenchmarkConfig
 from training.transfer_benchmark.results_table import RESULTS_FILE, read_rows, write_rows
 from training.transfer_benchmark.run_condition import Origin, cell_file, compute, is_trained, train_only
 from training.transfer_benchmark.scan_index import Survey, make_survey
@@ -47,7 +47,7 @@ def make_plan(config_path: Path, out: Path) -> Plan:
         FileNotFoundError: no such config, scan or truth.
         ValueError: a mistake in the config, or scans that do not fit it.
     """
-    config = read_benchmark_config(config_path)
+    config = BenchmarkConfig.read(config_path)
     blind = Plan(config, config_path.parent, out, Survey({}))
     targets = [config.target(name) for name in dict.fromkeys(grid.target for grid in config.grids)]
     labels = dict.fromkeys(label for grid in config.grids for label in grid.cores)

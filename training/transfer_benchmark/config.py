@@ -1,21 +1,38 @@
-"""What a transfer benchmark can be told."""
+"""The settings of a transfer benchmark."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from mousev1.core.network import CoreConfig
-from mousev1.errors import check_choice, listing, reject_unknown_keys
-from training.pretraining.config import PretrainConfig, read_toml, whole_numbers
+from mousev1.errors import check_choice, listing
+from training.pretraining.config import PretrainConfig, RecipeTables
+from training.settings import (
+    STRICT,
+    Count,
+    Counts,
+    NotNegative,
+    Paths,
+    Positive,
+    Settings,
+    Text,
+    WholeNumber,
+    WholeNumbers,
+    one_of,
+)
 from training.transfer_benchmark.protocol import CORE_SETS
 from training.transfer_benchmark.results_table import CHOICES
 
 Number = TypeVar("Number", int, float)
+
+ByImages = Mapping[Count, Number]
+"""Values by numbers of training images."""
 
 DIRECT = "direct"
 BEST_CORE = "best-core/diff-readout"
@@ -31,8 +48,10 @@ READOUTS: dict[str, dict[str, Any]] = {
 }
 """Names of readouts in results to entries of ``ReadoutConfig``."""
 
+ReadoutName = Annotated[str, one_of(READOUTS)]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=STRICT)
 class CoreEntry:
     """A core to compare; exactly one of ``source``, ``core_set`` and ``random`` says where it comes from.
 
@@ -46,25 +65,24 @@ class CoreEntry:
         pretrained_on: what results show as the core set of a given core, for example ``"11-S"``.
     """
 
-    label: str
-    source: str | None = None
-    core_set: str | None = None
+    label: Text
+    source: Text | None = None
+    core_set: Text | None = None
     random: bool = False
     share_features: bool = False
     pretrained_on: str = ""
 
     def __post_init__(self) -> None:
-        _check_text("cores.label", self.label)
         origins = [self.source is not None, self.core_set is not None, self.random]
         if sum(origins) != 1:
-            raise ValueError(f"cores: expected one of source, core_set and random = true for '{self.label}'")
+            raise ValueError(f"expected one of source, core_set and random = true for '{self.label}'")
         if self.label == DIRECT:
-            raise ValueError(f"cores.label: '{DIRECT}' is the core that a scan's own images train")
+            raise ValueError(f"label: '{DIRECT}' is the core that a scan's own images train")
         if self.pretrained_on and self.source is None:
-            raise ValueError("cores.pretrained_on: only for cores that are given by a source")
+            raise ValueError("pretrained_on: only for cores that are given by a source")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Target:
     """Whose responses are predicted.
 
@@ -80,27 +98,15 @@ class Target:
             alone; None draws images anew in every partition.
     """
 
-    name: str
-    scope: str
-    scans: tuple[str, ...]
-    truth: tuple[str, ...] = ()
-    core_units: int | None = None
-    image_seed: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_text("targets.name", self.name)
-        check_choice("targets.scope", self.scope, CHOICES["scope"])
-        for name in ("scans", "truth"):
-            object.__setattr__(self, name, _texts(f"targets.{name}", getattr(self, name)))
-        if not self.scans:
-            raise ValueError(f"targets.scans: expected at least one path or pattern for '{self.name}'")
-        if self.core_units is not None:
-            whole_numbers("targets.core_units", [self.core_units], 1)
-        if self.image_seed is not None:
-            whole_numbers("targets.image_seed", [self.image_seed], 0)
+    name: Text
+    scope: Annotated[str, one_of(CHOICES["scope"])]
+    scans: Paths
+    truth: tuple[Text, ...] = ()
+    core_units: Count | None = None
+    image_seed: WholeNumber | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Grid:
     """Cells: every combination of what the lists hold.
 
@@ -121,32 +127,21 @@ class Grid:
         partitions: of neurons and images; None for the config's.
     """
 
-    condition: str
-    target: str
-    images: tuple[int, ...]
-    readouts: tuple[str, ...]
-    cores: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
+    condition: Annotated[str, one_of(CHOICES["condition"])]
+    target: Text
+    images: Counts
+    readouts: tuple[ReadoutName, ...]
+    cores: tuple[Text, ...] = ()
+    methods: tuple[Text, ...] = ()
     sharing: tuple[bool, ...] = (False,)
-    units: tuple[int, ...] = (0,)
-    seeds: tuple[int, ...] | None = None
-    partitions: tuple[int, ...] | None = None
+    units: WholeNumbers = (0,)
+    seeds: WholeNumbers | None = None
+    partitions: WholeNumbers | None = None
 
     def __post_init__(self) -> None:
-        check_choice("grids.condition", self.condition, CHOICES["condition"])
-        for name, least in {"images": 1, "units": 0, "seeds": 0, "partitions": 0}.items():
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, whole_numbers(f"grids.{name}", getattr(self, name), least))
-        for name in ("readouts", "cores", "methods"):
-            object.__setattr__(self, name, _texts(f"grids.{name}", getattr(self, name)))
-        if not isinstance(self.sharing, list | tuple) or not {*map(type, self.sharing)} <= {bool}:
-            raise ValueError(f"grids.sharing: expected a list of true and false, got {self.sharing!r}")
-        object.__setattr__(self, "sharing", tuple(self.sharing))
-        for readout in self.readouts:
-            check_choice("grids.readouts", readout, READOUTS)
         if (self.condition == DIRECT) == bool(self.cores):
             raise ValueError(
-                f"grids.cores: expected {'none' if self.cores else 'at least one'} for condition "
+                f"cores: expected {'none' if self.cores else 'at least one'} for condition "
                 f"'{self.condition}', got {listing(self.cores) or 'none'}"
             )
         for readout in self.readouts:
@@ -160,14 +155,14 @@ class Grid:
         for method in self.methods:
             if method not in possible:
                 raise ValueError(
-                    f"grids.methods: expected some of {listing(possible)} for readout '{readout}' in condition "
+                    f"methods: expected some of {listing(possible)} for readout '{readout}' in condition "
                     f"'{self.condition}', got '{method}'"
                 )
         return self.methods or ((CONVEX,) if gaussian and self.condition != DIRECT else (first,))
 
 
-@dataclass(frozen=True)
-class BenchmarkConfig:
+@dataclass(frozen=True, config=STRICT)
+class BenchmarkConfig(Settings):
     """A whole benchmark. The defaults are the paper's protocol: five model seeds in each of five partitions.
 
     Attributes:
@@ -194,67 +189,52 @@ class BenchmarkConfig:
             ``max_epochs``: few images make short epochs. The number closest in ratio counts.
     """
 
-    name: str
-    title: str
+    name: Text
+    title: Text
     simulated: bool
     targets: tuple[Target, ...]
-    grids: tuple[Grid, ...]
+    grids: Annotated[tuple[Grid, ...], Field(min_length=1)]
     cores: tuple[CoreEntry, ...] = ()
-    study: str | None = None
-    core_sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    partitions: tuple[int, ...] = (0, 1, 2, 3, 4)
+    study: Text | None = None
+    core_sets: Mapping[str, tuple[Text, ...]] = field(default_factory=dict)
+    seeds: WholeNumbers = (0, 1, 2, 3, 4)
+    partitions: WholeNumbers = (0, 1, 2, 3, 4)
     core: CoreConfig = field(default_factory=CoreConfig)
-    pretraining: Mapping[str, Any] = field(default_factory=dict)
-    direct: Mapping[str, Any] = field(default_factory=dict)
-    frozen: Mapping[str, Any] = field(default_factory=dict)
-    feature_l1: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
-    learning_rate: Mapping[str, float] = field(default_factory=dict)
-    direct_epochs: Mapping[int, int] = field(default_factory=dict)
+    pretraining: RecipeTables = field(default_factory=dict)
+    direct: RecipeTables = field(default_factory=dict)
+    frozen: RecipeTables = field(default_factory=dict)
+    feature_l1: Mapping[ReadoutName, ByImages[NotNegative]] = field(default_factory=dict)
+    learning_rate: Mapping[ReadoutName, Positive] = field(default_factory=dict)
+    direct_epochs: ByImages[Count] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_text("name", self.name)
-        _check_text("title", self.title)
-        if type(self.simulated) is not bool:
-            raise ValueError(f"simulated: expected true or false, got {self.simulated!r}")
-        for name in ("seeds", "partitions"):
-            object.__setattr__(self, name, whole_numbers(name, getattr(self, name), 0))
         for name, key in {"targets": "name", "cores": "label"}.items():
             keys = [getattr(entry, key) for entry in getattr(self, name)]
             if twice := sorted({key for key in keys if keys.count(key) > 1}):
                 raise ValueError(f"{name}: {listing(twice)} used more than once")
         object.__setattr__(self, "core_sets", self._all_core_sets())
-        object.__setattr__(self, "feature_l1", _regularisers(self.feature_l1))
-        if self.direct_epochs:
-            expected = "numbers of images with a number of epochs of at least 1 each"
-            epochs = _by_images("direct_epochs", self.direct_epochs, int, 1, expected)
-            object.__setattr__(self, "direct_epochs", epochs)
-        for readout, rate in self.learning_rate.items():
-            check_choice("learning_rate", readout, READOUTS)
-            if type(rate) not in (int, float) or rate <= 0:
-                raise ValueError(f"learning_rate.{readout}: expected a positive number, got {rate!r}")
         for entry in self.cores:
             if entry.core_set is not None:
                 check_choice(f"cores.core_set of '{entry.label}'", entry.core_set, self.core_sets)
-        if not self.grids:
-            raise ValueError("grids: expected at least one table [[grids]]")
         for grid in self.grids:
             check_choice("grids.target", grid.target, [target.name for target in self.targets])
             for label in grid.cores:
                 check_choice("grids.cores", label, [entry.label for entry in self.cores])
                 if grid.condition == DIFF_CORE and self.entry(label).core_set is None:
                     raise ValueError(f"grids.cores: condition '{DIFF_CORE}' needs a core_set for '{label}'")
-        for recipe in ("pretraining", "direct", "frozen"):
-            self.recipe(recipe)
+        for kind in ("pretraining", "direct", "frozen"):
+            try:
+                self.recipe(kind)
+            except ValueError as error:
+                raise ValueError(f"{kind}: {error}") from None
 
     def _all_core_sets(self) -> dict[str, tuple[str, ...]]:
         sets: dict[str, tuple[str, ...]] = {}
         if self.study is not None:
-            _check_text("study", self.study)
             sets = {
                 name: tuple(f"{self.study}/{scan}.h5" for scan in scans) for name, scans in CORE_SETS.items()
             }
-        return sets | {name: _texts(f"core_sets.{name}", scans) for name, scans in self.core_sets.items()}
+        return {**sets, **self.core_sets}
 
     def entry(self, label: str) -> CoreEntry:
         """The core of that label."""
@@ -284,8 +264,6 @@ class BenchmarkConfig:
                 where nothing depends on it.
         """
         tables = {key: dict(table) for key, table in getattr(self, kind).items()}
-        if unknown := sorted({*tables} - {"readout", "optimisation", "compute"}):
-            raise ValueError(f"{kind}: unknown table {listing(unknown)}; see training/config.py")
         settings = {**tables.get("readout", {}), "share_features": share_features}
         optimisation = dict(tables.get("optimisation", {}))
         if readout is not None:
@@ -302,95 +280,6 @@ class BenchmarkConfig:
             {"name": kind, "scans": ["scan.h5"], "seed": seed, "core": self.core.to_dict(), **tables}
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Every setting as plain values, ready for JSON."""
-        return {**dataclasses.asdict(self), "core": self.core.to_dict()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> BenchmarkConfig:
-        """The config from plain values; unknown keys raise ``ValueError``, as does a missing one."""
-        reject_unknown_keys("benchmark config", values, cls)
-        missing = [
-            key for key in ("name", "title", "simulated", "targets", "grids") if values.get(key) is None
-        ]
-        if missing:
-            raise ValueError(f"benchmark config: missing {listing(missing)}; these have no default")
-        values = dict(values)
-        for key, schema in {"targets": Target, "grids": Grid, "cores": CoreEntry}.items():
-            if key in values:
-                values[key] = tuple(_entry(key, entry, schema) for entry in _list(key, values[key]))
-        for key in ("core", "core_sets", "pretraining", "direct", "frozen", "feature_l1", "learning_rate"):
-            if not isinstance(values.get(key, {}), dict):
-                raise ValueError(f"{key}: expected a table, got {values[key]!r}")
-        if "core" in values:
-            values["core"] = CoreConfig.from_dict(values["core"])
-        return cls(**values)
-
-
-def read_benchmark_config(path: str | Path) -> BenchmarkConfig:
-    """The config of a TOML file, which lists only what departs from the defaults.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not TOML, an unknown key, or a value of the wrong type or out of its range.
-    """
-    return BenchmarkConfig.from_dict(read_toml(path))
-
-
-def _entry(key: str, values: Any, schema: type) -> Any:
-    if not isinstance(values, dict):
-        raise ValueError(f"{key}: expected tables [[{key}]], got {values!r}")
-    reject_unknown_keys(f"benchmark config, table [[{key}]]", values, schema)
-    needed = [
-        f.name
-        for f in dataclasses.fields(schema)
-        if f.default is dataclasses.MISSING and f.name not in values
-    ]
-    if needed:
-        raise ValueError(f"{key}: missing {listing(needed)} in {values!r}")
-    return schema(**values)
-
-
-def _list(key: str, values: Any) -> list[Any]:
-    if not isinstance(values, list):
-        raise ValueError(f"{key}: expected tables [[{key}]], got {values!r}")
-    return values
-
-
-def _regularisers(values: Mapping[str, Any]) -> dict[str, dict[int, float]]:
-    for readout in values:
-        check_choice("feature_l1", readout, READOUTS)
-    expected = "numbers of images with a weight of at least 0 each"
-    return {
-        readout: _by_images(f"feature_l1.{readout}", weights, float, 0, expected)
-        for readout, weights in values.items()
-    }
-
-
-def _by_images(
-    name: str, values: Any, kind: Callable[[Any], Number], least: int, expected: str
-) -> dict[int, Number]:
-    """A table of values by numbers of images."""
-    try:
-        # Keys of TOML and JSON are texts.
-        found = {int(images): kind(value) for images, value in values.items()}
-    except (AttributeError, TypeError, ValueError):
-        found = {}
-    if not found or min(found) < 1 or min(found.values()) < least:
-        raise ValueError(f"{name}: expected {expected}, got {values!r}")
-    return found
-
 
 def _closest(by_images: Mapping[int, Number], images: int) -> Number:
     return by_images[min(by_images, key=lambda count: abs(math.log(count / images)))]
-
-
-def _check_text(name: str, value: Any) -> None:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{name}: expected a text, got {value!r}")
-
-
-def _texts(name: str, values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list | tuple) or not all(isinstance(value, str) and value for value in values):
-        raise ValueError(f"{name}: expected a list of texts, got {values!r}")
-    return tuple(values)
