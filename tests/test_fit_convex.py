@@ -15,11 +15,12 @@ from mousev1.core.crop import Region
 from mousev1.core.feature_statistics import training_statistics
 from mousev1.core.network import Core, CoreConfig
 from mousev1.fit import population
-from mousev1.fit.convex import ConvexFit, ConvexSettings, fit_convex
+from mousev1.fit.convex import ConvexFit, fit_convex
 from mousev1.fit.features import FeatureStore, compute_features
 from mousev1.fit.memory import plan_memory
 from mousev1.fit.retinotopy import Retinotopy, fit_retinotopy
 from mousev1.fit.score_maps import ScoreMaps
+from mousev1.fit.settings import ConvexSettings
 from mousev1.readout.gaussian import normalise_cortex, rate_from_drive, region_around, sample_at
 from mousev1.readout.posterior import rate_std
 

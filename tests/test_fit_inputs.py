@@ -9,7 +9,7 @@ import torch
 import mousev1
 from mousev1.core.network import Core
 from mousev1.fit.inputs import response_scale, split_by_identity
-from mousev1.fit.sgd import SGDSettings
+from mousev1.fit.settings import SGDSettings
 from small import CONFIG
 
 RNG = np.random.default_rng(0)

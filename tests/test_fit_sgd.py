@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import mousev1
-from mousev1.fit.sgd import SGDSettings
+from mousev1.fit.settings import SGDSettings
 from mousev1.metrics.unit_scores import correlation
 from mousev1.readout.gaussian import PositionNetworkConfig
 from small import simulate

@@ -31,6 +31,7 @@ from mousev1.fit.readout_locations import (
 )
 from mousev1.fit.retinotopy import Retinotopy
 from mousev1.fit.score_maps import roughness
+from mousev1.fit.settings import ConvexSettings
 from mousev1.fit.timing import Clock
 from mousev1.numerics.matmul import variance
 from mousev1.readout.gaussian import rate_from_drive
@@ -40,46 +41,6 @@ ROUGH_UNITS = 100  # least number of neurons in the rounds that lead to a prior
 ROUGH_PART = 8  # these rounds learn from one in so many of the sample
 # Misfit of the 11-S core where it could be measured, relative to the variance of the prediction.
 USUAL_MISFIT = 0.3
-
-
-@dataclass(frozen=True)
-class ConvexSettings:
-    """Sizes of the samples that the population's parameters are learned from.
-
-    Attributes:
-        first_images: images of which the whole feature map is computed, to see which part of it the neurons
-            look at; more for few neurons, and all if there are less than twice as many.
-        map_units: most neurons whose score maps decide the map from cortex.
-        map_images: most images that these score maps are computed from: half of all, or more for few neurons.
-        map_spacing: most pixels of the feature map between places that are scored; fewer where
-            neighbouring features differ.
-        prior_units: most neurons that the prior is learned from.
-        prior_images: most images that it is learned from.
-        prior_rounds: times that it is learned, from an eighth of these but for the last; 0 keeps the
-            starting prior.
-    """
-
-    first_images: int = 128
-    map_units: int = 1000
-    map_images: int = 2000
-    map_spacing: int = 2
-    prior_units: int = 10_000
-    prior_images: int = 6000
-    prior_rounds: int = 2
-
-    def __post_init__(self) -> None:
-        at_least = {
-            "first_images": STATISTICS_IMAGES,
-            "map_units": 1,
-            "map_images": 8,
-            "map_spacing": 1,
-            "prior_units": 1,
-            "prior_images": 8,
-            "prior_rounds": 0,
-        }
-        for name, least in at_least.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,13 @@ from torch import Tensor
 
 from mousev1.core.feature_statistics import TrainingStatistics, are_kept_for, training_statistics
 from mousev1.core.representation import FrozenCore
-from mousev1.fit.convex import ConvexFit, ConvexSettings, fit_convex
+from mousev1.fit.convex import ConvexFit, fit_convex
 from mousev1.fit.inputs import FitInputs
 from mousev1.fit.prior import WeightPrior
-from mousev1.fit.sgd import SGDSettings, core_features, fit_sgd, mean_correlation
+from mousev1.fit.settings import ConvexSettings, SGDSettings
+from mousev1.fit.sgd import core_features, fit_sgd
+from mousev1.metrics.population_scores import mean_of_defined
+from mousev1.metrics.unit_scores import correlation
 from mousev1.readout.gaussian import FeatureWeights, FreePositions, GaussianReadout, normalise_cortex
 from mousev1.readout.posterior import WeightPosterior
 
@@ -95,7 +98,10 @@ def options_of(job: Job, settings: ConvexSettings) -> dict[str, Any]:
 def finished(job: Job, fit: ConvexFit) -> Fitted:
     """The readout of a convex fit, and how it does on the validation images if there are any."""
     units, channels = fit.weights.shape
-    readout = GaussianReadout(FreePositions(units), FeatureWeights(units, channels))
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # the random start is overwritten; torch's own state must not move
+        readout = GaussianReadout(FreePositions(units), FeatureWeights(units, channels))
     values = {
         "positions.mu": fit.mu,
         "weights.weight": fit.weights,
@@ -143,7 +149,7 @@ def _validate(job: Job, readout: GaussianReadout) -> dict[str, float]:
             core_features(job.core, chunk, VALIDATION_BATCH) for chunk in images.split(VALIDATION_BATCH)
         ]
         rates = torch.cat([readout(chunk) for chunk in features])
-    return {"validation_correlation": mean_correlation(rates.cpu(), responses)}
+    return {"validation_correlation": mean_of_defined(correlation(rates.cpu(), responses))}
 
 
 def _predict_constant(readout: GaussianReadout, units: Tensor, responses: Tensor) -> None:

@@ -19,10 +19,9 @@ from mousev1.data.images import Images
 from mousev1.data.scan import Scan
 from mousev1.errors import check_choice, listing
 from mousev1.fit import dispatch
-from mousev1.fit.convex import ConvexSettings
 from mousev1.fit.inputs import FitInputs, check_inputs, response_scale, split_by_identity
 from mousev1.fit.matched_scans import SharedScan, fit_convex_shared
-from mousev1.fit.sgd import SGDSettings
+from mousev1.fit.settings import ConvexSettings, SGDSettings
 from mousev1.model.response_model import FitRecord, ResponseModel
 
 Array = npt.NDArray[Any]
