@@ -17,7 +17,7 @@ from mousev1.fit.inputs import FitInputs
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.settings import ConvexSettings, SGDSettings
 from mousev1.fit.sgd import core_features, fit_sgd
-from mousev1.metrics.population_scores import mean_of_defined
+from mousev1.metrics.intervals import mean_of_defined
 from mousev1.metrics.unit_scores import correlation
 from mousev1.readout.gaussian import FeatureWeights, FreePositions, GaussianReadout, normalise_cortex
 from mousev1.readout.posterior import WeightPosterior

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mousev1.fit.early_stopping import EarlyStopping, Verdict
 from mousev1.fit.settings import TrainingSettings
-from mousev1.metrics.population_scores import mean_of_defined
+from mousev1.metrics.intervals import mean_of_defined
 from mousev1.metrics.unit_scores import correlation
 from mousev1.readout.gaussian import Readout
 
