@@ -120,7 +120,7 @@ def test_best_units_are_those_with_the_best_scores_on_the_scan(folder, tmp_path,
     pytest.importorskip("pyarrow")
     run(capsys, "insilico", folder / "model", "--scan", folder / "scan.h5", "--out", out, *options)
     scores = {
-        int(row["unit_ids"]): float(row["single_trial_correlation"]) for row in table(out / "scores.csv")
+        int(row["unit_id"]): float(row["single_trial_correlation"]) for row in table(out / "scores.csv")
     }
     best = sorted(scores, key=lambda unit: -scores[unit])[:2]
     assert [int(row["unit_id"]) for row in table(out / "tuning.csv")] == best

@@ -250,9 +250,9 @@ def test_a_table_of_uneven_columns_is_refused():
 def test_table_columns_by_name():
     predictions, responses, ids = made_up()
     table = metrics.score_table(predictions, responses, ids, np.arange(6) + 100)
-    assert table["unit_ids"].tolist() == [100, 101, 102, 103, 104, 105]
+    assert table["unit_id"].tolist() == [100, 101, 102, 103, 104, 105]
     assert list(table.columns) == list(table.to_dict())
-    with pytest.raises(KeyError, match="no column 'score'; there are unit_ids, single_trial_correlation"):
+    with pytest.raises(KeyError, match="no column 'score'; there are unit_id, single_trial_correlation"):
         table["score"]
 
 

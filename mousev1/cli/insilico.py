@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mousev1.cli.common import check_free, read, same_units
 from mousev1.cli.demo import SCAN as BUNDLED
-from mousev1.cli.unit_report import examine_units, parquet_writer, write_report
+from mousev1.cli.unit_report import examine_units, write_report
 from mousev1.data.images import prepare_images
 from mousev1.data.io import read_scan
 from mousev1.data.scan import Scan
@@ -25,6 +25,7 @@ from mousev1.insilico.units import best_units, modulation, units_with_ids
 from mousev1.metrics.unit_scores import ScoreTable
 from mousev1.model.response_model import ResponseModel
 from mousev1.plot.figure import check_matplotlib
+from mousev1.storage.table import check_parquet
 
 RANKING_IMAGES = 200
 
@@ -54,7 +55,7 @@ def insilico(
     if not no_figures:
         check_matplotlib()
     if parquet:
-        parquet_writer()
+        check_parquet()
     fitted = load_model(model).to(device)
     frame = Frame.of_model(fitted)
     settings = AscentSettings(contrast=contrast, steps=steps, seeds=seeds)

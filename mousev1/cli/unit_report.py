@@ -16,13 +16,13 @@ from mousev1.insilico.frame import Frame, Images32
 from mousev1.insilico.gallery import rank_gallery
 from mousev1.insilico.mei import OptimalImages, optimal_images
 from mousev1.insilico.receptive_field import ReceptiveFields, readout_position, receptive_fields
-from mousev1.insilico.table import write_csv
 from mousev1.insilico.tuning import Tuning, measure_tuning
 from mousev1.insilico.tuning_extrapolation import TuningExtrapolation, measure_tuning_extrapolation
 from mousev1.insilico.tuning_protocol import TuningSettings
 from mousev1.metrics.unit_scores import ScoreTable
 from mousev1.model.response_model import ResponseModel
 from mousev1.storage.atomic import replacing
+from mousev1.storage.table import check_parquet, write_csv, write_parquet
 
 FIELD_IMAGES = 60
 SHEET_UNITS, PANEL_UNITS = 24, 8
@@ -127,13 +127,14 @@ def write_report(
         ModuleNotFoundError: matplotlib or pyarrow is asked for and not installed.
     """
     drawn = _figures(model, found, cortex, scores, title) if figures else {}
-    to_parquet = parquet_writer() if parquet else None
+    if parquet:
+        check_parquet()
     with replacing(Path(folder)) as staging:
         staging.mkdir(parents=True)
         for name, columns in found.tables.items():
             write_csv(staging / f"{name}.csv", columns)
-            if to_parquet is not None:
-                to_parquet(staging / f"{name}.parquet", columns)
+            if parquet:
+                write_parquet(staging / f"{name}.parquet", columns)
         if scores is not None:
             scores.to_csv(staging / "scores.csv")
         np.savez_compressed(
@@ -218,19 +219,3 @@ def own_distance(model: ResponseModel, images: Images32, index: NDArray[np.int64
 
 def _marks(distance: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
     return {"extrapolation": distance, "outside": distance > 1}
-
-
-def parquet_writer() -> Any:
-    """A function that writes a table; ``ModuleNotFoundError`` if pyarrow is not installed."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "Parquet tables need pyarrow: pip install pyarrow (CSV needs nothing)"
-        ) from error
-
-    def write(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
-        pyarrow.parquet.write_table(pyarrow.table({n: pyarrow.array(v) for n, v in columns.items()}), path)
-
-    return write

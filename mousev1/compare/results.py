@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mousev1.errors import check_choice, listing
 from mousev1.metrics.intervals import Interval, mean_interval
 from mousev1.metrics.score_names import MODEL_SCORES, SCORES
+from mousev1.storage.table import Table
 
 RANDOM, LINEAR, MEAN = "random core", "linear-nonlinear", "mean response"
 BASELINES = (RANDOM, LINEAR, MEAN)
@@ -53,7 +55,7 @@ class CurveRow:
 
 
 @dataclass(frozen=True)
-class LearningCurve:
+class LearningCurve(Table):
     """Scores over the number of training images, with 95% intervals over partitions.
 
     Attributes:
@@ -73,6 +75,14 @@ class LearningCurve:
     oracle: float
     seed: int = 0
     simulated: bool = False
+
+    @property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """The fields of ``CurveRow`` by name, one row per fit."""
+        return {
+            field.name: np.array([getattr(row, field.name) for row in self.rows])
+            for field in fields(CurveRow)
+        }
 
     @property
     def representations(self) -> tuple[str, ...]:
@@ -139,15 +149,6 @@ class LearningCurve:
         what = f"{self.scan}, {', '.join(f'{count:,}' for count in units)} neurons"
         what += ", with cortical positions" if self.cortex else ", without cortical positions"
         return f"Simulated responses: {what}" if self.simulated else what
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write all rows as CSV, ``nan`` where undefined; all of it or nothing."""
-        from mousev1.storage.atomic import replacing
-
-        with replacing(Path(path)) as staging, open(staging, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([field.name for field in fields(CurveRow)])
-            writer.writerows(list(asdict(row).values()) for row in self.rows)
 
     def _partitions(self) -> str:
         count = len({row.partition for row in self.rows})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +12,15 @@ from mousev1.data.scan import Scan
 from mousev1.errors import listing
 from mousev1.insilico.frame import Float
 from mousev1.insilico.manifest import NO_UNIT, Manifest, match_trials
-from mousev1.insilico.table import to_rows, write_csv
 from mousev1.metrics.intervals import mean_of_defined
 from mousev1.metrics.unit_scores import correlation
+from mousev1.storage.table import Table
 
 ALL = "all"
 
 
 @dataclass(frozen=True, eq=False)
-class ClassScores:
+class ClassScores(Table):
     """Scores of K classes of stimuli; the last is ``"all"`` of them together.
 
     Responses to one image are averaged over its repeats first. Relative responses are those of a unit over
@@ -63,7 +62,10 @@ class ClassScores:
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
-        """One row per class, by name of the column."""
+        """One row per class: ``class``, ``images``, ``trials``, ``correlation`` (mean over ``units``, the number
+        of those that have one), ``own_predicted``, ``own_recorded``, ``others_predicted``, ``others_recorded``,
+        ``own_rank``.
+        """
         defined = np.isfinite(self.unit_correlation).sum(axis=1)
         names = ("own_predicted", "own_recorded", "others_predicted", "others_recorded", "own_rank")
         return {
@@ -74,14 +76,6 @@ class ClassScores:
             "units": defined,
             **{name: getattr(self, name) for name in names},
         }
-
-    def to_rows(self) -> list[dict[str, Any]]:
-        """One dict of plain values per class."""
-        return to_rows(self.columns)
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write one row per class as CSV; all of it or nothing."""
-        write_csv(path, self.columns)
 
     def __str__(self) -> str:
         heads = (

@@ -26,7 +26,7 @@ from mousev1.insilico.gallery import rank_gallery
 from mousev1.insilico.manifest import FIRST_ID, MANIFEST_FILE, NO_UNIT, Manifest, read_manifest
 from mousev1.insilico.masks import confine, masks_of, scrambled
 from mousev1.insilico.mei import optimal_images
-from mousev1.insilico.table import check_units
+from mousev1.insilico.units import check_units
 from mousev1.model.response_model import ResponseModel
 from mousev1.storage.atomic import replacing
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mousev1.core.feature_statistics import TrainingStatistics
 from mousev1.core.inference import fuse
 from mousev1.data.images import Images, prepare_images
-from mousev1.insilico.table import check_units
+from mousev1.insilico.units import check_units
 from mousev1.model.response_model import ResponseModel
 from mousev1.readout.gaussian import as_gaussian, sample_at
 

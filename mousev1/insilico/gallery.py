@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +11,15 @@ from numpy.typing import NDArray
 from mousev1.data.images import Images, prepare_images
 from mousev1.insilico.contrast import set_contrast
 from mousev1.insilico.frame import Frame, Images32
-from mousev1.insilico.table import check_units, to_rows, write_csv
+from mousev1.insilico.units import check_units
 from mousev1.model.response_model import ResponseModel
+from mousev1.storage.table import Table
 
 IMAGES_AT_A_TIME = 512
 
 
 @dataclass(frozen=True, eq=False)
-class GalleryRanks:
+class GalleryRanks(Table):
     """Which images of a gallery excite each of U units most and least.
 
     Attributes:
@@ -40,26 +40,17 @@ class GalleryRanks:
     worst_response: NDArray[np.float32]
     left_out: NDArray[np.int64]
 
-    def __len__(self) -> int:
-        return len(self.unit_ids)
-
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Numbers per unit by name, ``unit_id`` first; ranks count from 1."""
+        """``unit_id``, and by rank from 1 ``best_<number>_image``, ``best_<number>_response``,
+        ``worst_<number>_image``, ``worst_<number>_response``.
+        """
         out: dict[str, NDArray[Any]] = {"unit_id": self.unit_ids}
         for name in ("best", "worst"):
             for rank in range(self.best.shape[1]):
                 out[f"{name}_{rank + 1}_image"] = getattr(self, name)[:, rank]
                 out[f"{name}_{rank + 1}_response"] = getattr(self, f"{name}_response")[:, rank]
         return out
-
-    def to_rows(self) -> list[dict[str, Any]]:
-        """One dict of plain values per unit."""
-        return to_rows(self.columns)
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the columns as CSV, one row per unit; all of it or nothing."""
-        write_csv(path, self.columns)
 
 
 def rank_gallery(

@@ -6,7 +6,6 @@ al. 2019, Science), by the gradient ascent of ``mousev1.insilico.ascent``.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,17 +18,18 @@ from tqdm import tqdm
 from mousev1.errors import check_choice
 from mousev1.insilico.ascent import Ascent, AscentSettings, check_contrast, noise
 from mousev1.insilico.frame import Float, Frame, Images32
-from mousev1.insilico.table import check_units, to_rows, write_csv
 from mousev1.insilico.unit_patches import LocalView
+from mousev1.insilico.units import check_units
 from mousev1.model.response_model import ResponseModel
 from mousev1.readout.gaussian import rate_from_drive
+from mousev1.storage.table import Table
 
 PATCHES_AT_A_TIME = 16
 """Patches that climb together; more fall out of a processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
-class OptimalImages:
+class OptimalImages(Table):
     """The most exciting (or inhibiting) image of each of U units, from S starts each.
 
     Attributes:
@@ -60,12 +60,11 @@ class OptimalImages:
     agreement: Float
     trace: NDArray[np.float32]
 
-    def __len__(self) -> int:
-        return len(self.unit_ids)
-
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Numbers per unit (not the images) by name, ``unit_id`` first."""
+        """Numbers per unit (not the images): ``unit_id``, ``response``, ``blank_response``, ``contrast``,
+        ``agreement``, and from every start ``response_start_<number>``.
+        """
         starts = self.start_response.shape[1]
         return {
             "unit_id": self.unit_ids,
@@ -75,14 +74,6 @@ class OptimalImages:
             "agreement": self.agreement,
             **{f"response_start_{i}": self.start_response[:, i] for i in range(starts)},
         }
-
-    def to_rows(self) -> list[dict[str, Any]]:
-        """One dict of plain values per unit."""
-        return to_rows(self.columns)
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the columns as CSV, one row per unit; all of it or nothing."""
-        write_csv(path, self.columns)
 
 
 def optimal_images(

@@ -14,7 +14,6 @@ A Gaussian is fitted to the squared energy, a Gabor to the principal filter.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -28,16 +27,17 @@ from mousev1.core.representation import as_core
 from mousev1.data.images import Images, prepare_images
 from mousev1.insilico.field_fits import GaborFit, GaussianFit, fit_gabors, fit_gaussians
 from mousev1.insilico.frame import Float, Frame, Images32
-from mousev1.insilico.table import check_units, to_rows, write_csv
 from mousev1.insilico.unit_patches import LocalView
+from mousev1.insilico.units import check_units
 from mousev1.model.response_model import ResponseModel
+from mousev1.storage.table import Table
 
 PAIRS_AT_A_TIME = 16
 """Patches that go through the core together: few enough to stay in a processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
-class ReceptiveFields:
+class ReceptiveFields(Table):
     """Receptive fields of U units of a model.
 
     Attributes:
@@ -66,9 +66,6 @@ class ReceptiveFields:
     readout_x_deg: Float
     readout_y_deg: Float
 
-    def __len__(self) -> int:
-        return len(self.unit_ids)
-
     @property
     def offset_deg(self) -> Float:
         """(U,) distance between the Gaussian's centre and where the readout looks."""
@@ -89,7 +86,9 @@ class ReceptiveFields:
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
-        """All numbers per unit (not the maps) by name, ``unit_id`` first."""
+        """All numbers per unit (not the maps): ``unit_id``, ``linearity``, ``readout_x_deg``, ``readout_y_deg``,
+        ``offset_deg``, and the fields of both fits as ``gaussian_<field>`` and ``gabor_<field>``.
+        """
         out: dict[str, NDArray[Any]] = {"unit_id": self.unit_ids}
         for name in ("gaussian", "gabor"):
             fit = getattr(self, name)
@@ -101,14 +100,6 @@ class ReceptiveFields:
             "readout_y_deg": self.readout_y_deg,
             "offset_deg": self.offset_deg,
         }
-
-    def to_rows(self) -> list[dict[str, Any]]:
-        """One dict of plain values per unit."""
-        return to_rows(self.columns)
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the columns as CSV, one row per unit; all of it or nothing."""
-        write_csv(path, self.columns)
 
 
 def readout_position(model: ResponseModel, frame: Frame) -> tuple[Float, Float]:

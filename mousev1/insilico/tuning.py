@@ -18,7 +18,6 @@ is cut, as it would be on a monitor.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -36,18 +35,19 @@ from mousev1.insilico.frame import Float, Frame, Images32
 from mousev1.insilico.posterior_samples import Estimate, Readouts, draw_readouts
 from mousev1.insilico.receptive_field import readout_position
 from mousev1.insilico.stimuli import gratings
-from mousev1.insilico.table import check_units, to_rows, write_csv
 from mousev1.insilico.tuning_protocol import Examined, TuningSettings, examine, indices_of
 from mousev1.insilico.unit_patches import LocalView
+from mousev1.insilico.units import check_units
 from mousev1.model.response_model import ResponseModel
 from mousev1.readout.gaussian import sample_at
+from mousev1.storage.table import Table
 
 UNITS_AT_A_TIME = 512
 PAIRS_AT_A_TIME = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Tuning:
+class Tuning(Table):
     """Tuning of U units. Curves are evoked responses of the fitted model; indices have intervals.
 
     Attributes:
@@ -105,9 +105,6 @@ class Tuning:
     exponent: Estimate
     contrast_r2: Float
 
-    def __len__(self) -> int:
-        return len(self.unit_ids)
-
     @property
     def estimates(self) -> dict[str, Estimate]:
         """All indices with intervals by name."""
@@ -116,20 +113,15 @@ class Tuning:
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
-        """All numbers per unit (not the curves) by name, ``unit_id`` first; ends as ``<name>_low``, ``_high``."""
+        """All numbers per unit (not the curves): ``unit_id``, ``x_deg``, ``y_deg``, ``blank``, ``contrast_r2``.
+
+        And ``<estimate>`` for each of ``estimates``, its interval from ``<estimate>_from`` to ``<estimate>_to``.
+        """
         out: dict[str, NDArray[Any]] = {"unit_id": self.unit_ids, "x_deg": self.x_deg, "y_deg": self.y_deg}
         out["blank"] = self.blank
         for name, index in self.estimates.items():
             out |= {name: index.value, f"{name}_from": index.low, f"{name}_to": index.high}
         return {**out, "contrast_r2": self.contrast_r2}
-
-    def to_rows(self) -> list[dict[str, Any]]:
-        """One dict of plain values per unit."""
-        return to_rows(self.columns)
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the columns as CSV, one row per unit; all of it or nothing."""
-        write_csv(path, self.columns)
 
 
 def measure_tuning(

@@ -13,8 +13,8 @@ from mousev1.insilico import tuning_indices
 from mousev1.insilico.extrapolation import LEVEL, measure_extrapolation
 from mousev1.insilico.frame import Float, Frame
 from mousev1.insilico.stimuli import gratings
-from mousev1.insilico.table import check_units
 from mousev1.insilico.tuning import Tuning
+from mousev1.insilico.units import check_units
 from mousev1.model.response_model import ResponseModel
 
 

@@ -13,6 +13,29 @@ from mousev1.errors import listing
 from mousev1.model.response_model import ResponseModel
 
 
+def check_units(units: object, n_units: int) -> NDArray[np.int64]:
+    """Indices of units (row numbers in the model, not ids), checked; all of them for ``None``.
+
+    Raises:
+        ValueError: no such unit, or none at all.
+    """
+    if units is None:
+        return np.arange(n_units)
+    index = np.atleast_1d(np.asarray(units))
+    if index.ndim != 1 or index.dtype.kind not in "iu" or not len(index):
+        raise ValueError(
+            f"units: expected a list of whole numbers, indices of units from 0, got {units!r}; "
+            "np.flatnonzero turns a mask into one"
+        )
+    bad = index[(index < 0) | (index >= n_units)]
+    if len(bad):
+        raise ValueError(
+            f"units: expected indices from 0 to {n_units - 1}, as the model has {n_units} units, got "
+            f"{int(bad[0])}; unit ids become indices by np.flatnonzero(np.isin(model.unit_ids, ids))"
+        )
+    return index.astype(np.int64)
+
+
 def units_with_ids(model: ResponseModel, unit_ids: Sequence[int]) -> NDArray[np.int64]:
     """Indices of units in the model, in the order of their ids.
 

@@ -10,12 +10,9 @@ Definitions follow Lurz et al. 2021, section 3 and the authors' library (neuralp
 
 from __future__ import annotations
 
-import csv
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -23,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mousev1.metrics.intervals import mean_of_defined
+from mousev1.storage.table import Table
 
 Float = NDArray[np.float64]
 
@@ -227,7 +225,7 @@ def poisson_loss(rates: ArrayLike, responses: ArrayLike) -> Float:
 
 
 @dataclass(frozen=True, eq=False)
-class ScoreTable:
+class ScoreTable(Table):
     """Scores of a model, one row per unit; NaN where a score is undefined for a unit.
 
     Attributes:
@@ -254,16 +252,16 @@ class ScoreTable:
 
     @property
     def columns(self) -> Mapping[str, NDArray[Any]]:
-        """Name to array, in the order of the columns, ``unit_ids`` first; read-only."""
-        return MappingProxyType({field.name: getattr(self, field.name) for field in fields(self)})
+        """Scores per unit by name, read-only: ``unit_id``, ``single_trial_correlation``, ``correlation_to_average``,
+        ``oracle_correlation``, ``fev``, ``feve``.
+        """
+        scores = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "unit_ids"}
+        return MappingProxyType({"unit_id": self.unit_ids, **scores})
 
     @property
     def fraction_oracle(self) -> float:
         """Slope of single-trial on oracle correlation over units, see ``fraction_oracle``."""
         return self._oracle_fit().slope
-
-    def __len__(self) -> int:
-        return len(self.unit_ids)
 
     def __getitem__(self, column: str) -> NDArray[Any]:
         """A column by name; ``KeyError`` lists the valid names."""
@@ -293,16 +291,6 @@ class ScoreTable:
         if len(self) and not np.isfinite(self.oracle_correlation).any():
             lines.append("  no score that needs repeats: no image was repeated, or no response varies")
         return "\n".join(lines)
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as CSV, one row per unit, ``nan`` where undefined; all of it or nothing."""
-        # here, because scoring alone needs no torch
-        from mousev1.storage.atomic import replacing
-
-        with replacing(Path(path)) as staging, open(staging, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(self.columns)
-            writer.writerows(zip(*(column.tolist() for column in self.columns.values()), strict=True))
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Columns as lists of plain values, ready for JSON; ``None`` where undefined."""
