@@ -58,7 +58,7 @@ def versions() -> dict[str, str | None]:
 
 
 def commit() -> str | None:
-    """The version of the code, with ``+changes`` if tracked files differ from it; None outside a checkout."""
+    """Commit of the code, with ``+changes`` if tracked code differs from it; None outside a checkout."""
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from benchmarking import DIRECT, marked_environment, marked_processes, results, wait_for, write_benchmark
 
-from training.simulation import read_config as read_simulation
-from training.simulation import simulate_study
+from training.simulation import SimulationConfig, simulate_study
 from training.transfer_benchmark import __main__ as benchmark
 from training.transfer_benchmark.__main__ import main
 from training.transfer_benchmark.protocol import CORE_SETS
@@ -174,7 +173,9 @@ def test_the_tiny_benchmark_covers_every_condition_readout_and_method(tmp_path):
     # oracle: the vocabulary of the results table
     configs = Path(benchmark.__file__).parent.parent / "configs"
     study = tmp_path / "data" / "simulated-benchmark-tiny"
-    simulate_study(read_simulation(configs / "simulated-benchmark-tiny.toml"), study, report=lambda _: None)
+    simulate_study(
+        SimulationConfig.read(configs / "simulated-benchmark-tiny.toml"), study, report=lambda _: None
+    )
     config = tmp_path / "benchmark-tiny.toml"
     text = (configs / "benchmark-tiny.toml").read_text()
     config.write_text(text.replace('study = "data', f'study = "{tmp_path}/data'))

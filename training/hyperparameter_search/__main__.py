@@ -31,8 +31,8 @@ from training.pretraining.config import PretrainConfig, find_scans
 from training.pretraining.data import prepare_scan
 from training.pretraining.end_to_end import train_end_to_end, write_scans
 from training.pretraining.frozen_core import train_readouts
-from training.pretraining.run_folder import git_commit, list_differences
-from training.provenance import data_sha256, machine, now, versions, write_json
+from training.pretraining.run_folder import list_differences
+from training.provenance import commit, data_sha256, machine, now, versions, write_json
 from training.transfer_benchmark.protocol import draw_images
 
 STUDY_FILE = "study.log"
@@ -191,7 +191,7 @@ def open_search(config_path: Path, out: Path | None) -> Search:
                     f"differs:\n  {listed}"
                 )
         else:
-            origin = {"commit": git_commit(), "started": now(), "machine": machine(), "versions": versions()}
+            origin = {"commit": commit(), "started": now(), "machine": machine(), "versions": versions()}
             write_json(path, {**described, **origin})
     return Search(config, [mousev1.read_scan(file) for file in files], folder)
 

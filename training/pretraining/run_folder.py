@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from mousev1.storage.atomic import replacing
 from training.pretraining.config import PretrainConfig
 from training.pretraining.data import PretrainScan
-from training.provenance import data_sha256, machine, now, versions, write_json
+from training.provenance import commit, data_sha256, machine, now, versions, write_json
 
 RUN_FILE = "run.json"
 RESULT_FILE = "result.json"
@@ -79,7 +78,7 @@ class RunFolder:
                 "started": now(),
                 "after_epoch": 0 if state is None else state["stopping"]["epoch"],
                 "command": " ".join(["python", "-m", "training.pretraining", *sys.argv[1:]]),
-                "commit": git_commit(),
+                "commit": commit(),
                 "versions": versions(),
                 "machine": machine(),
             }
@@ -189,18 +188,3 @@ def list_differences(there: Any, now: Any, at: str = "") -> list[str]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def git_commit() -> str | None:
-    """Commit of the code, with ``+changes`` if files differ from it; None outside of a checkout."""
-    folder = Path(__file__).resolve().parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

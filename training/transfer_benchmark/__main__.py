@@ -19,8 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from training.pretraining.run_folder import git_commit
-from training.provenance import now, write_json
+from training.provenance import commit, now, write_json
 from training.transfer_benchmark.conditions_grid import Cell, Plan, Training, select
 from training.transfer_benchmark.config import BenchmarkConfig
 from training.transfer_benchmark.results_table import RESULTS_FILE, read_rows, write_rows
@@ -147,7 +146,7 @@ def run(
     missing = [cell for cell in chosen if not cell_file(plan, plan.key(cell)).is_file()]
     print(f"{out}: {len(cells):,} cells, {len(missing):,} of {len(chosen):,} to compute", flush=True)
     command = ["python", "-m", "training.transfer_benchmark", config_path.as_posix(), "--out", out.as_posix()]
-    origin = Origin(shlex.join(command), git_commit())
+    origin = Origin(shlex.join(command), commit())
     failures: list[Failure] = []
     if missing:
         with start_workers(jobs, ray_address) as workers:
