@@ -123,11 +123,11 @@ def test_naka_rushton_functions_are_found_again():
         np.testing.assert_allclose(values[0], expected, rtol=0.04)
 
 
-def test_best_cell_and_the_curves_through_it():
+def test_best_grating_and_the_curves_through_it():
     surface = np.zeros((2, 3, 4))
     surface[0, 1, 2], surface[1, 2, 0] = 5.0, 7.0
     surface[0, 0, 2], surface[1, 2, 3] = 2.0, 3.0
-    row, column = tuning_indices.best_cell(surface)
+    row, column = tuning_indices.best_grating(surface)
     assert (row.tolist(), column.tolist()) == ([1, 2], [2, 0])
     down, across = tuning_indices.cross_sections(surface, row, column)
     np.testing.assert_array_equal(down, [[2, 5, 0], [0, 0, 7]])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from gabor_cells import gabor_cells
-from mousev1.insilico import TuningSettings, measure_tuning
+from mousev1.core.feature_statistics import training_statistics
+from mousev1.insilico import Frame, TuningSettings, measure_extrapolation, measure_tuning, tuning_indices
 from mousev1.insilico.posterior_samples import draw_readouts
+from mousev1.insilico.stimuli import gratings
 
 SETTINGS = TuningSettings(
     frequencies_cpd=tuple(np.geomspace(0.02, 0.16, 10)),
@@ -144,6 +147,49 @@ def test_a_units_result_does_not_depend_on_the_others():
         for end in ("value", "low", "high"):
             expected = getattr(every.estimates[name], end)[[3, 1]]
             np.testing.assert_allclose(getattr(index, end), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_distances_of_the_stimuli_are_those_of_the_whole_feature_map():
+    # oracle: measure_extrapolation of the same gratings and disks
+    cells = gabor_cells()
+    model, frame = cells.model, Frame.of_model(cells.model)
+    shown = torch.rand(40, 1, frame.height, frame.width, generator=torch.Generator().manual_seed(0)) * 255
+    model.training_statistics = training_statistics(model.core, shown)
+    settings = replace(SETTINGS, draws=0)
+    tuning = measure_tuning(model, units=[3, 1], settings=settings)
+
+    def distance(unit: int, **grating) -> float:
+        images = gratings(frame, **{"contrast": settings.contrast} | grating)
+        return measure_extrapolation(model, images, units=[unit]).unit_distance.mean()
+
+    phases = 360 / settings.phases * np.arange(settings.phases)
+    row, column = tuning_indices.best_grating(tuning.surface)
+    for i, unit in enumerate((3, 1)):
+        wave, angle = settings.frequencies_cpd[column[i]], 180 / settings.orientations * row[i]
+        found = tuning.extrapolation
+        expected = distance(unit, orientation_deg=0.0, frequency_cpd=wave, phase_deg=phases)
+        assert found.orientation[i, 0] == pytest.approx(expected, rel=1e-3)
+        wave = settings.frequencies_cpd[2]
+        expected = distance(unit, orientation_deg=angle, frequency_cpd=wave, phase_deg=phases)
+        assert found.frequency[i, 2] == pytest.approx(expected, rel=1e-3)
+        disk = {
+            "orientation_deg": tuning.orientation_deg.value[i],
+            "frequency_cpd": tuning.frequency_cpd.value[i],
+            "x_deg": tuning.x_deg[i],
+            "y_deg": tuning.y_deg[i],
+            "phase_deg": 360 / settings.disk_phases * np.arange(settings.disk_phases),
+        }
+        expected = distance(unit, diameter_deg=settings.diameters_deg[1], **disk)
+        assert found.size[i, 1] == pytest.approx(expected, rel=1e-3)
+        best = {"diameter_deg": tuning.size_deg.value[i], "contrast": settings.contrasts[0]}
+        assert found.contrast[i, 0] == pytest.approx(distance(unit, **disk, **best), rel=1e-3)
+    assert "size_outside" in tuning.columns
+
+
+def test_a_model_without_statistics_of_its_training_images_knows_no_distances(known):
+    _, tuning = known
+    assert not tuning.extrapolation.known
+    assert not any(name.endswith("_outside") for name in tuning.columns)
 
 
 def test_tuning_becomes_rows_and_csv(known, tmp_path):

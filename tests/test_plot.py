@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,7 @@ from mousev1.insilico import measure_tuning, receptive_fields
 from mousev1.insilico.ascent import AscentSettings
 from mousev1.insilico.frame import Frame
 from mousev1.insilico.mei import optimal_images
-from mousev1.insilico.tuning_extrapolation import TuningExtrapolation
-from mousev1.insilico.tuning_protocol import TuningSettings
+from mousev1.insilico.tuning_protocol import TuningExtrapolation, TuningSettings
 from mousev1.metrics.unit_scores import score_table
 from small import FRAME, SMALL, random_model, smooth_noise
 
@@ -62,7 +62,8 @@ def test_tuning_panels_show_the_curves_and_hollow_points_outside():
         size=np.full((4, 3), np.nan),
         contrast=np.full((4, 3), 2.0),
     )
-    figure = plot.tuning_panels(tuning, units=np.array([3, 1]), outside=far)
+    tuning = replace(tuning, extrapolation=far)
+    figure = plot.tuning_panels(tuning, units=np.array([3, 1]))
     assert len(figure.axes) == 10
     first = figure.axes[0]
     assert first.get_ylabel() == f"unit {tuning.unit_ids[3]}"

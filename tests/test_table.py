@@ -21,7 +21,7 @@ from mousev1.insilico.mei import OptimalImages
 from mousev1.insilico.posterior_samples import Estimate
 from mousev1.insilico.receptive_field import ReceptiveFields
 from mousev1.insilico.tuning import Tuning
-from mousev1.insilico.tuning_protocol import TuningSettings
+from mousev1.insilico.tuning_protocol import TuningExtrapolation, TuningSettings
 from mousev1.metrics.unit_scores import ScoreTable
 from mousev1.storage.table import Table, check_parquet, write_parquet
 
@@ -57,6 +57,7 @@ TABLES = {
             Tuning,
             unit_ids=IDS,
             settings=TuningSettings(),
+            extrapolation=filled(TuningExtrapolation, orientation=TWO, frequency=TWO, size=TWO, contrast=TWO),
             **{f.name: Estimate(ONE, ONE, ONE) for f in fields(Tuning) if f.type == "Estimate"},
         ),
     )

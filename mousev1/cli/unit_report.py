@@ -17,7 +17,6 @@ from mousev1.insilico.gallery import rank_gallery
 from mousev1.insilico.mei import OptimalImages, optimal_images
 from mousev1.insilico.receptive_field import ReceptiveFields, readout_position, receptive_fields
 from mousev1.insilico.tuning import Tuning, measure_tuning
-from mousev1.insilico.tuning_extrapolation import TuningExtrapolation, measure_tuning_extrapolation
 from mousev1.insilico.tuning_protocol import TuningSettings
 from mousev1.metrics.unit_scores import ScoreTable
 from mousev1.model.response_model import ResponseModel
@@ -39,7 +38,6 @@ class Findings:
         tuning: tuning curves and indices.
         far: (U,) distance of each most exciting image from the training images for its unit, as a multiple of
             the limit; NaN if the model knows no statistics of them.
-        tuning_far: the same of the stimuli of tuning curves; None likewise.
         tables: name of the file to its columns.
     """
 
@@ -48,7 +46,6 @@ class Findings:
     fields: ReceptiveFields
     tuning: Tuning
     far: NDArray[np.float64]
-    tuning_far: TuningExtrapolation | None
     tables: Mapping[str, Mapping[str, NDArray[Any]]]
 
 
@@ -87,17 +84,14 @@ def examine_units(
     found = measure_tuning(model, settings=tuning, seed=seed, **shared)
 
     far = {name: own_distance(model, images, index) for name, images in _sets(exciting, inhibiting).items()}
-    tuning_far = None
-    if model.training_statistics is not None:
-        tuning_far = measure_tuning_extrapolation(model, found, **shared)
     tables = {
         "exciting": {**exciting.columns, **_marks(far["exciting"])},
         "inhibiting": {**inhibiting.columns, **_marks(far["inhibiting"])},
         "gallery": ranks.columns,
         "receptive_fields": fields.columns,
-        "tuning": {**found.columns, **(tuning_far.columns if tuning_far else {})},
+        "tuning": found.columns,
     }
-    return Findings(exciting, inhibiting, fields, found, far["exciting"], tuning_far, tables)
+    return Findings(exciting, inhibiting, fields, found, far["exciting"], tables)
 
 
 def write_report(
@@ -187,7 +181,6 @@ def _figures(
     out["tuning"] = plot.tuning_panels(
         found.tuning,
         units=np.arange(min(PANEL_UNITS, len(found.tuning))),
-        outside=found.tuning_far,
         title=named("tuning, evoked responses; bands: 95% intervals; hollow: outside the training images"),
     )
     out["population_tuning"] = plot.population_tuning(

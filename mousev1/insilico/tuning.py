@@ -28,14 +28,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from mousev1.core.feature_statistics import TrainingStatistics
 from mousev1.core.inference import FusedCore, fuse
 from mousev1.core.representation import as_core
 from mousev1.insilico import tuning_indices
+from mousev1.insilico.extrapolation import LEVEL
 from mousev1.insilico.frame import Float, Frame, Images32
 from mousev1.insilico.posterior_samples import Estimate, Readouts, draw_readouts
 from mousev1.insilico.receptive_field import readout_position
 from mousev1.insilico.stimuli import gratings
-from mousev1.insilico.tuning_protocol import Examined, TuningSettings, examine, indices_of
+from mousev1.insilico.tuning_protocol import (
+    Examined,
+    Shown,
+    TuningExtrapolation,
+    TuningSettings,
+    examine,
+    indices_of,
+)
 from mousev1.insilico.unit_patches import LocalView
 from mousev1.insilico.units import check_units
 from mousev1.model.response_model import ResponseModel
@@ -77,6 +86,7 @@ class Tuning(Table):
         semi_saturation: contrast of half the largest response, of the Naka-Rushton function.
         exponent: of that function.
         contrast_r2: (U,) quality of its fit.
+        extrapolation: how far the stimuli are from the training images.
     """
 
     unit_ids: NDArray[np.int64]
@@ -104,6 +114,7 @@ class Tuning(Table):
     semi_saturation: Estimate
     exponent: Estimate
     contrast_r2: Float
+    extrapolation: TuningExtrapolation
 
     @property
     def estimates(self) -> dict[str, Estimate]:
@@ -116,12 +127,15 @@ class Tuning(Table):
         """All numbers per unit (not the curves): ``unit_id``, ``x_deg``, ``y_deg``, ``blank``, ``contrast_r2``.
 
         And ``<estimate>`` for each of ``estimates``, its interval from ``<estimate>_from`` to ``<estimate>_to``.
+        Where the model knows its training images, the fraction of each curve's stimuli outside of them:
+        ``orientation_outside``, ``frequency_outside``, ``size_outside``, ``contrast_outside``.
         """
         out: dict[str, NDArray[Any]] = {"unit_id": self.unit_ids, "x_deg": self.x_deg, "y_deg": self.y_deg}
         out["blank"] = self.blank
         for name, index in self.estimates.items():
             out |= {name: index.value, f"{name}_from": index.low, f"{name}_to": index.high}
-        return {**out, "contrast_r2": self.contrast_r2}
+        out["contrast_r2"] = self.contrast_r2
+        return out | (self.extrapolation.columns if self.extrapolation.known else {})
 
 
 def measure_tuning(
@@ -160,21 +174,20 @@ def measure_tuning(
         if x.shape != index.shape or y.shape != index.shape:
             raise ValueError(f"centres_deg: expected two arrays ({len(index)},), got {x.shape} and {y.shape}")
     frame.check_inside(x, y, name="centres_deg")
-    with torch.no_grad():
-        mu = model.readout.mu()
-    view, fused = (
-        LocalView(model, height=frame.height, width=frame.width),
-        fuse(as_core(model.core, "measure_tuning")),
-    )
+    core = as_core(model.core, "measure_tuning")
+    view, fused = LocalView(model, height=frame.height, width=frame.width), fuse(core)
     spread = _feature_std(fused, frame, settings)
+    known = model.training_statistics
+    statistics = None if known is None else known.to(model.device)
     parts = []
     bar = tqdm(total=len(index), desc="tuning", unit="unit", disable=not progress)
     with torch.no_grad(), bar:
+        mu = model.readout.mu()
         for start in range(0, len(index), UNITS_AT_A_TIME):
             rows = slice(start, start + UNITS_AT_A_TIME)
             chosen = torch.from_numpy(index[rows]).to(model.device)
             readouts = draw_readouts(model, chosen, spread, draws=settings.draws, seed=seed)
-            subject = _ModelUnits(fused, view, chosen, mu[chosen], readouts)
+            subject = _ModelUnits(fused, view, chosen, mu[chosen], readouts, statistics)
             parts.append(examine(subject, frame, settings, x[rows], y[rows], done=bar.update))
     return assemble(model.unit_ids.cpu().numpy()[index], settings, parts)
 
@@ -186,23 +199,34 @@ class _ModelUnits:
     units: Tensor
     mu: Tensor
     readouts: Readouts
+    statistics: TrainingStatistics | None
 
-    def to_all(self, images: Images32) -> Float:
-        features = self.fused(torch.from_numpy(images)[:, None].to(self.mu.device))
-        return _float(self.readouts.responses(sample_at(features, self.mu)))
+    def to_all(self, images: Images32) -> Shown:
+        features = sample_at(self.fused(self._stack(images)), self.mu)
+        return Shown(_float(self.readouts.responses(features)), self._distance(features))
 
-    def to_each(self, row: int, images: Images32) -> Float:
-        stack = torch.from_numpy(images)[:, None].to(self.mu.device)
+    def to_each(self, row: int, images: Images32) -> Shown:
         sampled = []
-        for part in stack.split(PAIRS_AT_A_TIME):
+        for part in self._stack(images).split(PAIRS_AT_A_TIME):
             units = self.units[row].expand(len(part))
             sampled.append(self.view(self.view.cut(part, units), units))
-        return _float(self.readouts.of(row).responses(torch.cat(sampled)[None])[:, 0])
+        features = torch.cat(sampled)[None]
+        return Shown(_float(self.readouts.of(row).responses(features)[:, 0]), self._distance(features)[0])
+
+    def _stack(self, images: Images32) -> Tensor:
+        return torch.from_numpy(images)[:, None].to(self.mu.device)
+
+    def _distance(self, features: Tensor) -> Float:
+        """(U, N) from features (U, N, C); NaN without statistics of the training images."""
+        if self.statistics is None:
+            return np.full(features.shape[:2], np.nan)
+        whitened = self.statistics.whiten(features.transpose(1, 2)[..., None])
+        return _float(whitened.norm(dim=1)[..., 0] / self.statistics.limit(LEVEL))
 
 
 @torch.no_grad()
 def _feature_std(fused: FusedCore, frame: Frame, settings: TuningSettings) -> Tensor:
-    """(C,) standard deviation of the features over gratings and places."""
+    """(C,) standard deviation of the features over gratings and positions."""
     images = gratings(
         frame,
         orientation_deg=np.array([0.0, 45.0, 90.0, 135.0])[:, None, None],
@@ -228,7 +252,7 @@ def assemble(unit_ids: NDArray[np.int64], settings: TuningSettings, parts: list[
         return np.concatenate([get(part) for part in parts])
 
     def section(part: Examined, which: int) -> Float:
-        return tuning_indices.cross_sections(part.surface[0], *tuning_indices.best_cell(part.surface[0]))[
+        return tuning_indices.cross_sections(part.surface[0], *tuning_indices.best_grating(part.surface[0]))[
             which
         ]
 
@@ -246,6 +270,12 @@ def assemble(unit_ids: NDArray[np.int64], settings: TuningSettings, parts: list[
         size_curve=joined(lambda part: part.size[0]),
         contrast_curve=contrast_curve,
         contrast_r2=tuning_indices.naka_rushton(contrast_curve, settings.contrasts)[3],
+        extrapolation=TuningExtrapolation(
+            *(
+                np.concatenate([getattr(part.extrapolation, field.name) for part in parts])
+                for field in fields(TuningExtrapolation)
+            )
+        ),
         **estimates,
     )
 

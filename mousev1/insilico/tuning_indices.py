@@ -38,7 +38,7 @@ def peak_offset(curve: Float, peak: NDArray[np.intp], *, circular: bool) -> Floa
     return np.where(inside, np.clip(offset, -0.5, 0.5), 0.0)
 
 
-def best_cell(surface: Float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def best_grating(surface: Float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Indices (...) of the largest entry of surfaces (..., K, F)."""
     flat = surface.reshape(*surface.shape[:-2], -1).argmax(axis=-1)
     row, column = np.unravel_index(flat, surface.shape[-2:])

@@ -1,4 +1,4 @@
-"""Which stimuli tell the tuning of units, and the numbers that their responses give.
+"""Which stimuli show the tuning of units, and the numbers that their responses give.
 
 Nothing here knows about models: a ``Subject`` answers images, be it a fitted model with draws from its
 posterior or a simulation whose truth is asked for in exactly the same way.
@@ -7,8 +7,8 @@ posterior or a simulation whose truth is asked for in exactly the same way.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,14 +66,61 @@ class TuningSettings:
             raise ValueError(f"level: expected a probability between 0 and 1, got {self.level}")
 
 
+class Shown(NamedTuple):
+    """What units answer to N images: as fitted, then S draws of the posterior.
+
+    Attributes:
+        responses: (S + 1, U, N), or (S + 1, N) of one unit.
+        distance: (U, N), or (N,), distance of each image from the training images for a unit, as a multiple of
+            the limit (see ``mousev1.insilico.extrapolation``); NaN where it is not known.
+    """
+
+    responses: Float
+    distance: Float
+
+
 class Subject(Protocol):
     """Units that can be shown stimuli: those of a model, or of a simulation whose truth is asked for."""
 
-    def to_all(self, images: Images32) -> Float:
-        """Responses (S + 1, U, N) to images (N, H, W) shown to all units: as fitted, then S draws."""
+    def to_all(self, images: Images32) -> Shown:
+        """Answers of all U units to images (N, H, W)."""
 
-    def to_each(self, row: int, images: Images32) -> Float:
-        """Responses (S + 1, N) of the unit of that row alone to images (N, H, W)."""
+    def to_each(self, row: int, images: Images32) -> Shown:
+        """Answers of the unit of that row alone to images (N, H, W)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TuningExtrapolation:
+    """How far the stimuli of tuning curves are from the training images, averaged over phases.
+
+    Distances are multiples of the limit: above 1 is outside of the training images. NaN for units without the curve.
+
+    Attributes:
+        orientation: (U, K) of the stimuli of each orientation curve.
+        frequency: (U, F) of each frequency curve.
+        size: (U, D) of each size curve.
+        contrast: (U, Q) of each contrast curve.
+    """
+
+    orientation: Float
+    frequency: Float
+    size: Float
+    contrast: Float
+
+    @property
+    def known(self) -> bool:
+        """Whether any distance is: a model without statistics of its training images has none."""
+        return bool(np.isfinite(self.orientation).any())
+
+    @property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """(U,) fraction of each curve's stimuli that are outside, by name; NaN for units without the curve."""
+        out: dict[str, NDArray[Any]] = {}
+        for field in fields(self):
+            values = getattr(self, field.name)
+            fraction = (values > 1).mean(axis=1)
+            out[f"{field.name}_outside"] = np.where(np.isnan(values).all(axis=1), np.nan, fraction)
+        return out
 
 
 @dataclass(frozen=True)
@@ -85,9 +132,10 @@ class Examined:
         y_deg: (U,).
         blank: (S + 1, U) response to the empty screen, which all others have lost.
         surface: (S + 1, U, K, F), averaged over phases.
-        cycle: (S + 1, U, P) at the fitted model's best cell, over the phase at the disks' centre.
+        cycle: (S + 1, U, P) at the fitted model's best grating, over the phase at the disks' centre.
         size: (S + 1, U, D), averaged over phases.
         contrast: (S + 1, U, Q), averaged over phases.
+        extrapolation: distances of the stimuli from the training images.
     """
 
     x_deg: Float
@@ -97,6 +145,7 @@ class Examined:
     cycle: Float
     size: Float
     contrast: Float
+    extrapolation: TuningExtrapolation
 
 
 def examine(
@@ -116,72 +165,104 @@ def examine(
         settings: what to show.
         x_deg: (U,) centre of the disks.
         y_deg: (U,) the same, up.
-        done: told the number of units that are finished.
+        done: called with the number of units that are finished.
     """
-    blank = subject.to_all(frame.blank())[..., 0]
-    units, shape = blank.shape[1], (settings.orientations, len(settings.frequencies_cpd))
-    angles = 180.0 / settings.orientations * np.arange(settings.orientations)
-    cells = np.stack(np.meshgrid(angles, settings.frequencies_cpd, indexing="ij"), axis=-1).reshape(-1, 2)
-    phases = 360.0 / settings.phases * np.arange(settings.phases)
-
-    def cycles(which: NDArray[np.intp]) -> Float:
-        """(S + 1, U, cells, P) evoked."""
-        images = gratings(
-            frame,
-            orientation_deg=cells[which, :1],
-            frequency_cpd=cells[which, 1:],
-            phase_deg=phases,
-            contrast=settings.contrast,
-        )
-        return subject.to_all(images).reshape(*blank.shape, len(which), -1) - blank[..., None, None]
-
-    surface = np.empty((*blank.shape, len(cells)))
-    for some in _in_parts(np.arange(len(cells)), max(1, IMAGES_AT_A_TIME // settings.phases)):
-        surface[..., some] = cycles(some).mean(axis=-1)
-    best = surface[0].argmax(axis=-1)
-    cycle = np.empty((*blank.shape, settings.phases))
-    for some in _in_parts(np.unique(best), max(1, IMAGES_AT_A_TIME // settings.phases)):
-        mine = np.flatnonzero(np.isin(best, some))
-        cycle[:, mine] = cycles(some)[:, mine, np.searchsorted(some, best[mine])]
-    surface = surface.reshape(*blank.shape, *shape)
-
-    # where the grating's phase is at the disk's centre instead of the frame's
-    row, column = tuning_indices.best_cell(surface[0])
-    across, along = tuning_indices.cross_sections(surface[0], row, column)
-    orientation = tuning_indices.preferred_orientation(across)
+    session = _Session(subject, frame, settings, subject.to_all(frame.blank()).responses[..., 0])
+    surface, cycle, distance = session.full_field()
+    row, column = tuning_indices.best_grating(surface[0])
+    around, along = tuning_indices.cross_sections(surface[0], row, column)
+    orientation = tuning_indices.preferred_orientation(around)
     frequency = tuning_indices.preferred_on_log_axis(along, settings.frequencies_cpd)
-    size = np.full((*blank.shape, len(settings.diameters_deg)), np.nan)
-    contrast = np.full((*blank.shape, len(settings.contrasts)), np.nan)
-    for unit in range(units):
-        if np.isfinite(orientation[unit]):
-            grating = {
-                "orientation_deg": orientation[unit],
-                "frequency_cpd": frequency[unit],
-                "phase_deg": 360.0 / settings.disk_phases * np.arange(settings.disk_phases),
-                "x_deg": x_deg[unit],
-                "y_deg": y_deg[unit],
-            }
-            diameters = np.asarray(settings.diameters_deg)
-            disks = gratings(frame, diameter_deg=diameters[:, None], contrast=settings.contrast, **grating)
-            size[:, unit] = _mean_over_phases(subject, unit, disks, settings) - blank[:, unit, None]
-            best_size = tuning_indices.preferred_on_log_axis(size[0, unit], diameters)
-            if np.isfinite(best_size):
-                disks = gratings(
-                    frame,
-                    diameter_deg=best_size,
-                    contrast=np.asarray(settings.contrasts)[:, None],
-                    **grating,
-                )
-                contrast[:, unit] = _mean_over_phases(subject, unit, disks, settings) - blank[:, unit, None]
+    size, size_distance = session.nothing(len(settings.diameters_deg))
+    contrast, contrast_distance = session.nothing(len(settings.contrasts))
+    for unit in np.flatnonzero(np.isfinite(orientation)).tolist():
+        grating = {
+            "orientation_deg": orientation[unit],
+            "frequency_cpd": frequency[unit],
+            "x_deg": x_deg[unit],
+            "y_deg": y_deg[unit],
+        }
+        diameters = np.asarray(settings.diameters_deg)
+        size[:, unit], size_distance[unit] = session.disks(
+            unit, diameter_deg=diameters[:, None], contrast=settings.contrast, **grating
+        )
+        best_size = tuning_indices.preferred_on_log_axis(size[0, unit], diameters)
+        if np.isfinite(best_size):
+            contrast[:, unit], contrast_distance[unit] = session.disks(
+                unit, diameter_deg=best_size, contrast=np.asarray(settings.contrasts)[:, None], **grating
+            )
         done(1)
-    angle, wave = np.deg2rad(cells[best, 0]), cells[best, 1]
+    done(int((~np.isfinite(orientation)).sum()))
+    # where the grating's phase is at the disk's centre instead of the frame's
+    angle, wave = np.deg2rad(session.angles[row]), np.asarray(settings.frequencies_cpd)[column]
     shift = 360.0 * wave * (x_deg * np.sin(angle) - y_deg * np.cos(angle))
-    return Examined(x_deg, y_deg, blank, surface, _rephased(cycle, shift), size, contrast)
+    far = TuningExtrapolation(
+        *tuning_indices.cross_sections(distance, row, column), size_distance, contrast_distance
+    )
+    return Examined(x_deg, y_deg, session.blank, surface, _rephased(cycle, shift), size, contrast, far)
+
+
+@dataclass(frozen=True)
+class _Session:
+    subject: Subject
+    frame: Frame
+    settings: TuningSettings
+    blank: Float  # (S + 1, U)
+
+    @property
+    def angles(self) -> Float:
+        """(K,) orientations in degrees."""
+        return np.asarray(180.0 / self.settings.orientations * np.arange(self.settings.orientations))
+
+    def nothing(self, count: int) -> tuple[Float, Float]:
+        """Responses (S + 1, U, count) and distances (U, count), all NaN."""
+        return np.full((*self.blank.shape, count), np.nan), np.full((self.blank.shape[1], count), np.nan)
+
+    def full_field(self) -> tuple[Float, Float, Float]:
+        """Surface (S + 1, U, K, F), cycle at its peak (S + 1, U, P), and distances (U, K, F)."""
+        settings, blank = self.settings, self.blank
+        waves = settings.frequencies_cpd
+        combined = np.stack(np.meshgrid(self.angles, waves, indexing="ij"), axis=-1).reshape(-1, 2)
+        at_a_time = max(1, IMAGES_AT_A_TIME // settings.phases)
+        surface, distance = self.nothing(len(combined))
+        for some in _in_parts(np.arange(len(combined)), at_a_time):
+            responses, far = self._cycles(combined[some])
+            surface[..., some], distance[:, some] = responses.mean(axis=-1), far.mean(axis=-1)
+        best = surface[0].argmax(axis=-1)
+        cycle = np.empty((*blank.shape, settings.phases))
+        for some in _in_parts(np.unique(best), at_a_time):
+            mine = np.flatnonzero(np.isin(best, some))
+            responses, _ = self._cycles(combined[some])
+            cycle[:, mine] = responses[:, mine, np.searchsorted(some, best[mine])]
+        shape = (settings.orientations, len(waves))
+        return surface.reshape(*blank.shape, *shape), cycle, distance.reshape(-1, *shape)
+
+    def _cycles(self, combined: Float) -> Shown:
+        """Evoked responses (S + 1, U, n, P) and distances (U, n, P) for n pairs of orientation and frequency."""
+        images = gratings(
+            self.frame,
+            orientation_deg=combined[:, :1],
+            frequency_cpd=combined[:, 1:],
+            phase_deg=360.0 / self.settings.phases * np.arange(self.settings.phases),
+            contrast=self.settings.contrast,
+        )
+        shown = self.subject.to_all(images)
+        responses = shown.responses.reshape(*self.blank.shape, len(combined), -1)
+        distance = shown.distance.reshape(self.blank.shape[1], len(combined), -1)
+        return Shown(responses - self.blank[..., None, None], distance)
+
+    def disks(self, unit: int, **varied: Any) -> Shown:
+        """Evoked responses (S + 1, n) and distances (n,) of one unit to n disks, averaged over phases."""
+        phases = self.settings.disk_phases
+        images = gratings(self.frame, phase_deg=360.0 / phases * np.arange(phases), **varied)
+        shown = self.subject.to_each(unit, images)
+        responses = shown.responses.reshape(len(shown.responses), -1, phases).mean(axis=-1)
+        return Shown(responses - self.blank[:, unit, None], shown.distance.reshape(-1, phases).mean(axis=-1))
 
 
 def indices_of(part: Examined, settings: TuningSettings) -> dict[str, Estimate]:
     """Every index with its interval, each draw of the posterior treated as the fitted model is."""
-    around, along = tuning_indices.cross_sections(part.surface, *tuning_indices.best_cell(part.surface))
+    around, along = tuning_indices.cross_sections(part.surface, *tuning_indices.best_grating(part.surface))
     low, high = tuning_indices.half_height_range(along, settings.frequencies_cpd)
     f1_f0, phase = tuning_indices.modulation(part.cycle)
     c50, exponent, _, _ = tuning_indices.naka_rushton(part.contrast, settings.contrasts)
@@ -203,12 +284,6 @@ def indices_of(part: Examined, settings: TuningSettings) -> dict[str, Estimate]:
     return {
         name: estimate(value, level=settings.level, period=period) for name, (value, period) in values.items()
     }
-
-
-def _mean_over_phases(subject: Subject, unit: int, images: Images32, settings: TuningSettings) -> Float:
-    """(S + 1, K) from images (K * phases, H, W)."""
-    answers = subject.to_each(unit, images)
-    return np.asarray(answers.reshape(len(answers), -1, settings.disk_phases).mean(axis=-1))
 
 
 def _rephased(cycle: Float, shift_deg: Float) -> Float:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from mousev1.insilico.posterior_samples import Estimate
 from mousev1.insilico.tuning import Tuning
-from mousev1.insilico.tuning_extrapolation import TuningExtrapolation
 from mousev1.plot.figure import new_figure, plain
 from mousev1.plot.palette import BLUE, GREY, INK, PALE, VERMILION
 
@@ -21,7 +20,6 @@ def tuning_panels(
     tuning: Tuning,
     *,
     units: NDArray[Any] | None = None,
-    outside: TuningExtrapolation | None = None,
     title: str | None = None,
 ) -> Figure:
     """One row of curves per unit: orientation, spatial frequency, phase, size, contrast.
@@ -31,7 +29,6 @@ def tuning_panels(
     Args:
         tuning: curves and indices.
         units: rows of ``tuning`` to show; the first 8 by default.
-        outside: how far each stimulus is from the training images, if known.
         title: of the figure.
     """
     rows = np.arange(min(8, len(tuning))) if units is None else np.asarray(units)
@@ -67,8 +64,8 @@ def tuning_panels(
             x, y = np.asarray(x_of[name]), getattr(tuning, f"{name}_curve")[row]
             _band(axes, marked[name], row, period=180.0 if name == "orientation" else None)
             far = np.zeros(len(x), dtype=bool)
-            if outside is not None and name != "phase":
-                far = getattr(outside, name)[row] > 1
+            if name != "phase":
+                far = getattr(tuning.extrapolation, name)[row] > 1
             axes.axhline(0.0, color=GREY, linewidth=0.5)
             axes.plot(x, y, color=BLUE, linewidth=1)
             axes.plot(x[~far], y[~far], "o", color=BLUE, markersize=2.5)

@@ -37,7 +37,6 @@ from mousev1.insilico import AscentSettings, Frame, LocalView, OptimalImages, me
 from mousev1.insilico.ascent import Ascent, noise
 from mousev1.insilico.gallery import GalleryRanks, at_contrast, rank_gallery
 from mousev1.insilico.masks import confine, masks_of
-from mousev1.insilico.tuning_extrapolation import measure_tuning_extrapolation
 from mousev1.metrics.unit_scores import correlation, correlation_to_average
 from mousev1.model.response_model import ResponseModel
 from mousev1.readout.gaussian import as_gaussian, rate_from_drive, sample_at
@@ -300,10 +299,8 @@ def draw(folder: Path, model: ResponseModel, found: OptimalImages, order: Array,
     plot.save(plot.traces(found, title="ascent, all units"), folder / "convergence.png")
     panels = order[:PANELS]
     tuning = measure_tuning(model, units=panels, frame=found.frame)
-    outside = measure_tuning_extrapolation(model, tuning, units=panels, frame=found.frame)
     figure = plot.tuning_panels(
         tuning,
-        outside=outside,
         title=f"{title}: tuning of the {len(panels)} best predicted units\nevoked responses; bands: "
         "95% intervals; hollow: outside the training images",
     )

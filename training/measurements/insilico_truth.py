@@ -45,7 +45,7 @@ from mousev1.insilico import (
 )
 from mousev1.insilico.frame import Float, Images32
 from mousev1.insilico.tuning import assemble
-from mousev1.insilico.tuning_protocol import examine
+from mousev1.insilico.tuning_protocol import Shown, examine
 from mousev1.metrics.unit_scores import correlation
 from mousev1.model.response_model import ResponseModel
 from training import provenance
@@ -71,14 +71,16 @@ class Neurons:
     frame: Frame
     surround_ratio: float
 
-    def to_all(self, images: Images32) -> Float:
-        """(1, U, N) responses in the scan's units."""
-        return self._responses(self.population, images, self.unit)
+    def to_all(self, images: Images32) -> Shown:
+        """(1, U, N) responses in the scan's units; a simulation knows no distance."""
+        responses = self._responses(self.population, images, self.unit)
+        return Shown(responses, np.full(responses.shape[1:], np.nan))
 
-    def to_each(self, row: int, images: Images32) -> Float:
+    def to_each(self, row: int, images: Images32) -> Shown:
         """(1, N) responses of one neuron."""
         one = np.array([row])
-        return self._responses(self.population.select(one), images, self.unit[one])[:, 0]
+        responses = self._responses(self.population.select(one), images, self.unit[one])[:, 0]
+        return Shown(responses, np.full(len(images), np.nan))
 
     def _responses(self, population: Population, images: Images32, unit: Float) -> Float:
         size = {"height": self.frame.height, "width": self.frame.width}
