@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import torch
 
-from mousev1.model.response_model import FitRecord, ResponseModel
-from tests.small import small_core
+from tests.small import SMALL, random_model
 from training.measurements import regimes
 from training.measurements.regime_conditions import CLEAN, REGIMES
 from training.measurements.twins import PLUS_SESSION, Twin, read_plus
 
-SHARED = Path(__file__).parents[2].parent / "shared"
 BY_NAME = {regime.name: regime for regime in REGIMES}
 WILD = {"log-normal, sd 2.5": 1.0, "log-normal, sd 1.5": 0.2, "Fano 30": 0.2, "population gain, sd 1": 0.2}
 
@@ -43,13 +38,11 @@ def test_beside_what_is_spoilt_a_recording_is_the_clean_one(name, twin, photogra
     assert not same[:, spoilt.bad].all(axis=0).any()
 
 
-def test_the_second_animal_s_rates_are_the_authors(tmp_path):
-    if not SHARED.exists():
-        pytest.skip("no ../shared: published weights are not at hand")
-    with np.load(SHARED / "golden/zoo_models.npz") as golden:
+def test_the_second_animal_s_rates_are_the_authors(shared):
+    with np.load(shared("golden/zoo_models.npz")) as golden:
         images, expected = golden["images"], golden[f"sensorium_p_sota_model/rates/{PLUS_SESSION}"]
         behaviour, pupil = golden["behavior"][0], golden["pupil_center"][0]
-    twin = read_plus(SHARED / "weights/sensorium_p_sota_model.pth", behaviour, pupil)
+    twin = read_plus(shared("weights/sensorium_p_sota_model.pth"), behaviour, pupil)
     np.testing.assert_allclose(twin.rates(images, np.arange(60)), expected, rtol=2e-4, atol=2e-5)
 
 
@@ -72,23 +65,10 @@ def test_findings_name_a_lead_of_the_recipe_a_harm_and_intervals_that_do_not_hol
 
 @pytest.fixture(scope="module")
 def photographs():
-    return np.random.default_rng(0).integers(0, 256, size=(720, 16, 24), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, size=(720, 18, 30), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
 def twin():
-    from mousev1.readout.gaussian import FeatureWeights, FreePositions, GaussianReadout
-
-    core = small_core()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        readout = GaussianReadout(FreePositions(250), FeatureWeights(250, core.config.hidden_channels))
-    readout.requires_grad_(False)
-    model = ResponseModel(
-        core,
-        readout,
-        unit_ids=np.arange(250),
-        response_scale=np.ones(250, dtype=np.float32),
-        record=FitRecord("simulated"),
-    )
+    model = random_model(SMALL, units=250)
     return Twin("small", model, np.random.default_rng(1).normal(size=(250, 2)))
