@@ -85,14 +85,16 @@ def _clipped_normal(sd: float) -> tuple[Record, Expect]:
     def expect(rates: Array) -> Array:
         t = rates / sd
         density = np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi)
-        return rates * ndtr(t) + sd * density
+        recorded: Array = rates * ndtr(t) + sd * density
+        return recorded
 
     return lambda rates, rng: np.maximum(rng.normal(rates, sd), 0.0), expect
 
 
 def _shifted_normal(rates: Array, rng: Generator) -> Array:
     responses = rng.normal(rates, 1.0)
-    return responses - responses.min(axis=0)
+    recorded: Array = responses - responses.min(axis=0)
+    return recorded
 
 
 def _zero_inflated(silent: float) -> Record:
@@ -136,14 +138,16 @@ def _walk(rates: Array, rng: Generator) -> Array:
     """A baseline of each neuron's own wanders by one standard deviation."""
     steps = rng.normal(size=rates.shape) / np.sqrt(len(rates))
     walk = np.cumsum(steps, axis=0)
-    return ordinary_noise(rates, rng) + walk - walk.min(axis=0)
+    recorded: Array = ordinary_noise(rates, rng) + walk - walk.min(axis=0)
+    return recorded
 
 
 def _shared_noise(rates: Array, rng: Generator) -> Array:
     """Five common fluctuations, each neuron with weights of its own, on top of gamma noise."""
     weights = rng.normal(size=(5, rates.shape[1])) * 0.4
     common = rng.normal(size=(len(rates), 5)) @ weights
-    return ordinary_noise(rates, rng) * np.exp(common - (weights**2).sum(axis=0) / 2)
+    recorded: Array = ordinary_noise(rates, rng) * np.exp(common - (weights**2).sum(axis=0) / 2)
+    return recorded
 
 
 def _levels(count: int) -> Record:
@@ -152,7 +156,8 @@ def _levels(count: int) -> Record:
     def record(rates: Array, rng: Generator) -> Array:
         responses = ordinary_noise(rates, rng)
         step = np.maximum(np.quantile(responses, 0.99, axis=0), 1e-6) / count
-        return np.minimum(np.round(responses / step), count) * step
+        recorded: Array = np.minimum(np.round(responses / step), count) * step
+        return recorded
 
     return record
 
@@ -162,7 +167,8 @@ def _saturated(share: float) -> Record:
 
     def record(rates: Array, rng: Generator) -> Array:
         responses = ordinary_noise(rates, rng)
-        return np.minimum(responses, np.quantile(responses, share, axis=0))
+        recorded: Array = np.minimum(responses, np.quantile(responses, share, axis=0))
+        return recorded
 
     return record
 
@@ -175,7 +181,8 @@ def _events(per_neuron: float) -> tuple[Record, Expect]:
 
 def _units_of_their_own(rates: Array, rng: Generator) -> Array:
     responses = ordinary_noise(rates, rng)
-    return responses * 10.0 ** rng.uniform(-6, 6, size=rates.shape[1])
+    recorded: Array = responses * 10.0 ** rng.uniform(-6, 6, size=rates.shape[1])
+    return recorded
 
 
 def _offset(sds: float) -> tuple[Record, Expect]:
@@ -212,8 +219,8 @@ def _bad_trials(count: int, factor: float, share: float = 1.0) -> Spoil:
         rows = rng.choice(len(responses), size=count, replace=False)
         largest = responses.max()
         for row in rows:
-            hit = rng.random(responses.shape[1]) < share
-            responses[row, hit] = factor * largest * rng.uniform(0.5, 1.5, size=hit.sum())
+            hit = np.flatnonzero(rng.random(responses.shape[1]) < share)
+            responses[row, hit] = factor * largest * rng.uniform(0.5, 1.5, size=len(hit))
         return NOBODY
 
     return spoil

@@ -211,8 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 row = run(recording, core, method, options.seed)
                 results["rows"][keys[method]] = {**row, **_circumstances()}
                 provenance.write_json(options.out, results)
-                told = {name: value for name, value in row.items() if name != "notes"}
-                print(f"{keys[method]}: {told}", file=sys.stderr, flush=True)
+                shown = {name: value for name, value in row.items() if name != "notes"}
+                print(f"{keys[method]}: {shown}", file=sys.stderr, flush=True)
     names = [twin.name for twin in twins]
     before = None if options.before is None else json.loads(options.before.read_text("utf-8"))["rows"]
     told = "\n".join(f"- {line}" for line in findings(results["rows"], names)) or "- nothing"
