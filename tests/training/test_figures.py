@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from matplotlib.colors import to_rgb
 
 from mousev1.metrics.intervals import mean_interval
 from training.paper_figures.__main__ import main
-from training.paper_figures.figures import TITLES, figure_series, figures, palette
+from training.paper_figures.figures import TITLES, figure_rows, figures, palette
 from training.paper_figures.published_values import PUBLISHED
 from training.paper_figures.report import report
-from training.paper_figures.results import Results, Series, by_benchmark
+from training.paper_figures.results import Results, by_benchmark, intervals
 from training.transfer_benchmark.results_table import write_rows
 
 
@@ -162,7 +163,7 @@ def test_cores_are_known_by_label_or_by_the_scans_they_were_trained_on():
 def test_transfer_rows_alone_are_enough_for_figure_5():
     rows = across_animals(direct=False, cores=["11-S", "random-64"])
     found = Results.of(changed(rows, lambda row: {"condition": "transfer"}))
-    assert list(figure_series(found)) == ["figure-5"]
+    assert list(figure_rows(found)) == ["figure-5"]
     (figure,) = figures(found, "fraction_oracle").values()
     assert len(figure.axes) == 3
     text = report(found, "fraction_oracle", ["figure-5.png"])
@@ -222,7 +223,7 @@ def test_one_partition_has_no_bars_and_the_figure_says_so():
     assert "no intervals" in figure.legends[0].get_title().get_text()
 
 
-# ---------------------------------------------------------------- series
+# ---------------------------------------------------------------- results
 
 
 def test_rows_are_grouped_by_benchmark_and_kind_of_data():
@@ -238,36 +239,38 @@ def test_rows_are_grouped_by_benchmark_and_kind_of_data():
         Results.of([])
 
 
-def test_undefined_scores_are_left_out_and_counted():
-    rows = [make_row(0.5, partition=p, fraction_oracle=value) for p, value in enumerate((0.4, None, 0.6))]
+@pytest.mark.parametrize("undefined", [None, math.nan, math.inf])
+def test_undefined_scores_are_left_out_and_counted(undefined):
+    rows = [
+        make_row(0.5, partition=p, fraction_oracle=value) for p, value in enumerate((0.4, undefined, 0.6))
+    ]
     found = Results.of([rows[0] | {"undefined_units": 7}, *rows[1:]])
-    (series,) = found.series
-    interval = found.interval(series, 100, 50, "fraction_oracle")
+    (interval,) = intervals(found.rows, "fraction_oracle", ["curve", "images", "units"])
     assert (interval.mean, interval.count) == (pytest.approx(0.5), 2)
 
 
-def test_seeds_are_told_apart_from_partitions():
+def test_seeds_are_no_partitions():
     rows = [make_row(0.5 + 0.1 * s, seed=s, partition=p) for s in range(3) for p in range(2)]
     found = Results.of(rows)
     assert (len(found.partitions), len(found.rows)) == (2, 2)
-    assert {row["seed"] for row in found.rows} == {2}
+    assert set(found.rows["seed"]) == {2}
     assert found.protocol() == "means over 2 partitions, the best of 3 seeds by validation in each"
 
 
-def test_the_protocol_tells_where_partitions_and_seeds_differ():
+def test_the_protocol_says_where_partitions_and_seeds_differ():
     many = [make_row(0.5, seed=s, partition=p) for s in range(2) for p in range(3)]
     one = make_row(0.5, readout="factorized")
     found = Results.of([*many, one])
     assert found.protocol() == "means over 1 to 3 partitions, the best of 1 to 2 seeds by validation in each"
-    other = found.where(lambda series: series.readout == "factorized")
-    assert found.protocol(other) == "one partition, one seed"
+    assert found.protocol(found.rows[found.rows["readout"] == "factorized"]) == "one partition, one seed"
 
 
-def test_a_series_does_not_depend_on_spelling():
+def test_a_curve_does_not_depend_on_spelling():
     one = make_row(0.5, core_set="4-S:diff animals", condition="transfer", core="c")
     two = one | {"core_set": "4-S:diff-animals", "condition": "best-core/diff-readout"}
-    assert Series.of(one) == Series.of(two)
-    assert Series.of(one).transferred
+    rows = Results.of([one, two, make_row(0.5)]).rows
+    assert rows["curve"].tolist() == [1, 1, 0]
+    assert rows["transferred"].tolist() == [True, True, False]
 
 
 # ---------------------------------------------------------------- report
@@ -282,10 +285,10 @@ def test_every_published_number_stands_beside_ours_and_both_say_what_they_are(te
     assert "| the paper says | paper, real data | ours, simulated |" in text
     for published in PUBLISHED:
         (line,) = (line for line in text.splitlines() if published.quote in line)
-        cells = [cell.strip() for cell in line.split("|")[1:-1]]
-        assert cells[0] == f'"{published.quote}" ({published.place})'
-        assert cells[1] == published.percent
-        assert "images" in cells[2]
+        entries = [entry.strip() for entry in line.split("|")[1:-1]]
+        assert entries[0] == f'"{published.quote}" ({published.section})'
+        assert entries[1] == published.percent
+        assert "images" in entries[2]
     assert [published.percent for published in PUBLISHED] == ["7%", "12%", "33%", "40%"]
 
 

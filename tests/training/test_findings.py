@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 import pytest
 from benchmark_rows import across_animals, changed, make_row, within_animal
 
-from training.paper_figures.comparisons import Place, paired, pool
+from training.paper_figures.comparisons import Comparison, Size, pool
 from training.paper_figures.data_efficiency import images_needed, share_interval
 from training.paper_figures.finding import FAILS, HOLDS, UNDECIDED, UNKNOWN, Finding, verdict_of
 from training.paper_figures.findings import findings
@@ -76,10 +78,10 @@ def test_a_difference_holds_fails_or_is_undecided_by_its_interval(key):
     assert found.verdict == HOLDS
     assert found.effect.mean == pytest.approx(0.03)
     assert found.effect.half_width == pytest.approx(0.02484, abs=1e-4)
-    assert (found.in_favour, found.places, found.family) == (1, 1, RECIPE)
+    assert (found.in_favour, found.compared, found.fit_method) == (1, 1, RECIPE)
     gains = [0.02 / 0.5, 0.03 / 0.55, 0.04 / 0.6]
     assert found.gain.mean == pytest.approx(sum(gains) / 3)
-    assert found.gain_at == Place(50, 100, found.gain_at.context)
+    assert found.gain_at == Size(50, 100)
     reversed_ = check(pair(worse, better, [0.02, 0.03, 0.04]), key)
     assert reversed_.verdict == FAILS
     assert reversed_.effect.mean == pytest.approx(-0.03)
@@ -113,7 +115,7 @@ def test_partitions_are_paired_and_those_of_one_side_only_are_left_out():
     assert found.verdict == HOLDS
 
 
-def test_places_count_alike_and_those_with_one_partition_do_not_decide():
+def test_numbers_of_images_count_alike_and_those_with_one_partition_do_not_decide():
     # oracle: mean of .02 and .06 in each partition
     rows = pair(ELEVEN, DIRECT, [0.02, 0.02, 0.02])
     rows += pair(ELEVEN | {"images": 200}, DIRECT | {"images": 200}, [0.05, 0.06, 0.07])
@@ -121,8 +123,8 @@ def test_places_count_alike_and_those_with_one_partition_do_not_decide():
     found = check(rows, "11-S-over-direct")
     assert found.effect.mean == pytest.approx(0.04)
     assert found.effect.count == 3
-    assert (found.in_favour, found.places) == (2, 3)
-    # the largest place is shown for what it is
+    assert (found.in_favour, found.compared) == (2, 3)
+    # the largest numbers of neurons and images are shown for what they are
     assert found.gain.count == 1
     assert found.gain_at is not None
     assert found.gain_at.images == 400
@@ -173,11 +175,11 @@ def test_random_cores_are_last_only_if_the_best_of_them_is_behind_the_worst_of_t
     assert check(rows, "random-last").verdict == FAILS
 
 
-def test_full_data_do_not_tell_best_core_from_diff_core():
+def test_full_data_do_not_decide_between_best_core_and_diff_core():
     rows = pair(BEST, DIFF, [0.02, 0.03, 0.04])
     rows += pair(BEST | {"images": 900}, DIFF | {"images": 900}, [-0.4, -0.4, -0.4])
     found = check(rows, "best-core-over-diff-core")
-    assert (found.verdict, found.places) == (HOLDS, 1)
+    assert (found.verdict, found.compared) == (HOLDS, 1)
     assert "without 900 images" in found.note
 
 
@@ -201,7 +203,7 @@ def test_each_way_to_fit_is_judged_by_itself_and_direct_models_serve_both():
     rows = pair(ELEVEN, DIRECT, [0.02, 0.03, 0.04])
     rows += pair(ELEVEN | {"method": "convex"}, DIRECT, [-0.02, -0.03, -0.04])[1::2]
     found = [f for f in findings(Results.of(rows)) if f.key == "11-S-over-direct"]
-    assert [(f.family, f.verdict) for f in found] == [(RECIPE, HOLDS), (CONVEX, FAILS)]
+    assert [(f.fit_method, f.verdict) for f in found] == [(RECIPE, HOLDS), (CONVEX, FAILS)]
     assert found[0].note == ""
     assert "direct models keep the readout they were trained with" in found[1].note
     refit = changed(rows[:6:2], lambda row: {"method": "convex"})
@@ -254,7 +256,7 @@ def test_the_share_of_images_is_paired_and_has_an_interval_on_logarithms():
     assert logs == pytest.approx(math.exp(4.3027 * (math.log(2) / 2 / 3**0.5) / 3**0.5), rel=1e-3)
     assert found.verdict == HOLDS
     assert found.gain_at is not None
-    assert found.gain_at[:2] == (50, 400)
+    assert found.gain_at == (50, 400)
 
 
 def test_a_score_that_is_never_reached_is_not_called_efficient():
@@ -279,22 +281,25 @@ def test_more_than_all_images_are_no_efficiency(shares, verdict):
     [((0.1, 0.1), HOLDS), ((-0.1, -0.1), FAILS), ((-0.1, 0.1), UNDECIDED), ((0.1,), UNDECIDED)],
 )
 def test_verdicts_follow_the_interval(differences, verdict):
-    place = Place(1, 1, ())
-    second = {place: dict.fromkeys(range(len(differences)), 0.0)}
-    assert verdict_of(paired({place: dict(enumerate(differences))}, second).pooled) == verdict
+    first, second = scores({1: differences}), scores({1: [0.0] * len(differences)})
+    assert verdict_of(Comparison.of(first, second).pooled) == verdict
 
 
-def test_pooling_takes_partitions_that_every_place_has():
-    cells = {Place(1, 1, ()): {0: 1.0, 1: 2.0}, Place(1, 2, ()): {0: 3.0, 1: 4.0, 2: 9.0}}
-    assert pool(cells) == {0: 2.0, 1: 3.0}
-    assert pool({}) == {}
+def scores(by_images: dict[int, Sequence[float]]) -> pd.Series:
+    """Scores of one neuron by number of images, from partition 0 on."""
+    values = {(1, n, p): value for n, some in by_images.items() for p, value in enumerate(some)}
+    return pd.Series(values).rename_axis(["units", "images", "partition"])
+
+
+def test_pooling_takes_partitions_that_every_number_of_images_has():
+    assert pool(scores({1: [1.0, 2.0], 2: [3.0, 4.0, 9.0]})).to_dict() == {0: 2.0, 1: 3.0}
+    assert pool(scores({1: [1.0]})[:0]).to_dict() == {}
 
 
 def test_ratios_need_a_positive_score():
-    place = Place(1, 1, ())
-    found = paired({place: {0: 0.2, 1: 0.3}}, {place: {0: -0.1, 1: 0.1}})
-    assert found.ratios == {place: {1: pytest.approx(3.0)}}
-    assert found.differences[place][0] == pytest.approx(0.3)
+    found = Comparison.of(scores({1: [0.2, 0.3]}), scores({1: [-0.1, 0.1]}))
+    assert found.ratios.to_dict() == {(1, 1, 1): pytest.approx(3.0)}
+    assert found.differences[1, 1, 0] == pytest.approx(0.3)
 
 
 def test_made_up_benchmarks_show_what_was_put_into_them():

@@ -1,112 +1,95 @@
-"""Differences between conditions, paired by partition."""
+"""Differences between conditions, paired by partition.
+
+Scores are Series over an index of numbers of neurons and images, whatever else must agree between two
+conditions that are compared (the *context*), and, last, the partition.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import pandas as pd
+
 from mousev1.metrics.intervals import Interval, mean_interval
-from training.paper_figures.results import Results, Series, Values
 
 
-class Place(NamedTuple):
-    """Where two conditions are compared: equal numbers of neurons and images, and whatever else must agree."""
+class Size(NamedTuple):
+    """Numbers of neurons and of training images."""
 
     units: int
     images: int
-    context: tuple[object, ...]
 
 
-Cells = dict[Place, Values]
-
-
-def gather(
-    results: Results,
-    series: Iterable[Series],
-    score: str,
-    context: Callable[[Series], tuple[object, ...]],
-    reduce: Callable[[Iterable[float]], float],
-) -> Cells:
-    """Scores of some curves by place and partition.
+def scores_by_partition(
+    rows: pd.DataFrame, score: str, context: Sequence[str], reduce: str = "mean"
+) -> pd.Series:
+    """Scores by neurons, images, context and partition.
 
     Args:
-        results: of one benchmark.
-        series: the curves.
+        rows: of ``Results.rows``.
         score: a column of results.
-        context: what must agree between conditions that are compared.
-        reduce: makes one number of several curves at one place, in partitions where all have a score.
+        context: columns that must agree between conditions that are compared.
+        reduce: makes one number of several curves, in partitions where all have a score: ``"mean"``, ``"min"``
+            or ``"max"``.
     """
-    found: dict[Place, list[Values]] = {}
-    for curve in series:
-        for units in results.units([curve]):
-            for images in results.images([curve], units):
-                values = results.values(curve, images, units, score)
-                found.setdefault(Place(units, images, context(curve)), []).append(values)
-    return {place: merged(parts, reduce) for place, parts in found.items()}
-
-
-def merged(parts: list[Values], reduce: Callable[[Iterable[float]], float]) -> Values:
-    """One value per partition that is in all parts."""
-    common = sorted(set.intersection(*(set(part) for part in parts)))
-    return {partition: reduce(part[partition] for part in parts) for partition in common}
+    at = ["units", "images", *context]
+    curves = rows.groupby(at)["curve"].transform("nunique")
+    measured = rows.groupby([*at, "partition"])[score].transform("count")
+    return rows[measured == curves].groupby([*at, "partition"])[score].agg(reduce)
 
 
 @dataclass(frozen=True)
-class Paired:
-    """One condition against another at every place where both were measured.
+class Comparison:
+    """One condition against another, wherever both were measured.
 
     Attributes:
-        differences: first minus second, by place and partition.
-        ratios: first divided by second, by place and partition, where the second is positive.
+        differences: first minus second.
+        ratios: first divided by second, where the second is positive.
     """
 
-    differences: Cells
-    ratios: Cells
+    differences: pd.Series
+    ratios: pd.Series
+
+    @classmethod
+    def of(cls, first: pd.Series, second: pd.Series) -> Comparison:
+        """Compare scores of the same neurons, images, context and partition."""
+        first, second = first.align(second, join="inner")
+        return cls(first - second, (first / second)[second > 0])
 
     @property
     def pooled(self) -> Interval:
-        """Mean difference over places, and its 95% interval over partitions."""
-        return mean_interval(pool(self.differences).values())
+        """Mean difference, and its 95% interval over partitions."""
+        return mean_interval(pool(self.differences))
 
     @property
-    def places(self) -> int:
-        """Number of places that were compared."""
-        return len(self.differences)
+    def count(self) -> int:
+        """Number of combinations of neurons, images and context that were compared."""
+        return len(self._means)
 
     @property
     def in_favour(self) -> int:
-        """At how many of them the mean difference is positive."""
-        return sum(mean_interval(values.values()).mean > 0 for values in self.differences.values())
+        """For how many of them the mean difference is positive."""
+        return int((self._means > 0).sum())
 
-    def largest(self) -> tuple[Place | None, Interval]:
+    @property
+    def _means(self) -> pd.Series:
+        return self.differences.unstack("partition").mean(axis="columns")
+
+    def largest(self) -> tuple[Size | None, Interval]:
         """Relative gain (first / second - 1) where there are most neurons and, of these, most images."""
-        if not self.ratios:
+        if self.ratios.empty:
             return None, mean_interval([])
-        top = max(self.ratios, key=lambda place: place[:2])
-        at_top = {place: values for place, values in self.ratios.items() if place[:2] == top[:2]}
-        return top, mean_interval(ratio - 1.0 for ratio in pool(at_top).values())
+        size = Size(*max(zip(*map(self.ratios.index.get_level_values, Size._fields), strict=True)))
+        return size, mean_interval(pool(self.ratios.xs(size, level=Size._fields, drop_level=False)) - 1)
 
 
-def paired(first: Cells, second: Cells) -> Paired:
-    """Differences at common places in common partitions."""
-    differences: Cells = {}
-    ratios: Cells = {}
-    for place in sorted(first.keys() & second.keys(), key=str):
-        a, b = first[place], second[place]
-        common = sorted(a.keys() & b.keys())
-        if common:
-            differences[place] = {p: a[p] - b[p] for p in common}
-        if positive := {p: a[p] / b[p] for p in common if b[p] > 0}:
-            ratios[place] = positive
-    return Paired(differences, ratios)
+def pool(scores: pd.Series) -> pd.Series:
+    """Mean in each partition over all that was compared, of partitions that are complete.
 
-
-def pool(cells: Mapping[Place, Values]) -> Values:
-    """Mean over places in each partition, so that every partition has the same places.
-
-    Places with one partition are left out if others have more, because they tell nothing of how
-    partitions differ.
+    What has one partition is left out if others have more, because it does not show how partitions differ.
     """
-    parts = [values for values in cells.values() if len(values) > 1] or list(cells.values())
-    return merged(parts, lambda values: mean_interval(values).mean) if parts else {}
+    table = scores.unstack("partition")
+    repeated = table[table.count(axis="columns") > 1]
+    return (table if repeated.empty else repeated).dropna(axis="columns").mean()

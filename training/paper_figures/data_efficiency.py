@@ -7,53 +7,47 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from mousev1.metrics.intervals import Interval, mean_interval
-from training.paper_figures.comparisons import Place, merged
-from training.paper_figures.finding import FAILS, HOLDS, UNDECIDED, Family
-from training.paper_figures.results import ACROSS, GAUSSIAN, GAUSSIAN_CORTEX, Results, Values
+from training.paper_figures.comparisons import Size
+from training.paper_figures.finding import FAILS, HOLDS, UNDECIDED, MethodRows
+from training.paper_figures.results import GAUSSIAN, GAUSSIAN_CORTEX
 
 
-def images_share(
-    results: Results, core: str, score: str, family: str
-) -> tuple[dict[int, float], Place | None]:
+def images_share(rows: MethodRows, core: str) -> tuple[dict[int, float], Size | None]:
     """Share of the images with which a core reaches the direct model's score with all of them.
 
     With the most neurons that both have; with cortical positions if there are such readouts.
 
     Args:
-        results: of one benchmark.
+        rows: of one way to fit readouts.
         core: label.
-        score: column of results.
-        family: how readouts were fitted.
 
     Returns:
         Share by partition, infinite where the score is not reached, and neurons and images of the direct
         model; nothing if either was not measured.
     """
-    rows = Family(results, score, family)
-    direct, _ = rows.direct(ACROSS)
-    own = rows.where(lambda s: s.transferred and s.core == core)
+    direct, _ = rows.direct()
     for readout in (GAUSSIAN_CORTEX, GAUSSIAN):
-        curves = [s for s in own if s.readout == readout]
-        reference = [s for s in direct if s.readout == readout] or direct
-        common = set(results.units(curves)) & set(results.units(reference))
+        own = rows.transferred.query("core == @core and readout == @readout")
+        same = direct[direct["readout"] == readout]
+        reference = same if len(same) else direct
+        common = set(own["units"]) & set(reference["units"])
         if not common:
             continue
         units = max(common)
-        full = max(results.images(reference, units))
-        targets = [results.values(s, full, units, score) for s in reference]
-        goal = merged([part for part in targets if part] or [{}], max)
-        counts = results.images(curves, units)
-        points = {n: merged([results.values(s, n, units, score) for s in curves], max) for n in counts}
-        shares = {}
-        for partition, target in goal.items():
-            curve = {n: values[partition] for n, values in points.items() if partition in values}
-            if curve:
-                shares[partition] = images_needed(curve, target) / full
-        return shares, Place(units, full, ())
+        reference = reference[reference["units"] == units]
+        full = reference["images"].max()
+        measured = reference[reference["images"] == full].dropna(subset=[rows.score])
+        goals = rows.scores(measured, [], "max").droplevel(["units", "images"])
+        points = rows.scores(own[own["units"] == units], [], "max").droplevel("units").unstack("images")
+        shares = {
+            int(partition): images_needed(points.loc[partition].dropna().to_dict(), goals[partition]) / full
+            for partition in goals.index.intersection(points.index)
+        }
+        return shares, Size(units, full)
     return {}, None
 
 
-def share_interval(shares: Values) -> tuple[Interval, str]:
+def share_interval(shares: Mapping[int, float]) -> tuple[Interval, str]:
     """Geometric mean of shares with its 95% interval (Student's t on logarithms), and the verdict."""
     if any(math.isinf(share) for share in shares.values()):
         all_missed = all(math.isinf(share) for share in shares.values())
@@ -83,6 +77,6 @@ def images_needed(curve: Mapping[int, float], target: float) -> float:
         return float(counts[0])
     for low, high in pairwise(counts):
         if curve[low] < target <= curve[high]:
-            share = (target - curve[low]) / (curve[high] - curve[low])
-            return math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
+            fraction = (target - curve[low]) / (curve[high] - curve[low])
+            return float(low * (high / low) ** fraction)
     return math.inf

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import cycle
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
@@ -66,22 +67,13 @@ def without_sharing(style: Style) -> Style:
     return Style(style.colour, "--", style.marker, filled=False)
 
 
-def is_random(core: str) -> bool:
-    """Whether a label is that of a core with random weights."""
-    return "random" in core.lower()
-
-
-def is_imagenet_vgg(core: str) -> bool:
-    """Whether a label is that of a VGG16 with the weights of ImageNet."""
-    return "vgg" in core.lower() and not is_random(core)
-
-
 def kind_of_core(core: str, core_set: str) -> str | None:
     """The key of ``CORES`` that a core belongs to, by its label and the scans it was trained on."""
     name = core.lower()
+    random = "random" in name
     if "vgg" in name:
-        return "random VGG16" if is_random(core) else "VGG16"
-    if is_random(core):
+        return "random VGG16" if random else "VGG16"
+    if random:
         return "random 128" if "128" in name else "random 64"
     if "efficientnet" in name or "task" in name:
         return "task-driven"
@@ -97,14 +89,9 @@ def core_styles(cores: Iterable[tuple[str, str]]) -> dict[str, Style]:
         cores: label and core set of each. The first of a kind gets the kind's look, others spare ones.
     """
     styles: dict[str, Style] = {}
-    spare = 0
+    spare = cycle(SPARE)
     for core, core_set in cores:
-        if core in styles:
-            continue
-        kind = kind_of_core(core, core_set)
-        style = CORES.get(kind) if kind else None
-        if style is None or style in styles.values():
-            style = SPARE[spare % len(SPARE)]
-            spare += 1
-        styles[core] = style
+        style = CORES.get(kind_of_core(core, core_set) or "")
+        if core not in styles:
+            styles[core] = next(spare) if style is None or style in styles.values() else style
     return styles

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from training.paper_figures.palette import Style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 WIDTH, HEIGHT = 4.3, 3.5
 
@@ -41,14 +40,14 @@ class Panel:
 
     Attributes:
         title: what sets the panel apart from its neighbours.
-        curves: in the order of the legend.
         ylabel: what is drawn.
+        curves: in the order of the legend.
         zero: draw a line at zero.
     """
 
     title: str
     ylabel: str
-    curves: list[Curve] = field(default_factory=list)
+    curves: Sequence[Curve]
     zero: bool = False
 
 
@@ -62,6 +61,7 @@ def draw(rows: Sequence[Sequence[Panel]], *, title: str, subtitle: str) -> Figur
         subtitle: scan, numbers and what the bars are.
     """
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     rows = [kept for row in rows if (kept := [panel for panel in row if panel.curves])]
     columns = max(len(row) for row in rows)
@@ -73,10 +73,8 @@ def draw(rows: Sequence[Sequence[Panel]], *, title: str, subtitle: str) -> Figur
     entry = 0.8 + 0.07 * max(len(label) for label in curves)
     legend_columns = max(1, min(len(curves), int(width / entry)))
     legend_lines = -(-len(curves) // legend_columns)
-    drawn = Figure(
-        figsize=(width, len(rows) * HEIGHT + 1.0 + 0.22 * legend_lines),
-        layout="constrained",
-    )
+    size = (width, len(rows) * HEIGHT + 1.0 + 0.22 * legend_lines)
+    drawn = Figure(figsize=size, layout="constrained")
     axes = drawn.subplots(len(rows), columns, squeeze=False)
     shared: dict[str, Axes] = {}
     for row, line in zip(rows, axes, strict=True):
@@ -90,7 +88,7 @@ def draw(rows: Sequence[Sequence[Panel]], *, title: str, subtitle: str) -> Figur
     for axis in shared.values():
         axis.autoscale(axis="y")
     drawn.legend(
-        [_handle(curve.style) for curve in curves.values()],
+        [Line2D([], [], **_look(curve.style)) for curve in curves.values()],
         list(curves),
         loc="outside lower center",
         ncols=legend_columns,
@@ -111,14 +109,10 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
             list(points),
             [point.mean for point in points.values()],
             yerr=np.nan_to_num([point.half_width for point in points.values()]),  # one partition has none
-            color=style.colour,
-            ls=style.line,
             lw=1.5,
-            marker=style.marker,
-            ms=5.5,
-            mfc=style.colour if style.filled else "white",
             capsize=2,
             elinewidth=0.9,
+            **_look(style),
         )
     if panel.zero:
         axis.axhline(0, color="0.6", lw=0.8, zorder=0)
@@ -136,15 +130,6 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _handle(style: Style) -> Line2D:
-    from matplotlib.lines import Line2D
-
-    return Line2D(
-        [],
-        [],
-        color=style.colour,
-        ls=style.line,
-        marker=style.marker,
-        ms=5.5,
-        mfc=style.colour if style.filled else "white",
-    )
+def _look(style: Style) -> dict[str, Any]:
+    face = style.colour if style.filled else "white"
+    return {"color": style.colour, "ls": style.line, "marker": style.marker, "ms": 5.5, "mfc": face}

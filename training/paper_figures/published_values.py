@@ -20,16 +20,16 @@ class Published:
 
     Attributes:
         finding: key of the finding of ``training.paper_figures.findings`` that measures the same.
-        value: the number, as a share: 0.07 for 7%.
+        value: the number, as a fraction: 0.07 for 7%.
         quote: the paper's words.
-        place: where in the paper.
+        section: where in the paper.
         ours: what of ours stands beside it.
     """
 
     finding: str
     value: float
     quote: str
-    place: str
+    section: str
     ours: str
 
     @property
@@ -43,28 +43,28 @@ PUBLISHED = (
         finding="gaussian-over-factorized",
         value=0.07,
         quote="a gain in performance of 7% compared to the previous state-of-the-art network",
-        place="abstract",
+        section="abstract",
         ours="gain of the best Gaussian over the best factorized readout, most neurons and images",
     ),
     Published(
         finding="11-S-over-direct",
         value=0.12,
         quote="we exceed the performance of training directly on that animal by 12%",
-        place="abstract",
+        section="abstract",
         ours="gain of 11-S over direct training, most images",
     ),
     Published(
         finding="11-S-over-VGG16",
         value=0.33,
         quote="outperform a commonly used VGG16 core pre-trained on imagenet by 33%",
-        place="abstract",
+        section="abstract",
         ours="gain of 11-S over VGG16 with ImageNet weights, most images",
     ),
     Published(
         finding="data-efficiency",
         value=0.40,
         quote="achieving the same performance with only 40% of the data",
-        place="abstract",
+        section="abstract",
         ours="share of the images with which 11-S reaches the direct model's score with all of them",
     ),
 )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from training.paper_figures import palette
-from training.paper_figures.comparisons import Place
+import pandas as pd
+
+from training.paper_figures.comparisons import Size
 from training.paper_figures.data_efficiency import images_share, share_interval
-from training.paper_figures.figures import TITLES, figure_series
-from training.paper_figures.finding import UNKNOWN, Finding
+from training.paper_figures.figures import TITLES, figure_rows
+from training.paper_figures.finding import UNKNOWN, Finding, MethodRows
 from training.paper_figures.findings import findings
 from training.paper_figures.published_values import PAPER, PUBLISHED
-from training.paper_figures.results import CONVEX, READOUT_NAMES, RECIPE, SCORES, Results, Series
+from training.paper_figures.results import CONVEX, READOUT_NAMES, RECIPE, SCORES, Results, intervals
 
 
 def report(results: Results, score: str, pictures: Sequence[str]) -> str:
@@ -31,7 +32,7 @@ def report(results: Results, score: str, pictures: Sequence[str]) -> str:
         _beside_the_paper(results, found),
         _efficiency(results, score),
         _figures(results, pictures, score),
-        *(_tables(results, name, series) for name, series in figure_series(results).items()),
+        *(_tables(results, name, rows) for name, rows in figure_rows(results).items()),
         _provenance(results),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -60,19 +61,15 @@ def _findings(results: Results, found: Sequence[Finding], score: str) -> str:
         "| finding | readouts fitted by | verdict | mean difference (95% interval) | in favour |",
         "|---|---|---|---|---|",
     ]
-    notes: list[str] = []
+    notes = list(dict.fromkeys(finding.note for finding in found if finding.note))
     for finding in found:
         if finding.verdict == UNKNOWN:
             lines.append(f"| {finding.claim} | - | {UNKNOWN} | - | - |")
             continue
-        mark = ""
-        if finding.note:
-            if finding.note not in notes:
-                notes.append(finding.note)
-            mark = f" [{notes.index(finding.note) + 1}]"
+        mark = f" [{notes.index(finding.note) + 1}]" if finding.note else ""
         lines.append(
-            f"| {finding.claim}{mark} | {finding.family} | **{finding.verdict}** | {_effect(finding)} | "
-            f"{finding.in_favour} of {finding.places} |"
+            f"| {finding.claim}{mark} | {finding.fit_method} | **{finding.verdict}** | {_effect(finding)} | "
+            f"{finding.in_favour} of {finding.compared} |"
         )
     numbered = [f"{number}. {note}." for number, note in enumerate(notes, 1)]
     return "\n".join([*lines, *(["", *numbered] if numbered else [])])
@@ -97,19 +94,19 @@ def _percent(value: float) -> str:
 
 
 def _beside_the_paper(results: Results, found: Sequence[Finding]) -> str:
-    ours = results.source
     lines = [
         "## The paper's numbers beside ours\n",
-        f"| the paper says | paper, real data | {ours} | what ours is |",
+        f"| the paper says | paper, real data | {results.source} | what ours is |",
         "|---|---:|---:|---|",
     ]
     for published in PUBLISHED:
         measured = [f for f in found if f.key == published.finding and f.gain.count]
         shown = "<br>".join(
-            f"{_share(f.gain.mean, f.gain.low, f.gain.high)}, {f.family}{_at(f.gain_at)}" for f in measured
+            f"{_share(f.gain.mean, f.gain.low, f.gain.high)}, {f.fit_method}{_at(f.gain_at)}"
+            for f in measured
         )
         lines.append(
-            f'| "{published.quote}" ({published.place}) | {published.percent} | {shown or "not measured"} | '
+            f'| "{published.quote}" ({published.section}) | {published.percent} | {shown or "not measured"} | '
             f"{published.ours} |"
         )
     lines.append(
@@ -119,8 +116,8 @@ def _beside_the_paper(results: Results, found: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
-def _at(place: Place | None) -> str:
-    return "" if place is None else f", {place.units:,} neurons, {place.images:,} images"
+def _at(size: Size | None) -> str:
+    return "" if size is None else f", {size.units:,} neurons, {size.images:,} images"
 
 
 def _efficiency(results: Results, score: str) -> str:
@@ -132,11 +129,10 @@ def _efficiency(results: Results, score: str) -> str:
         "| core | readouts fitted by | share of images (95% interval) |",
         "|---|---|---|",
     ]
-    rows = len(lines)
-    transferred = results.where(lambda s: s.transferred)
-    for core in dict.fromkeys(s.core for s in transferred):
-        for family in (RECIPE, CONVEX):
-            shares, place = images_share(results, core, score, family)
+    head = len(lines)
+    for core in results.rows.loc[results.rows["transferred"], "core"].unique():
+        for method in (RECIPE, CONVEX):
+            shares, size = images_share(MethodRows(results, score, method), core)
             if not shares:
                 continue
             effect, _ = share_interval(shares)
@@ -144,8 +140,8 @@ def _efficiency(results: Results, score: str) -> str:
             reached = sum(math.isfinite(share) for share in shares.values())
             if 0 < reached < len(shares):
                 text = f"reached in {reached} of {len(shares)} partitions"
-            lines.append(f"| {core} | {family} | {text}{_at(place)} |")
-    return "\n".join(lines) if len(lines) > rows else ""
+            lines.append(f"| {core} | {method} | {text}{_at(size)} |")
+    return "\n".join(lines) if len(lines) > head else ""
 
 
 def _figures(results: Results, pictures: Sequence[str], score: str) -> str:
@@ -163,62 +159,31 @@ def _figures(results: Results, pictures: Sequence[str], score: str) -> str:
 # ---------------------------------------------------------------- tables
 
 
-def _tables(results: Results, name: str, series: Sequence[Series]) -> str:
+def _tables(results: Results, name: str, rows: pd.DataFrame) -> str:
     parts = [f"## {TITLES[name]}, {results.source}"]
-    for scan in sorted({s.scan for s in series}):
-        own = sorted((s for s in series if s.scan == scan), key=_order)
-        for units in results.units(own):
-            for score in results.scores():
-                if table := _table(results, own, units, score):
-                    parts.append(f"### {_upper(SCORES[score])}: {scan}, {units:,} neurons\n\n{table}")
-    if undefined := _undefined(results, series):
-        parts.append(undefined)
+    for (scan, units), own in rows.groupby(["scan", "units"]):
+        for score in results.scores():
+            if own[score].notna().any():
+                title = SCORES[score][0].upper() + SCORES[score][1:]
+                parts.append(f"### {title}: {scan}, {units:,} neurons\n\n{_table(own, score)}")
+    if worst := rows["undefined_units"].max():
+        parts.append(f"Up to {worst:,} neurons have no correlation and are left out of the means.")
     return "\n\n".join(parts)
 
 
-def _table(results: Results, series: Sequence[Series], units: int, score: str) -> str:
-    counts = results.images(series, units)
+def _table(rows: pd.DataFrame, score: str) -> str:
+    entries = intervals(rows, score, ["curve", "images"]).map(str).unstack("images", fill_value="-")
     lines = [
-        "| condition | core | readout | fitted by | " + " | ".join(f"{n:,} images" for n in counts) + " |",
-        "|---|---|---|---|" + "---:|" * len(counts),
+        "| condition | core | readout | fitted by | " + " | ".join(f"{n:,} images" for n in entries) + " |",
+        "|---|---|---|---|" + "---:|" * len(entries.columns),
     ]
-    for s in series:
-        found = [results.interval(s, n, units, score) for n in counts]
-        if not any(interval.count for interval in found):
-            continue
-        readout = READOUT_NAMES[s.readout] + (", sharing" if s.sharing else "")
-        cells = " | ".join(str(interval) for interval in found)
-        lines.append(f"| {s.condition} | {'-' if s.direct else s.core} | {readout} | {s.family} | {cells} |")
-    return "\n".join(lines) if len(lines) > 2 else ""
-
-
-def _order(series: Series) -> tuple[object, ...]:
-    cores, kind = list(palette.CORES), palette.kind_of_core(series.core, series.core_set)
-    return (
-        list(palette.CONDITIONS).index(series.condition),
-        cores.index(kind) if kind in cores else len(cores),
-        series.core,
-        list(READOUT_NAMES).index(series.readout),
-        not series.sharing,
-        series.method,
-    )
-
-
-def _undefined(results: Results, series: Iterable[Series]) -> str:
-    wanted = set(series)
-    worst = max(
-        (
-            row["undefined_units"]
-            for row in results.rows
-            if Series.of(row) in wanted and row["undefined_units"]
-        ),
-        default=0,
-    )
-    return f"Up to {worst:,} neurons have no correlation and are left out of the means." if worst else ""
-
-
-def _upper(text: str) -> str:
-    return text[0].upper() + text[1:]
+    for _, own in rows[rows[score].notna()].groupby("curve"):
+        first = own.iloc[0]
+        readout = READOUT_NAMES[first["readout"]] + (", sharing" if first["sharing"] else "")
+        core = "-" if first["direct"] else first["core"]
+        row = [first["condition"], core, readout, first["fit_method"], *entries.loc[first["curve"]]]
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
 
 
 # ---------------------------------------------------------------- where it comes from
@@ -226,26 +191,24 @@ def _upper(text: str) -> str:
 
 def _provenance(results: Results) -> str:
     rows = results.all_rows
-    machines = [json.loads(row["machine"]) for row in rows]
+    machines = [json.loads(machine) for machine in rows["machine"].unique()]
     kinds = dict.fromkeys((m.get("cpu"), m.get("cpus"), m.get("system")) for m in machines)
-    commits = sorted({str(row["commit"])[:12] for row in rows if row["commit"]})
-    scans = sorted({(row["scan"], row["data_sha256"][:12]) for row in rows})
-    hours = sum(row["seconds"] for row in rows) / 3600
+    commits = sorted(rows["commit"].dropna().str[:12].unique())
+    # That of a whole benchmark, from the commands of its runs.
+    commands = sorted(rows["command"].str.partition(" --only ")[0].unique())
+    scans = sorted(set(zip(rows["scan"], rows["data_sha256"].str[:12], strict=True)))
     return "\n".join(
         [
             "## How it was made\n",
-            f"- {len(rows):,} cells, {hours:.1f} hours of computing, {min(row['date'] for row in rows)} to "
-            f"{max(row['date'] for row in rows)}",
-            "- commands: "
-            + ", ".join(f"`{command}`" for command in sorted({_whole(row["command"]) for row in rows}))
-            + "; one cell alone with the command in its row",
-            "- code: " + (", ".join(f"`{commit}`" for commit in commits) or "not in a checkout"),
+            f"- {len(rows):,} runs, {rows['seconds'].sum() / 3600:.1f} hours of computing, "
+            f"{rows['date'].min()} to {rows['date'].max()}",
+            f"- commands: {_quoted(commands)}; one run alone with the command in its row",
+            f"- code: {_quoted(commits) or 'not in a checkout'}",
             "- scans: " + ", ".join(f"{scan} (`{sha256}`)" for scan, sha256 in scans),
             "- machines: " + ", ".join(f"{cpu}, {cpus} CPUs, {system}" for cpu, cpus, system in kinds),
         ]
     )
 
 
-def _whole(command: str) -> str:
-    """The command of a whole benchmark, from that of one of its cells."""
-    return command.partition(" --only ")[0]
+def _quoted(texts: Sequence[str]) -> str:
+    return ", ".join(f"`{text}`" for text in texts)

@@ -1,32 +1,33 @@
-"""Results of a benchmark as curves: best seed per partition, values by partition, intervals over them."""
+"""Results of a benchmark as tables: the best seed per partition, and intervals over partitions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-from mousev1.metrics.intervals import Interval, mean_interval
+import pandas as pd
+
+from mousev1.compare.results import SCORES as NAMES
+from mousev1.metrics.intervals import mean_interval
+from training.paper_figures import palette
+from training.transfer_benchmark.config import BEST_CORE, DIRECT
 from training.transfer_benchmark.protocol import best_per_partition
 
-Row = dict[str, Any]
-
-DIRECT = "direct"
-BEST_CORE, DIFF_CORE = "best-core/diff-readout", "diff-core/best-readout"
 WITHIN, ACROSS = "within-animal", "across-animals"
 GAUSSIAN, GAUSSIAN_CORTEX = "gaussian", "gaussian-cortex"
 
 RECIPE, CONVEX = "published recipe", "convex solver"
+"""How readouts were fitted: by the published recipe, frozen or end to end, or by the convex solver."""
 
 SCORES = {
-    "fraction_oracle": "fraction oracle",
-    "test_correlation": "correlation with single trials",
-    "correlation_to_average": "correlation with the average over repeats",
-    "true_rate_correlation": "correlation with the true rate",
+    "fraction_oracle": NAMES["fraction_oracle"],
+    "test_correlation": NAMES["single_trial_correlation"],
+    "correlation_to_average": NAMES["correlation_to_average"],
+    "true_rate_correlation": NAMES["true_rate_correlation"],
 }
-"""Scores that are drawn and tabulated: column of results to what figures call it."""
+"""Columns of results that are drawn and tabulated, with their names."""
 
 READOUT_NAMES = {
     "gaussian-cortex": "Gaussian, with cortical positions",
@@ -36,76 +37,32 @@ READOUT_NAMES = {
 }
 
 
-@dataclass(frozen=True, order=True)
-class Series:
-    """What one curve stands for: all that rows share but images, neurons, seed and partition."""
-
-    scope: str
-    condition: str
-    core: str
-    core_set: str
-    readout: str
-    sharing: bool
-    method: str
-    scan: str
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Series:
-        """The series that a row belongs to.
-
-        Frozen cores on another animal's scan are ``best-core/diff-readout`` by another name.
-        """
-        condition = BEST_CORE if row["condition"] == "transfer" else row["condition"]
-        return cls(
-            scope=row["scope"],
-            condition=condition,
-            core=DIRECT if condition == DIRECT else row["core"],
-            core_set=row["core_set"].replace(" ", "-"),
-            readout=row["readout"],
-            sharing=bool(row["sharing"]),
-            method=row["method"],
-            scan=row["scan"],
-        )
-
-    @property
-    def family(self) -> str:
-        """How readouts were fitted: by the published recipe, frozen or end to end, or by the convex solver."""
-        return CONVEX if self.method == "convex" else RECIPE
-
-    @property
-    def direct(self) -> bool:
-        """Whether the core was trained on the scan that is predicted."""
-        return self.condition == DIRECT
-
-    @property
-    def transferred(self) -> bool:
-        """Whether a core of other animals was used."""
-        return self.scope == ACROSS and not self.direct
-
-
-Values = dict[int, float]
-"""Partition to score."""
-
-
 @dataclass(frozen=True)
 class Results:
-    """Rows of one benchmark, the best seed by validation of each partition.
+    """Rows of one benchmark.
 
     Attributes:
         name: of the benchmark.
         simulated: whether the responses are.
-        rows: best seeds only.
-        all_rows: every row.
+        rows: the best seed by validation of each partition, with the columns that ``of`` adds.
+        all_rows: every row, with the same columns.
     """
 
     name: str
     simulated: bool
-    rows: tuple[Row, ...]
-    all_rows: tuple[Row, ...]
+    rows: pd.DataFrame
+    all_rows: pd.DataFrame
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> Results:
+    def of(cls, rows: Sequence[Mapping[str, Any]]) -> Results:
         """The results of the rows of one benchmark.
+
+        Args:
+            rows: with the columns of ``training.transfer_benchmark.results_table``. Added to them are ``curve``
+                (one number for all rows that differ only in images, neurons, seed and partition, rising in the
+                order of tables and legends), ``direct`` (the core was trained on the scan that is predicted),
+                ``transferred`` (the core is one of other animals), ``fit_method`` (``RECIPE`` or ``CONVEX``)
+                and ``kind`` (of core: a key of ``palette.CORES``, or empty).
 
         Raises:
             ValueError: no rows, or rows of several benchmarks.
@@ -114,85 +71,77 @@ class Results:
         if len(names) != 1:
             raise ValueError(f"rows: expected those of one benchmark, got those of {sorted(names) or 'none'}")
         ((name, simulated),) = names
-        return cls(name, simulated, tuple(best_per_partition(rows)), tuple(rows))
-
-    @cached_property
-    def _cells(self) -> dict[tuple[Series, int, int], dict[int, Row]]:
-        cells: dict[tuple[Series, int, int], dict[int, Row]] = {}
-        for row in self.rows:
-            cells.setdefault((Series.of(row), row["images"], row["units"]), {})[row["partition"]] = row
-        return cells
-
-    @cached_property
-    def series(self) -> tuple[Series, ...]:
-        """All curves, in the order of the rows."""
-        return tuple(dict.fromkeys(series for series, _, _ in self._cells))
-
-    def where(self, wanted: Callable[[Series], bool]) -> list[Series]:
-        """The curves that answer to a description."""
-        return [series for series in self.series if wanted(series)]
-
-    def images(self, series: Iterable[Series], units: int | None = None) -> list[int]:
-        """Numbers of training images of some curves, rising."""
-        wanted = set(series)
-        return sorted({n for s, n, u in self._cells if s in wanted and units in (None, u)})
-
-    def units(self, series: Iterable[Series]) -> list[int]:
-        """Numbers of neurons of some curves, rising."""
-        wanted = set(series)
-        return sorted({u for s, _, u in self._cells if s in wanted})
-
-    def values(self, series: Series, images: int, units: int, score: str) -> Values:
-        """Score by partition, where it is defined."""
-        rows = self._cells.get((series, images, units), {})
-        return {
-            partition: float(row[score])
-            for partition, row in sorted(rows.items())
-            if row[score] is not None and math.isfinite(row[score])
-        }
-
-    def interval(self, series: Series, images: int, units: int, score: str) -> Interval:
-        """Mean and 95% interval over partitions."""
-        return mean_interval(self.values(series, images, units, score).values())
+        return cls(name, simulated, _tabulated(best_per_partition(rows)), _tabulated(rows))
 
     @property
     def partitions(self) -> list[int]:
         """Numbers of all partitions."""
-        return sorted({row["partition"] for row in self.rows})
+        return sorted(self.rows["partition"].unique())
 
     @property
     def source(self) -> str:
         """What the data are, for tables and titles: ours are never taken for the paper's."""
         return "ours, simulated" if self.simulated else "ours, real data"
 
-    def protocol(self, series: Iterable[Series] | None = None) -> str:
-        """What a number stands for, in words: of some curves, or of all."""
-        wanted = set(self.series if series is None else series)
-        seeds: dict[tuple[Series, int, int], dict[int, set[int]]] = {}
-        for row in self.all_rows:
-            place = (Series.of(row), row["images"], row["units"])
-            if place[0] in wanted:
-                seeds.setdefault(place, {}).setdefault(row["partition"], set()).add(row["seed"])
-        partitions = _span(len(found) for found in seeds.values())
-        tried = _span(len(some) for found in seeds.values() for some in found.values())
+    def protocol(self, rows: pd.DataFrame | None = None) -> str:
+        """What a number stands for, in words: of the curves of some rows, or of all."""
+        curves = (self.rows if rows is None else rows)["curve"].unique()
+        point = ["curve", "images", "units"]
+        own = self.all_rows[self.all_rows["curve"].isin(curves)]
+        seeds = own.groupby([*point, "partition"])["seed"].nunique()
+        partitions, tried = _span(seeds.groupby(level=point).size()), _span(seeds)
         over = "one partition" if partitions == "1" else f"means over {partitions} partitions"
         chosen = "one seed" if tried == "1" else f"the best of {tried} seeds by validation"
         return f"{over}, {chosen}" + ("" if partitions == "1" else " in each")
 
     def scores(self) -> list[str]:
         """Columns of ``SCORES`` that have any value."""
-        return [score for score in SCORES if any(row[score] is not None for row in self.rows)]
+        return [score for score in SCORES if self.rows[score].notna().any()]
 
 
-def by_benchmark(rows: Iterable[Row]) -> list[Results]:
+def by_benchmark(rows: Iterable[Mapping[str, Any]]) -> list[Results]:
     """Results of each benchmark among the rows, simulated and real data apart."""
-    groups: dict[tuple[str, bool], list[Row]] = {}
+    groups: dict[tuple[str, bool], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["benchmark"], bool(row["simulated"])), []).append(row)
     return [Results.of(group) for group in groups.values()]
 
 
-def _span(counts: Iterable[int]) -> str:
+def intervals(rows: pd.DataFrame, score: str, by: list[str]) -> pd.Series:
+    """Mean and 95% interval over partitions (``Interval``) of each group of rows."""
+    return rows.groupby(by)[score].apply(mean_interval)
+
+
+def _tabulated(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    table = pd.DataFrame([dict(row) for row in rows])
+    scores = ["validation_correlation", *SCORES]
+    table[scores] = table[scores].astype(float).replace([math.inf, -math.inf], math.nan)
+    # Frozen cores on another animal's scan are best-core/diff-readout by another name.
+    table["condition"] = table["condition"].replace("transfer", BEST_CORE)
+    table["direct"] = table["condition"] == DIRECT
+    table["core"] = table["core"].where(~table["direct"], DIRECT)
+    table["core_set"] = table["core_set"].str.replace(" ", "-")
+    table["transferred"] = (table["scope"] == ACROSS) & ~table["direct"]
+    table["fit_method"] = [CONVEX if method == "convex" else RECIPE for method in table["method"]]
+    labels = zip(table["core"], table["core_set"], strict=True)
+    table["kind"] = [palette.kind_of_core(*label) or "" for label in labels]
+    order = [
+        table["condition"].map(_ranks(palette.CONDITIONS)),
+        table["kind"].map(_ranks([*palette.CORES, ""])),
+        table["core"],
+        table["readout"].map(_ranks(READOUT_NAMES)),
+        ~table["sharing"],
+        *(table[name] for name in ("method", "core_set", "scope", "scan")),
+    ]
+    table["curve"] = table.groupby(order).ngroup()
+    return table
+
+
+def _ranks(names: Iterable[str]) -> dict[str, int]:
+    return {name: rank for rank, name in enumerate(names)}
+
+
+def _span(counts: pd.Series) -> str:
     """Numbers as "3", or "1 to 3" where they differ."""
-    found = sorted(set(counts))
-    return f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    low, high = counts.min(), counts.max()
+    return f"{low}" if low == high else f"{low} to {high}"
