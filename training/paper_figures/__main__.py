@@ -14,7 +14,7 @@ from pathlib import Path
 from mousev1.storage.atomic import replacing
 from training.paper_figures.figures import TITLES, figures
 from training.paper_figures.report import report
-from training.paper_figures.results import SCORES, Results, by_benchmark
+from training.paper_figures.results import DRAWN, Results, by_benchmark
 from training.transfer_benchmark.results_table import read_rows
 
 
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--score",
-        choices=list(SCORES),
+        choices=DRAWN,
         default="fraction_oracle",
         help="default: %(default)s, as in the paper",
     )

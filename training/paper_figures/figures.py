@@ -18,7 +18,7 @@ from training.paper_figures.results import (
     GAUSSIAN_CORTEX,
     READOUT_NAMES,
     RECIPE,
-    SCORES,
+    SCORE_NAMES,
     WITHIN,
     Results,
     intervals,
@@ -169,7 +169,7 @@ def _gains(rows: pd.DataFrame, units: int, score: str, styles: dict[str, palette
     ordered = rows.sort_values("curve")["core"].unique()
     return Panel(
         f"what cortical positions add\n{_neurons(units)}",
-        f"difference in {SCORES[score]}",
+        f"difference in {SCORE_NAMES[score]}",
         [Curve(core, styles[core], points[core]) for core in ordered if points.get(core)],
         zero=True,
     )
@@ -181,7 +181,7 @@ def _panel(title: str, rows: pd.DataFrame, score: str, look: Look) -> Panel:
         for _, own in rows.groupby("curve")
         if (points := _points(own, score))
     ]
-    return Panel(title, SCORES[score], curves)
+    return Panel(title, SCORE_NAMES[score], curves)
 
 
 def _points(rows: pd.DataFrame, score: str) -> dict[int, Interval]:

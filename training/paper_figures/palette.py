@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import cycle
 
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+from mousev1.plot.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+
 WINE, INDIGO, TEAL, OLIVE = "#882255", "#332288", "#44AA99", "#999933"
 
 

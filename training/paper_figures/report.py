@@ -14,7 +14,7 @@ from training.paper_figures.figures import TITLES, figure_rows
 from training.paper_figures.finding import UNKNOWN, Finding, MethodRows
 from training.paper_figures.findings import findings
 from training.paper_figures.published_values import PAPER, PUBLISHED
-from training.paper_figures.results import CONVEX, READOUT_NAMES, RECIPE, SCORES, Results, intervals
+from training.paper_figures.results import CONVEX, READOUT_NAMES, RECIPE, SCORE_NAMES, Results, intervals
 
 
 def report(results: Results, score: str, pictures: Sequence[str]) -> str:
@@ -54,7 +54,7 @@ def _head(results: Results) -> str:
 def _findings(results: Results, found: Sequence[Finding], score: str) -> str:
     lines = [
         f"## The paper's findings, on {'simulated' if results.simulated else 'recorded'} responses\n",
-        f"Differences in {SCORES[score]}, paired by partition, at equal numbers of neurons and images. A finding "
+        f"Differences in {SCORE_NAMES[score]}, paired by partition, at equal numbers of neurons and images. A finding "
         "holds if the interval of the mean difference is above zero, does not hold if it is below, and is "
         "undecided otherwise. The last column counts the combinations of neurons, images and readout where the "
         "difference is positive.\n",
@@ -124,7 +124,7 @@ def _efficiency(results: Results, score: str) -> str:
     lines = [
         "## Images needed for the direct model's full-data score\n",
         f"Share of the direct model's training images with which a readout on a transferred core reaches its "
-        f"{SCORES[score]} ({results.source}); straight lines between measured numbers of images, over their "
+        f"{SCORE_NAMES[score]} ({results.source}); straight lines between measured numbers of images, over their "
         "logarithm. Smaller is better; a share equal to that of the fewest images measured may be less.\n",
         "| core | readouts fitted by | share of images (95% interval) |",
         "|---|---|---|",
@@ -152,7 +152,7 @@ def _figures(results: Results, pictures: Sequence[str], score: str) -> str:
         if not any(name in picture for picture in found)
     ]
     shown = [f"![{picture}]({picture})" for picture in pictures]
-    head = f"## Figures\n\nThe paper's figures 3 to 5, {results.source}: {SCORES[score]}."
+    head = f"## Figures\n\nThe paper's figures 3 to 5, {results.source}: {SCORE_NAMES[score]}."
     return "\n\n".join([head, *shown, *missing])
 
 
@@ -164,7 +164,7 @@ def _tables(results: Results, name: str, rows: pd.DataFrame) -> str:
     for (scan, units), own in rows.groupby(["scan", "units"]):
         for score in results.scores():
             if own[score].notna().any():
-                title = SCORES[score][0].upper() + SCORES[score][1:]
+                title = SCORE_NAMES[score][0].upper() + SCORE_NAMES[score][1:]
                 parts.append(f"### {title}: {scan}, {units:,} neurons\n\n{_table(own, score)}")
     if worst := rows["undefined_units"].max():
         parts.append(f"Up to {worst:,} neurons have no correlation and are left out of the means.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mousev1.compare.results import SCORES as NAMES
+from mousev1.metrics import score_names
 from mousev1.metrics.intervals import mean_interval
 from training.paper_figures import palette
 from training.transfer_benchmark.config import BEST_CORE, DIRECT
@@ -21,13 +21,9 @@ GAUSSIAN, GAUSSIAN_CORTEX = "gaussian", "gaussian-cortex"
 RECIPE, CONVEX = "published recipe", "convex solver"
 """How readouts were fitted: by the published recipe, frozen or end to end, or by the convex solver."""
 
-SCORES = {
-    "fraction_oracle": NAMES["fraction_oracle"],
-    "test_correlation": NAMES["single_trial_correlation"],
-    "correlation_to_average": NAMES["correlation_to_average"],
-    "true_rate_correlation": NAMES["true_rate_correlation"],
-}
-"""Columns of results that are drawn and tabulated, with their names."""
+SCORE_NAMES = score_names.SCORES | {"test_correlation": score_names.SCORES["single_trial_correlation"]}
+DRAWN = ("fraction_oracle", "test_correlation", "correlation_to_average", "true_rate_correlation")
+"""Columns of results that are drawn and tabulated."""
 
 READOUT_NAMES = {
     "gaussian-cortex": "Gaussian, with cortical positions",
@@ -95,8 +91,8 @@ class Results:
         return f"{over}, {chosen}" + ("" if partitions == "1" else " in each")
 
     def scores(self) -> list[str]:
-        """Columns of ``SCORES`` that have any value."""
-        return [score for score in SCORES if self.rows[score].notna().any()]
+        """Those of ``DRAWN`` that have any value."""
+        return [score for score in DRAWN if self.rows[score].notna().any()]
 
 
 def by_benchmark(rows: Iterable[Mapping[str, Any]]) -> list[Results]:
@@ -114,7 +110,7 @@ def intervals(rows: pd.DataFrame, score: str, by: list[str]) -> pd.Series:
 
 def _tabulated(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame([dict(row) for row in rows])
-    scores = ["validation_correlation", *SCORES]
+    scores = ["validation_correlation", *DRAWN]
     table[scores] = table[scores].astype(float).replace([math.inf, -math.inf], math.nan)
     # Frozen cores on another animal's scan are best-core/diff-readout by another name.
     table["condition"] = table["condition"].replace("transfer", BEST_CORE)
