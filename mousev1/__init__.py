@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mousev1.hub.push import push_core as push_core
     from mousev1.hub.push import push_model as push_model
     from mousev1.model.response_model import ResponseModel as ResponseModel
+    from mousev1.numerics.process_settings import tune_process as tune_process
     from mousev1.storage.core_files import save_core as save_core
 
 __version__ = version("mousev1")
@@ -58,6 +59,7 @@ _HOME = {
     "save_core": "storage.core_files",
     "save_model": "hub.model_files",
     "transfer_curve": "compare.learning_curve",
+    "tune_process": "numerics.process_settings",
     "write_scan": "data.io",
 }
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mousev1.cli.insilico_arguments import add_export, add_insilico
+from mousev1.numerics.process_settings import tune_process
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -254,10 +254,7 @@ def _add_demo(commands: Commands[argparse.ArgumentParser]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``mousev1``; returns 0, 1 after an error, 2 for wrong usage, 130 when interrupted."""
     options = vars(build_parser().parse_args(arguments))
-    # How long OpenMP's threads spin before they sleep, read when torch is imported (below). Its default
-    # brings a fit to a crawl once another process wants a processor; no spinning at all makes it 1.6
-    # times slower on an idle machine (41 against 25 s for 1,000 neurons and 4,472 images on two cores).
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    tune_process()  # before torch is imported (below)
     from mousev1.cli import commands
 
     functions: dict[str, Callable[..., str]] = {

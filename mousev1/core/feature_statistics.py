@@ -21,7 +21,6 @@ from torch import Tensor
 from mousev1.core.inference import fuse
 from mousev1.core.network import Core
 from mousev1.core.representation import FrozenCore
-from mousev1.numerics.matmul import matmul
 
 IMAGES = 128
 """Images that statistics are computed from; more change the quantiles by less than their scatter."""
@@ -158,7 +157,7 @@ def statistics_of(
     offset = -(centre.float() @ whiten)
     distances = torch.cat(
         [
-            matmul(part.float().flatten(0, 1), whiten).add_(offset).square_().sum(dim=1).view(-1, count)
+            (part.float().flatten(0, 1) @ whiten).add_(offset).square_().sum(dim=1).view(-1, count)
             for part in parts
         ]
     )

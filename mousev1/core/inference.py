@@ -11,7 +11,7 @@ other norms follow a 1x1 convolution. What is left is convolutions with a bias, 
 Speed on a processor comes from three further choices. Images go through all layers a few at a time,
 so that what one layer writes is still in the cache when the next one reads it. Where torch has oneDNN,
 everything stays in oneDNN's blocked layout, in which its 13x13 depthwise kernel works and which would
-otherwise be converted to and fro (where channels do not fill the blocks, ELUs work on a plain copy). And
+otherwise be converted to and fro; ELUs, which it has none of, work on a plain copy. And
 in float32 the convolutions hand on what makes the ELU cheap: with V = (v + 1) / ln 2 for a value v,
 
     (ELU(v) + 1) / ln 2 = min(max(V, d), c 2^V),   d = 1 / ln 2,   c = d / 2^d,
@@ -28,7 +28,6 @@ the last 1x1 convolution works in that layout already, on the part that was aske
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +39,6 @@ from torch.nn import functional as F
 
 from mousev1.core.crop import Region
 from mousev1.core.network import Core, InputLayer, SeparableLayer
-from mousev1.numerics.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from mousev1.core.representation import FeatureExtractor, FrozenCore
@@ -210,7 +208,6 @@ def fuse(core: FrozenCore, *, dtype: torch.dtype = torch.float32) -> FeatureExtr
         raise ValueError("core: expected evaluation mode, whose batch norm is fixed; call core.eval() first")
     if not isinstance(core, Core):
         return core
-    keep_freed_memory()  # a batch's feature maps are tens of megabytes
     fused = FusedCore(core, dtype)
     return fused.eval().requires_grad_(False)
 
@@ -268,29 +265,13 @@ def _for_cheap_elu(stages: list[tuple[Tensor, Tensor | None]]) -> list[tuple[Ten
 
 
 def _cheap_elu(x: Tensor) -> Tensor:
-    """(ELU(v) + 1) / ln 2 for V = (v + 1) / ln 2, float32 in any layout; in the place of ``x`` where it can be."""
-    values = _values(x) if x.is_mkldnn else x.view(-1)
-    if values is None:
+    """(ELU(v) + 1) / ln 2 for V = (v + 1) / ln 2, float32; in the memory of ``x`` unless that is oneDNN's."""
+    if x.is_mkldnn:
         return _cheap_elu(x.to_dense()).to_mkldnn()
     knee = torch.tensor(KNEE)
-    for part in values.split(ELU_VALUES):
+    for part in x.view(-1).split(ELU_VALUES):
         torch.clamp(part, knee, torch.exp2(part).mul_(FACTOR), out=part)
     return x
-
-
-def _values(x: Tensor) -> Tensor | None:
-    """The memory of a float32 tensor in oneDNN's layout, as one row that must not outlive ``x``, its owner.
-
-    None where it cannot be had, and where channels do not fill the layout's blocks: the kernels rely on
-    zeros in the rest.
-    """
-    if not all(hasattr(torch.ops.mkldnn, name) for name in ("data_ptr", "_nbytes")):
-        return None
-    size = torch.ops.mkldnn._nbytes(x)
-    if size != x.numel() * 4:
-        return None
-    memory = (ctypes.c_char * size).from_address(torch.ops.mkldnn.data_ptr(x))
-    return torch.frombuffer(memory, dtype=torch.float32)
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -207,7 +207,7 @@ class Core(nn.Module):
     def random(cls, config: CoreConfig | None = None, *, seed: int) -> Core:
         """A frozen core with random weights: the baseline that any trained core must beat."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators, too
             return cls(config, name=f"random-{seed}").freeze()
 
     @property

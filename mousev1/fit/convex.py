@@ -33,7 +33,7 @@ from mousev1.fit.retinotopy import Retinotopy
 from mousev1.fit.score_maps import roughness
 from mousev1.fit.settings import ConvexSettings
 from mousev1.fit.timing import Clock
-from mousev1.numerics.matmul import variance
+from mousev1.numerics.arithmetic import variance
 from mousev1.readout.gaussian import rate_from_drive
 from mousev1.readout.posterior import WeightPosterior
 

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from mousev1.fit.prior import WeightPrior, joint_basis
 from mousev1.fit.regressors import Regressors
-from mousev1.numerics.matmul import LOG2_E, gram
+from mousev1.numerics.arithmetic import LOG2_E, gram
 
 # Steps with the population's matrix: towards the optimum, and from a fit of before.
 COMMON_STEPS, FEW_STEPS = 4, 2

@@ -17,8 +17,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mousev1.numerics.matmul import matmul
-
 LEAST_RHO = 0.6
 LEAST_PAIRS = 20
 POWER = 4
@@ -36,7 +34,7 @@ def misfit_ratio(rates: Tensor, responses: Tensor) -> float | None:
     error = responses / gain.clamp_min(1e-3) - rates
     error = error - error.mean(dim=0)
     signal = rates - rates.mean(dim=0)
-    power, shared = (matmul(part.T, part) / len(rates) for part in (signal, error))
+    power, shared = (part.T @ part / len(rates) for part in (signal, error))
     sd = power.diagonal().sqrt()
     size = sd[:, None] * sd
     rho = power / size.clamp_min(1e-12)

@@ -14,7 +14,7 @@ from mousev1.fit.features import FeatureStore
 from mousev1.fit.glm import COMMON_STEPS, DISPERSION_RANGE, FEW_STEPS, Common, GlmData, GlmProblem, fit_glm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.regressors import OwnFeatures, Regressors, SharedFeatures
-from mousev1.numerics.matmul import gram, variance
+from mousev1.numerics.arithmetic import gram, variance
 from mousev1.readout.gaussian import bilinear_corners
 
 # Most values of the features (B, N, C), of the drives (B, N) and of the matrices (B, C + 1, C + 1) of neurons that

@@ -30,7 +30,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from mousev1.fit.score_maps import Grid, ScoreMaps
-from mousev1.numerics.matmul import LOG2_E
+from mousev1.numerics.arithmetic import LOG2_E
 
 BUMPS_PER_AXIS = 5
 BUMP_WIDTH = 0.5  # of cortical positions scaled to -1..1

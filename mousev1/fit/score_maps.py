@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from mousev1.core.crop import Region
 from mousev1.fit.features import FeatureStore
-from mousev1.numerics.matmul import gram, matmul
+from mousev1.numerics.arithmetic import gram
 
 FOLDS = 4
 # Principal components of the features that take part: so many at least, or one for so many images. With 2,000 images,
@@ -347,7 +347,7 @@ class _Folds:
             transposed = x[:, part].transpose(1, 2).contiguous()
             torch.sum(transposed, dim=2, out=products[fold, :, -1])
             products[fold, :, :-1] = gram(x[:, part])
-            cross[fold] = matmul(transposed.flatten(0, 1), y).view(places, size, units)
+            cross[fold] = (transposed.flatten(0, 1) @ y).view(places, size, units)
         learned, targets = self._learned(products[:, :, :-1]), self._learned(cross)
         unit, out = torch.eye(size), []
         for ridge in ridges:

@@ -84,7 +84,7 @@ def fit_sgd(
         settings.loss_trials or len(train[0]),
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators, too
         readout = _new_readout(core, train[1], cortex, settings)
     generator = torch.Generator(device).manual_seed(seed)
     shuffler = torch.Generator().manual_seed(seed)

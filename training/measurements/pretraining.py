@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mousev1.numerics.allocator import GIBI, keep_freed_memory
+from mousev1.numerics.process_settings import GIBI, tune_process
 from training.measurements.peer import build_core, import_peer, peer_core_state
 from training.pretraining.config import OptimisationConfig, PretrainConfig
 from training.pretraining.data import PretrainScan, Tier, generator_for
@@ -120,7 +120,7 @@ def _random_scan(number: int, work: Workload) -> PretrainScan:
 
 
 def _our_step(scans: list[PretrainScan], work: Workload) -> Callable[[], None]:
-    keep_freed_memory(largest=GIBI, kept=2 * GIBI - 1)
+    tune_process(largest=GIBI, kept=2 * GIBI - 1)
     config = PretrainConfig(
         name="benchmark",
         scans=("random",),

@@ -18,7 +18,6 @@ measured again.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import math
 import multiprocessing
@@ -28,9 +27,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +43,6 @@ import mousev1
 from mousev1.core.inference import fuse
 from mousev1.core.network import Core, CoreConfig
 from mousev1.model.response_model import FitRecord, ResponseModel
-from mousev1.numerics.allocator import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, MEBI, keep_freed_memory
 from mousev1.readout.gaussian import FeatureWeights, FreePositions, GaussianReadout
 from mousev1.storage.core_files import save_core
 from training import provenance
@@ -100,23 +97,6 @@ class Turns(NamedTuple):
     processor_seconds: dict[str, list[float]]
 
 
-@contextmanager
-def glibc_limits() -> Iterator[None]:
-    """While it lasts, memory is given back as without mousev1, which keeps it for the whole process.
-
-    32 and 64 MiB are as far as glibc moves its limits by itself; elsewhere nothing happens.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 32 * MEBI)
-        mallopt(M_TRIM_THRESHOLD, 64 * MEBI)
-    try:
-        yield
-    finally:
-        if mallopt is not None:
-            keep_freed_memory()
-
-
 def take_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> Turns:
     """What each side returns, turn by turn, after one turn that does not count."""
     turns = Turns({side: [] for side in sides}, {side: [] for side in sides})
@@ -133,8 +113,8 @@ def take_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> Turns:
 def in_new_processes(run: Callable[[], Result]) -> list[Result]:
     """What ``run``, which can be pickled, returns in ``PROCESSES`` processes one after the other.
 
-    How fast neuralpredictors is depends on how memory happens to lie in its process: on whether what it frees goes
-    back to the system and must be cleared when it is needed again.
+    How fast a side is depends on how memory happens to lie in its process: on whether what it frees goes back to
+    the system and must be cleared when it is needed again.
     """
     pool = ProcessPoolExecutor(
         1,
@@ -214,8 +194,7 @@ def features_in_turns(path: Path, rounds: int) -> tuple[Turns, float]:
         return len(stack) / (time.perf_counter() - started)
 
     def their_rate() -> float:
-        with glibc_limits():
-            return rate(theirs, standardised)
+        return rate(theirs, standardised)
 
     def multiply(name: str, run: Callable[[], object]) -> float:
         started = time.perf_counter()
@@ -248,8 +227,7 @@ def predict_in_turns(path: Path, units: int, rounds: int) -> tuple[Turns, float]
     theirs, ours = same_model(core, units)
 
     def their_rate() -> float:
-        with glibc_limits():
-            return _images_per_second(theirs.predict, images)
+        return _images_per_second(theirs.predict, images)
 
     sides = {
         PEER: their_rate,
@@ -358,8 +336,7 @@ def fits_in_turns(options: argparse.Namespace, units: int, images: int) -> dict[
         busy[OURS].append(time.process_time() - processor)
         test = score(task, model.predict, "test")
         processor = time.process_time()
-        with glibc_limits():
-            fit = fit_theirs(task, options.epochs)
+        fit = fit_theirs(task, options.epochs)
         busy_in_all = time.process_time() - processor
         for taken, name, in_all in (
             (measured, "seconds", fit.seconds),
@@ -557,10 +534,6 @@ def table(results: dict[str, Any]) -> str:
                 f"{reach['seconds']:.1f} s (true rate {reach['test'].get('true_rate_correlation', math.nan):.4f}), "
                 f"{part['median'][PEER] / reach['seconds']:.0f} times less."
             )
-    lines.append(
-        "\nThe setting of memory that mousev1 makes for the whole process (`mousev1/allocator.py`) was undone in "
-        "the turns of neuralpredictors."
-    )
     for name, part in parts.items():
         if "ratio_by_process" in part:
             digits = 0 if name.startswith("fit") else 1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from mousev1.numerics.allocator import GIBI, keep_freed_memory
+from mousev1.numerics.process_settings import GIBI, tune_process
 from training.pretraining.config import PretrainConfig, find_scans
 from training.pretraining.data import (
     check_names,
@@ -33,7 +33,7 @@ def run(config_path: Path, out: Path | None) -> None:
     config = PretrainConfig.read(config_path)
     if config.compute.threads:
         torch.set_num_threads(config.compute.threads)
-    keep_freed_memory(largest=GIBI, kept=2 * GIBI - 1)
+    tune_process(largest=GIBI, kept=2 * GIBI - 1)
     processes = start_processes(config.compute.device)
     try:
         files = find_scans(config.scans, config_path.parent)

@@ -14,7 +14,7 @@ import mousev1
 from mousev1.core.network import Core
 from mousev1.data.scan import Scan
 from mousev1.model.response_model import FitRecord, ResponseModel
-from mousev1.numerics.allocator import GIBI, keep_freed_memory
+from mousev1.numerics.process_settings import GIBI, tune_process
 from training.pretraining.config import PretrainConfig
 from training.pretraining.data import prepare_scan
 from training.pretraining.distributed import start_processes
@@ -70,7 +70,7 @@ def train_end_to_end(
         folder: of this training and no other.
         figures: draw figures at the end.
     """
-    keep_freed_memory(largest=GIBI, kept=2 * GIBI - 1)
+    tune_process(largest=GIBI, kept=2 * GIBI - 1)
     recorded = [mousev1.read_scan(file) for file in files]
     scans = [
         prepare_scan(scan, recipe.core, origin=str(file)) for scan, file in zip(recorded, files, strict=True)
