@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -100,7 +102,7 @@ def test_the_approach_comes_near_the_optimum_and_its_gradient_is_the_objectives(
     left, way = (near.theta - optimum).norm(dim=1), (start - optimum).norm(dim=1)
     assert (left < 0.2 * way).all()
     assert torch.allclose(near.output.drive, data.features.drive(near.theta), atol=1e-4)
-    found = task.gradient(near.output, near.theta, phi)
+    found = task.gradient(dataclasses.replace(near, dispersion=phi))
     for unit in range(B):
         at = near.theta[unit].clone().requires_grad_()
         away = at - PRIOR.mean
@@ -113,10 +115,10 @@ def test_half_of_many_images_lead_near_the_optimum_of_all(monkeypatch: pytest.Mo
     task = GlmProblem(data, COMMON)
     start, phi = torch.zeros(B, C + 1).double(), torch.full((B,), 0.7).double()
     fitted = torch.arange(B) == 3
-    few = task.approach_from_half(start, phi, fitted)
+    few = task.approach_on_half_first(start, phi, fitted)
     assert torch.equal(few.theta, task.approach(start, phi).theta)
     monkeypatch.setattr(glm, "HALF_FROM", N)
-    many = task.approach_from_half(start, phi, fitted)
+    many = task.approach_on_half_first(start, phi, fitted)
     half = GlmProblem(data.first(N // 2), COMMON).approach(start, phi, glm.HALF_STEPS)
     for unit in range(B):
         alone = GlmProblem(data.only(torch.tensor([unit])), COMMON)

@@ -42,7 +42,7 @@ def test_products_are_numpys(which: int, keep: list[int] | None, monkeypatch: py
     drive = np.einsum("bnc,bc->bn", values, theta[:, :-1]) + theta[:, -1:].numpy()
     np.testing.assert_allclose(found.drive(theta).numpy(), drive, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(
-        found.pull(slope).numpy(), np.einsum("bnc,bn->bc", values, slope), rtol=1e-5, atol=1e-4
+        found.weighted_sum(slope).numpy(), np.einsum("bnc,bn->bc", values, slope), rtol=1e-5, atol=1e-4
     )
     seen = []
     for rows, scaled in found.scaled(slope):
@@ -60,7 +60,9 @@ def test_the_first_images_are_those_of_shorter_tables() -> None:
         first = found.first(9)
         assert first.shape == (B, 9, C)
         assert torch.allclose(first.drive(theta), found.drive(theta)[:, :9], atol=1e-5)
-        np.testing.assert_allclose(first.pull(slope).numpy(), values[:, :9].sum(axis=1), rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(
+            first.weighted_sum(slope).numpy(), values[:, :9].sum(axis=1), rtol=1e-5, atol=1e-4
+        )
 
 
 def test_a_mask_chooses_neurons() -> None:

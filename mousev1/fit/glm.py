@@ -1,7 +1,7 @@
 """Feature weights of many neurons at once: a penalised Poisson regression with the ELU + 1 output.
 
-With the place of a neuron known, its drive z = w . x + b is linear in theta = (w, b), the rate is
-r(z) = exp(z) for z < 0 and z + 1 above, and the Poisson loss
+With the location of a neuron known, its drive (linear predictor, pre-activation) z = w . x + b is linear in
+theta = (w, b), the rate is r(z) = exp(z) for z < 0 and z + 1 above, and the Poisson loss
 
     l(z) = exp(z) - y z        for z < 0,
            z + 1 - y log(z+1)  for z >= 0
@@ -28,7 +28,7 @@ Steps themselves are products with the features (``regressors``), which take as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -38,23 +38,21 @@ from mousev1.fit.prior import WeightPrior, joint_basis
 from mousev1.fit.regressors import Regressors
 from mousev1.numerics.arithmetic import LOG2_E, gram
 
-# Steps with the population's matrix: towards the optimum, and from a fit of before.
-COMMON_STEPS, FEW_STEPS = 4, 2
-# Of so many images, half suffice for the first of these steps, if one on all of them follows.
+# Conjugate gradient steps with the population's matrix: from no selectivity, and from an earlier fit.
+COMMON_STEPS, WARM_STEPS = 4, 2
+# With so many images, half suffice for the first of these steps, if one on all of them follows.
 HALF_FROM, HALF_STEPS, STEPS_AFTER_HALF = 1000, 2, 1
 MOST_STEPS = 40
 MOST_HALVINGS = 12
-SMALL = 1e-2  # decrement below which steps are not damped
+DAMPED_FROM = 1e-2  # decrement from which steps are damped
 TOLERANCE = 1e-7
-# A matrix is computed anew when a step shrinks the decrement less than this.
+# A neuron's matrix is computed anew when a step leaves more than this share of the decrement,
 REUSE_BELOW = 0.1
-# After the first step with it, a matrix is computed anew if that step was longer: its square, in posterior
-# standard deviations.
-FAR = 1.0
-# Neurons that are done wait, unchanged, until this share of them is, and leave together.
-LEAVE_TOGETHER = 0.5
+# and after the first step if that was longer than this: its square, in posterior standard deviations.
+REUSE_WITHIN = 1.0
+REMOVE_FROM = 0.5  # neurons that are done are taken out, together, once they are more than this share
 DISPERSION_RANGE = (0.02, 50.0)
-ROUNDING = 1e-6  # share by which the diagonal of a Hessian is enlarged where rounding made it indefinite
+ROUNDING = 1e-6  # part by which the diagonal of a Hessian is enlarged where rounding made it indefinite
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class GlmData:
     """Some neurons' regressors and responses.
 
     Attributes:
-        features: of B neurons for N images, for each neuron those at its place.
+        features: of B neurons for N images, for each neuron those at its location.
         responses: (B, N) float32.
     """
 
@@ -148,8 +146,27 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Approach:
-    """Neurons near their optimum.
+class Step:
+    """A direction to go from an estimate.
+
+    Attributes:
+        direction: (B, C + 1) float64, change of theta.
+        drive: (B, N) float32, change of the drive that it makes.
+        slope: (B,) float64, decrease of the objective along it; for Newton's step its decrement.
+    """
+
+    direction: Tensor
+    drive: Tensor
+    slope: Tensor
+
+    def only(self, keep: Tensor) -> Step:
+        """The same for some of the neurons."""
+        return Step(self.direction[keep], self.drive[keep], self.slope[keep])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Where neurons are on the way to their optimum.
 
     Attributes:
         theta: (B, C + 1) float64, weights and then the bias.
@@ -160,6 +177,15 @@ class Approach:
     theta: Tensor
     output: Output
     dispersion: Tensor
+
+    def only(self, keep: Tensor) -> Estimate:
+        """The same for some of the neurons."""
+        return Estimate(self.theta[keep], self.output.only(keep), self.dispersion[keep])
+
+    def moved(self, step: Step, size: Tensor) -> Estimate:
+        """After ``size`` (B,) of a step."""
+        drive = torch.addcmul(self.output.drive, size.float()[:, None], step.drive)
+        return Estimate(self.theta + size[:, None] * step.direction, Output.at(drive), self.dispersion)
 
 
 @dataclass(frozen=True)
@@ -228,49 +254,88 @@ def fit_glm(
             posterior standard deviations.
         keep_information: give ``GlmFit.information``.
     """
-    result = GlmFit.empty(len(start), start.shape[1], problem.y.shape[1], keep_information=keep_information)
-    index = torch.arange(len(start))  # of the neurons still at work
     near = problem.approach(start, dispersion, steps)
-    theta, output, phi = near.theta, near.output, near.dispersion if estimate_dispersion else dispersion
-    information = problem.information(output)
-    factor = problem.factor(information, phi)
-    finished = torch.zeros(len(theta), dtype=torch.bool)
-    previous = torch.full((len(theta),), torch.inf, dtype=torch.float64)
-    for step in range(MOST_STEPS + 1):
-        direction, decrement = problem.newton(output, theta, phi, factor)
-        done = (decrement < tolerance) & (step > 0)
-        done = done | finished
-        if float(done.float().mean()) > LEAVE_TOGETHER or step == MOST_STEPS:
-            leave = done if step < MOST_STEPS else torch.ones_like(done)
-            # Computed a few steps ago, the matrices keep their shape but take the curvature of the optimum.
-            last = output.only(leave)
-            grown = last.curvature(problem.y[leave]).sum(dim=1) / information[leave, -1, -1]
-            settled = information[leave] * grown[:, None, None] if keep_information else None
-            variances = problem.variances(factor[leave], grown)
-            fit = GlmFit(theta[leave], settled, variances, phi[leave], last.drive, done[leave])
-            result.put(index[leave], fit)
+    estimate = near if estimate_dispersion else replace(near, dispersion=dispersion)
+    newton = _Newton.begin(problem, estimate)
+    result = GlmFit.empty(len(start), start.shape[1], problem.y.shape[1], keep_information=keep_information)
+    for count in range(MOST_STEPS + 1):
+        direction, decrement = newton.problem.newton(newton.estimate, newton.factor)
+        newton.done |= (decrement < tolerance) & (count > 0)
+        if float(newton.done.float().mean()) > REMOVE_FROM or count == MOST_STEPS:
+            leave = newton.done if count < MOST_STEPS else torch.ones_like(newton.done)
+            result.put(newton.index[leave], newton.result(leave, keep_information=keep_information))
             if bool(leave.all()):
                 break
             stay = ~leave
-            index, theta, phi, information, factor = (
-                t[stay] for t in (index, theta, phi, information, factor)
-            )
-            direction, decrement, previous = direction[stay], decrement[stay], previous[stay]
-            problem, output = GlmProblem(problem.data.only(stay), problem.common), output.only(stay)
-            done = done[stay]
-        finished = done
-        z_step = problem.drive(direction)
-        size = problem.damped(output, z_step, theta, direction, phi, decrement) * ~finished
-        theta = theta + size[:, None] * direction
-        output = Output.at(torch.addcmul(output.drive, size.float()[:, None], z_step))
-        slow = (decrement > REUSE_BELOW * previous) & (decrement > 10 * tolerance)
-        stale = (decrement > FAR if step == 0 else slow) & ~finished
-        previous = decrement
-        if bool(stale.any()):
-            late = stale.nonzero()[:, 0]
-            information[late] = problem.information(output, late)
-            factor[late] = problem.factor(information[late], phi[late])
+            newton, direction, decrement = newton.only(stay), direction[stay], decrement[stay]
+        newton.take(Step(direction, newton.problem.drive(direction), decrement), count, tolerance)
     return result
+
+
+@dataclass
+class _Newton:
+    """Newton steps of the neurons that are still at work.
+
+    Attributes:
+        problem: what they solve.
+        index: (B,) which of all neurons they are.
+        estimate: where they are.
+        information: (B, C + 1, C + 1) float32, X'hX there or a few steps ago.
+        factor: of the Hessian with that information.
+        decrement: (B,) of the last step.
+        done: (B,) whether the tolerance was reached; these wait, unchanged.
+    """
+
+    problem: GlmProblem
+    index: Tensor
+    estimate: Estimate
+    information: Tensor
+    factor: Tensor
+    decrement: Tensor
+    done: Tensor
+
+    @classmethod
+    def begin(cls, problem: GlmProblem, estimate: Estimate) -> _Newton:
+        count, information = len(estimate.theta), problem.information(estimate.output)
+        return cls(
+            problem,
+            torch.arange(count),
+            estimate,
+            information,
+            problem.factor(information, estimate.dispersion),
+            torch.full((count,), torch.inf, dtype=torch.float64),
+            torch.zeros(count, dtype=torch.bool),
+        )
+
+    def only(self, keep: Tensor) -> _Newton:
+        problem = GlmProblem(self.problem.data.only(keep), self.problem.common)
+        rest = (t[keep] for t in (self.information, self.factor, self.decrement, self.done))
+        return _Newton(problem, self.index[keep], self.estimate.only(keep), *rest)
+
+    def take(self, step: Step, count: int, tolerance: float) -> None:
+        """Go on by a step, and compute anew the matrices that it made useless."""
+        size = self.problem.damped(self.estimate, step) * ~self.done
+        self.estimate = self.estimate.moved(step, size)
+        slow = (step.slope > REUSE_BELOW * self.decrement) & (step.slope > 10 * tolerance)
+        late = (step.slope > REUSE_WITHIN if count == 0 else slow) & ~self.done
+        self.decrement = step.slope
+        if bool(late.any()):
+            index = late.nonzero()[:, 0]
+            self.information[index] = self.problem.information(self.estimate.output, index)
+            self.factor[index] = self.problem.factor(self.information[index], self.estimate.dispersion[index])
+
+    def result(self, keep: Tensor, *, keep_information: bool) -> GlmFit:
+        last, information = self.estimate.only(keep), self.information[keep]
+        # Computed a few steps ago, the matrices keep their shape but take the curvature of the optimum.
+        grown = last.output.curvature(self.problem.y[keep]).sum(dim=1) / information[:, -1, -1]
+        return GlmFit(
+            last.theta,
+            information * grown[:, None, None] if keep_information else None,
+            self.problem.variances(self.factor[keep], grown),
+            last.dispersion,
+            last.output.drive,
+            self.done[keep],
+        )
 
 
 class GlmProblem:
@@ -286,24 +351,24 @@ class GlmProblem:
             return theta[:, -1:].float().repeat(1, self.y.shape[1])
         return self.x.drive(theta)
 
-    def gradient(self, output: Output, theta: Tensor, phi: Tensor) -> Tensor:
+    def gradient(self, at: Estimate) -> Tensor:
         """(B, C + 1) float64."""
-        slope = output.slope(self.y)
-        data = torch.empty_like(theta)
-        data[:, :-1] = self.x.pull(slope)
+        slope, prior = at.output.slope(self.y), self.common.prior
+        data = torch.empty_like(at.theta)
+        data[:, :-1] = self.x.weighted_sum(slope)
         data[:, -1] = slope.sum(dim=1, dtype=torch.float64)
-        return data / phi[:, None] + (theta - self.common.prior.mean) @ self.common.prior.precision
+        return data / at.dispersion[:, None] + (at.theta - prior.mean) @ prior.precision
 
-    def approach(self, start: Tensor, phi: Tensor, steps: int = COMMON_STEPS) -> Approach:
+    def approach(self, start: Tensor, phi: Tensor, steps: int = COMMON_STEPS) -> Estimate:
         """Conjugate gradients, preconditioned with the population's matrix, and the dispersion after them."""
-        theta, output = start, Output.at(self.drive(start))
+        at = Estimate(start, Output.at(self.drive(start)), phi)
         basis, values = self.common.basis
-        scaled = 1.0 / (1.0 + (self.curvature(output) / phi)[:, None] * values)
-        direction, last_gradient = torch.zeros_like(theta), torch.zeros_like(theta)
-        last_decrement = torch.full((len(theta),), torch.inf, dtype=torch.float64)
-        value = self.objective(output, theta, phi, self.y)
+        scaled = 1.0 / (1.0 + (self.curvature(at.output) / phi)[:, None] * values)
+        direction, last_gradient = torch.zeros_like(start), torch.zeros_like(start)
+        last_decrement = torch.full((len(start),), torch.inf, dtype=torch.float64)
+        value = self.objective(at, self.y)
         for _ in range(steps):
-            gradient = self.gradient(output, theta, phi)
+            gradient = self.gradient(at)
             newton = -((gradient @ basis) * scaled) @ basis.T
             # Polak and Ribiere's rule, which forgets the past where it does not help.
             change = ((last_gradient - gradient) * newton).sum(dim=1)
@@ -311,18 +376,14 @@ class GlmProblem:
             direction = keep[:, None] * direction + newton
             uphill = (gradient * direction).sum(dim=1) >= 0.0
             direction = torch.where(uphill[:, None], newton, direction)
-            slope = -(gradient * direction).sum(dim=1)
-            z_step = self.drive(direction)
-            size = slope / self.bend(output, z_step, direction, phi)
-            size, value, output = self.backtrack(
-                output, z_step, theta, direction, phi, slope, size, value, self.y
-            )
-            theta = theta + size[:, None] * direction
+            step = Step(direction, self.drive(direction), -(gradient * direction).sum(dim=1))
+            size = step.slope / self.curvature_along(at, step)
+            _, value, at = self.backtrack(at, step, size, value, self.y)
             last_gradient, last_decrement = gradient, -(gradient * newton).sum(dim=1)
-        return Approach(theta, output, self.dispersion(output, phi))
+        return replace(at, dispersion=self.dispersion(at))
 
-    def approach_from_half(self, start: Tensor, phi: Tensor, fitted: Tensor) -> Approach:
-        """The same in less time if images, which must be in random order, are many.
+    def approach_on_half_first(self, start: Tensor, phi: Tensor, fitted: Tensor) -> Estimate:
+        """As ``approach``, in less time if images, which must be in random order, are many.
 
         A step from where some steps on half of the images lead; for neurons ``fitted`` (B,) before, from ``start``.
         """
@@ -333,9 +394,9 @@ class GlmProblem:
         theta = torch.where(fitted[:, None], start, half.theta)
         return self.approach(theta, torch.where(fitted, phi, half.dispersion), STEPS_AFTER_HALF)
 
-    def newton(self, output: Output, theta: Tensor, phi: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+    def newton(self, at: Estimate, factor: Tensor) -> tuple[Tensor, Tensor]:
         """Newton's step (B, C + 1) for a factor of the Hessian, and its decrement (B,)."""
-        gradient = self.gradient(output, theta, phi)
+        gradient = self.gradient(at)
         direction = -torch.cholesky_solve(gradient.float()[:, :, None], factor)[:, :, 0].double()
         return direction, -(gradient * direction).sum(dim=1)
 
@@ -343,10 +404,11 @@ class GlmProblem:
         """Sum over images of h, (B,) float64."""
         return output.curvature(self.y).sum(dim=1, dtype=torch.float64)
 
-    def bend(self, output: Output, z_step: Tensor, direction: Tensor, phi: Tensor) -> Tensor:
-        """Second derivative of the objective along a direction, (B,) float64."""
-        data = output.curvature(self.y).mul_(z_step).mul_(z_step).sum(dim=1, dtype=torch.float64)
-        return data / phi + ((direction @ self.common.prior.precision) * direction).sum(dim=1)
+    def curvature_along(self, at: Estimate, step: Step) -> Tensor:
+        """Second derivative of the objective along a step, (B,) float64."""
+        weighted = at.output.curvature(self.y).mul_(step.drive).mul_(step.drive)
+        prior = ((step.direction @ self.common.prior.precision) * step.direction).sum(dim=1)
+        return weighted.sum(dim=1, dtype=torch.float64) / at.dispersion + prior
 
     def factor(self, information: Tensor, phi: Tensor) -> Tensor:
         """Cholesky factor of X'hX / phi + S^-1, (b, C + 1, C + 1) float32."""
@@ -391,63 +453,57 @@ class GlmProblem:
         out[:, :-1, -1] = out[:, -1, :-1]
         return out
 
-    def objective(self, output: Output, theta: Tensor, phi: Tensor, y: Tensor) -> Tensor:
-        """What is minimised, (B,) float64."""
-        away = theta - self.common.prior.mean
-        return output.loss(y) / phi + 0.5 * ((away @ self.common.prior.precision) * away).sum(dim=1)
+    def objective(self, at: Estimate, y: Tensor) -> Tensor:
+        """What is minimised, for responses y (B, N), (B,) float64."""
+        away = at.theta - self.common.prior.mean
+        penalty = ((away @ self.common.prior.precision) * away).sum(dim=1)
+        return at.output.loss(y) / at.dispersion + 0.5 * penalty
 
     def backtrack(
-        self,
-        output: Output,
-        z_step: Tensor,
-        theta: Tensor,
-        direction: Tensor,
-        phi: Tensor,
-        slope: Tensor,
-        size: Tensor,
-        before: Tensor,
-        y: Tensor,
-    ) -> tuple[Tensor, Tensor, Output]:
-        """Largest of 1, 1/2, 1/4, ... times ``size`` that lowers the objective as it should; value and output there.
+        self, at: Estimate, step: Step, size: Tensor, before: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor, Estimate]:
+        """Largest of 1, 1/2, 1/4, ... times ``size`` (B,) that lowers the objective as it should.
 
-        All (B,); ``slope`` is that along the step, downwards, ``before`` the objective where it starts.
+        Args:
+            at: where the step starts.
+            step: the step.
+            size: of the step to try first.
+            before: (B,) objective where it starts.
+            y: (B, N) responses.
+
+        Returns:
+            The size, and the objective and the estimate after it.
         """
         for halvings in range(MOST_HALVINGS + 1):
-            there = Output.at(torch.addcmul(output.drive, size.float()[:, None], z_step))
-            after = self.objective(there, theta + size[:, None] * direction, phi, y)
-            worse = after > before - 1e-4 * size * slope + 1e-7 * before.abs()
+            there = at.moved(step, size)
+            after = self.objective(there, y)
+            worse = after > before - 1e-4 * size * step.slope + 1e-7 * before.abs()
             # Near the optimum a full step is right, and its gain is lost in rounding.
-            worse &= slope > SMALL
+            worse &= step.slope > DAMPED_FROM
             if halvings == MOST_HALVINGS or not bool(worse.any()):
                 break
             size = torch.where(worse, size / 2, size)
         return size, after, there
 
-    def damped(
-        self, output: Output, z_step: Tensor, theta: Tensor, direction: Tensor, phi: Tensor, decrement: Tensor
-    ) -> Tensor:
-        """Share of a Newton step to take, (B,)."""
-        size = torch.ones_like(decrement)
-        tried = (decrement > SMALL).nonzero()[:, 0]
+    def damped(self, at: Estimate, step: Step) -> Tensor:
+        """How much of a Newton step to take, (B,)."""
+        size = torch.ones_like(step.slope)
+        tried = (step.slope > DAMPED_FROM).nonzero()[:, 0]
         if len(tried):
-            output, z_step, y = output.only(tried), z_step[tried], self.y[tried]
-            theta, direction, phi, decrement = (t[tried] for t in (theta, direction, phi, decrement))
-            before = self.objective(output, theta, phi, y)
-            parts = (output, z_step, theta, direction, phi, decrement, size[tried], before, y)
-            size[tried], *_ = self.backtrack(*parts)
+            at, step, y = at.only(tried), step.only(tried), self.y[tried]
+            size[tried], *_ = self.backtrack(at, step, size[tried], self.objective(at, y), y)
         return size
 
-    def dispersion(self, output: Output, phi: Tensor) -> Tensor:
+    def dispersion(self, at: Estimate) -> Tensor:
         """Residual variance over mean rate, corrected for the parameters spent on the fit, (B,).
 
         Those are the trace of A (A + S^-1)^-1 for an information A, for which the population's average,
         scaled to the neuron's curvature, is good enough.
         """
-        curvature = self.curvature(output)
-        rate, n = output.rate(), output.drive.shape[1]
+        rate, n = at.output.rate(), self.y.shape[1]
         total = rate.sum(dim=1, dtype=torch.float64)
         residual = rate.sub_(self.y).square_().sum(dim=1, dtype=torch.float64)
-        known = (curvature / phi)[:, None] * self.common.basis[1]
+        known = (self.curvature(at.output) / at.dispersion)[:, None] * self.common.basis[1]
         left = 1.0 - (known / (1.0 + known)).sum(dim=1) / n
         clamped: Tensor = (residual / total / left.clamp_min(0.1)).clamp(*DISPERSION_RANGE)
         return clamped

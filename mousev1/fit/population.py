@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from mousev1.fit.features import FeatureStore
-from mousev1.fit.glm import COMMON_STEPS, DISPERSION_RANGE, FEW_STEPS, Common, GlmData, GlmProblem, fit_glm
+from mousev1.fit.glm import COMMON_STEPS, DISPERSION_RANGE, WARM_STEPS, Common, GlmData, GlmProblem, fit_glm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.regressors import OwnFeatures, Regressors, SharedFeatures
 from mousev1.numerics.arithmetic import gram, variance
@@ -137,10 +137,10 @@ class PopulationGlm:
         desc = "prior" if progress else None
         for places, index, problem in self._problems(units, images, self.common, desc):
             start = self._start(index, problem.data.responses)
-            near = problem.approach_from_half(*start, fitted=self.started[index])
+            near = problem.approach_on_half_first(*start, fitted=self.started[index])
             self._keep(index, near.theta, near.dispersion)
             amount[places] = problem.curvature(near.output) / near.dispersion
-            gradient[places] = problem.gradient(near.output, near.theta, near.dispersion)
+            gradient[places] = problem.gradient(near)
             few = (places < INFORMATION_UNITS).nonzero()[:, 0]
             own = problem.information(near.output, few)
             information += (own / own[:, -1:, -1:]).sum(dim=0, dtype=torch.float64)
@@ -162,7 +162,7 @@ class PopulationGlm:
         """
         common, size = self.common, len(self.information)
         # the same for all, so that a neuron's fit does not depend on which others it is computed with
-        steps = FEW_STEPS if bool(self.started[units].all()) else COMMON_STEPS
+        steps = WARM_STEPS if bool(self.started[units].all()) else COMMON_STEPS
         basis, _ = common.basis
         out = PopulationFit(
             theta=torch.zeros(len(units), size, dtype=torch.float64),

@@ -26,7 +26,7 @@ class Regressors(Protocol):
     def drive(self, theta: Tensor) -> Tensor:
         """X w + b, (B, N) float32, for theta = (w, b), (B, C + 1)."""
 
-    def pull(self, slope: Tensor) -> Tensor:
+    def weighted_sum(self, slope: Tensor) -> Tensor:
         """X' s, (B, C) float32, for s (B, N) float32."""
 
     def only(self, keep: Tensor) -> Regressors:
@@ -68,7 +68,7 @@ class OwnFeatures:
         # With the vector on the left the product is several times faster.
         return torch.baddbmm(theta[:, None, -1:], theta[:, None, :-1], self.values.transpose(1, 2))[:, 0]
 
-    def pull(self, slope: Tensor) -> Tensor:
+    def weighted_sum(self, slope: Tensor) -> Tensor:
         """See ``Regressors``."""
         return torch.bmm(slope[:, None], self.values)[:, 0]
 
@@ -149,7 +149,7 @@ class SharedFeatures:
             )
         return out.add_(theta[:, -1:])
 
-    def pull(self, slope: Tensor) -> Tensor:
+    def weighted_sum(self, slope: Tensor) -> Tensor:
         """See ``Regressors``."""
         units, _, channels = self.shape
         out = torch.empty(units, 4 * channels)
