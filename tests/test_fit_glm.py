@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mousev1.fit import glm
-from mousev1.fit.glm import Common, GlmData, GlmProblem, Output, fit_glm
+from mousev1.fit.glm import Common, GlmData, GlmProblem, Output
+from mousev1.fit.newton import GlmFit, fit_glm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.regressors import OwnFeatures
 from mousev1.readout.standardisation import Standardisation
@@ -38,7 +39,7 @@ def problem(seed: int = 0, scale: float = 1.0) -> GlmData:
     return GlmData(OwnFeatures(features), torch.poisson(rate * 2, generator=generator) / 2)
 
 
-def fit(data: GlmData, **options) -> glm.GlmFit:
+def fit(data: GlmData, **options) -> GlmFit:
     units = len(data.responses)
     arguments = {
         "start": torch.zeros(units, C + 1).double(),

@@ -1,8 +1,9 @@
 """A readout on a frozen core without a training loop.
 
-Where a neuron looks follows from score maps and retinotopy (``places``); given that, its feature weights are
-a convex problem (``glm``) whose prior the population provides (``prior``). Images pass through the core once
-(``features``), but for some if neurons turn out to look beyond the part that was computed.
+The location that a neuron responds to follows from score maps and retinotopy (``readout_locations``); given
+that, its feature weights are a convex problem (``glm``) whose prior the population provides (``prior``). Images
+pass through the core once (``features``), but for some if neurons turn out to lie beyond the part that was
+computed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,13 +21,18 @@ from torch import Tensor
 from mousev1.core.feature_statistics import IMAGES as STATISTICS_IMAGES
 from mousev1.core.feature_statistics import TrainingStatistics, are_kept_for, statistics_of
 from mousev1.core.representation import FrozenCore
-from mousev1.fit.memory import MISFIT_IMAGES, MISFIT_UNITS, MemoryPlan, peak_memory, plan_memory
-from mousev1.fit.model_error import misfit_ratio
+from mousev1.fit.features import FeatureStore
+from mousev1.fit.memory import MemoryPlan, peak_memory, plan_memory
+from mousev1.fit.model_error import IMAGES as MODEL_ERROR_IMAGES
+from mousev1.fit.model_error import UNITS as MODEL_ERROR_UNITS
+from mousev1.fit.model_error import USUAL_RATIO, model_error_ratio
+from mousev1.fit.newton import GlmFit
 from mousev1.fit.population import FitData, PopulationGlm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.readout_locations import (
     FeatureSource,
-    find_places,
+    ReadoutLocations,
+    find_locations,
     half_extent,
     images_to_compute_whole,
     positions_of,
@@ -36,11 +44,10 @@ from mousev1.fit.timing import Clock
 from mousev1.numerics.arithmetic import variance
 from mousev1.readout.gaussian import rate_from_drive
 from mousev1.readout.posterior import WeightPosterior
+from mousev1.readout.standardisation import Standardisation
 
-ROUGH_UNITS = 100  # least number of neurons in the rounds that lead to a prior
-ROUGH_PART = 8  # these rounds learn from one in so many of the sample
-# Misfit of the 11-S core where it could be measured, relative to the variance of the prediction.
-USUAL_MISFIT = 0.3
+# All but the last round that the prior is learned in use one in so many of the sample's neurons, and at least so many.
+EARLY_ROUNDS_PART, EARLY_ROUNDS_UNITS = 8, 100
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,8 @@ class ConvexFit:
         posterior: covariance of weights and bias.
         dispersion: (U,) float32, variance of the responses over their mean.
         constant: (U,) neurons that never changed: weights 0, their constant as rate.
-        misfit: what the features are off by, in variances of the prediction; part of ``posterior``, as is
-            what positions are off by.
+        model_error: variance of the core's error, in variances of the prediction; part of ``posterior``, as is
+            that of the positions.
         statistics: of up to 128 random training images' features, for a ``Core``.
         converged: (U,) whether the solver reached its tolerance.
         prior: the prior learned, for scans to come.
@@ -75,7 +82,7 @@ class ConvexFit:
     posterior: WeightPosterior
     dispersion: Tensor
     constant: Tensor
-    misfit: float
+    model_error: float
     statistics: TrainingStatistics | None
     converged: Tensor
     prior: WeightPrior
@@ -122,126 +129,205 @@ def fit_convex(
         keep_information: give ``ConvexFit.information``, 34 kB per neuron for 64 channels.
         progress: show progress bars.
         report: called with the memory plan's one line before work starts, and with one line when it is known
-            where neurons look.
+            which part of the feature map neurons respond to.
+
+    Raises:
+        ValueError: images and responses do not match, are too few, or never change; ``memory`` is too little.
     """
-    settings = settings or ConvexSettings()
-    clock = Clock()
     n, units = responses.shape
-    scale = torch.ones(units) if scale is None else scale
-    if len(images) != n:
-        raise ValueError(f"responses: expected {len(images)} rows as there are images, got {n}")
-    if n < 8:
-        raise ValueError(f"images: expected at least 8 to fit and to check on, got {n}")
+    fit = _Fit(
+        responses=responses,
+        scale=torch.ones(units) if scale is None else scale,
+        constant=_constant_neurons(images, responses),
+        cortex=cortex,
+        settings=settings or ConvexSettings(),
+        known_prior=prior,
+        keep_information=keep_information,
+        generator=torch.Generator().manual_seed(seed),
+    )
     plan = plan_memory(
         core, images, units, memory=memory, directory=directory, keep_information=keep_information
     )
     if report is not None:
         report(str(plan))
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(n, generator=generator)
-    constant = (responses == responses[0]).all(dim=0)
-    live = (~constant).nonzero()[:, 0]
-    notes = []
-    if bool(constant.any()):
-        notes.append(f"{int(constant.sum())} of {units} neurons never change; their rate is their constant")
-    if not len(live):
-        raise ValueError("responses: every neuron is constant; there is nothing to fit")
+    order = torch.randperm(n, generator=fit.generator)
     with ExitStack() as stores:
-        source = FeatureSource(core, images, order, device, plan, stores, report, progress)
-        pilot = source.compute(images_to_compute_whole(n, len(live), least=settings.first_images))
-        clock.lap("features")
-        statistics = None
-        if are_kept_for(core):
-            statistics = statistics_of(
-                pilot.first(STATISTICS_IMAGES),
-                images[order[:STATISTICS_IMAGES]],
-                mean=pilot.standardisation.mean,
-                std=pilot.standardisation.std,
+        return fit.run(FeatureSource(core, images, order, device, plan, stores, report, progress))
+
+
+def _constant_neurons(images: Tensor, responses: Tensor) -> Tensor:
+    """(U,) which neurons never change; ``ValueError`` if there is nothing to fit."""
+    n = len(responses)
+    if len(images) != n:
+        raise ValueError(f"responses: expected {len(images)} rows as there are images, got {n}")
+    if n < 8:
+        raise ValueError(f"images: expected at least 8 to fit and to check on, got {n}")
+    constant = (responses == responses[0]).all(dim=0)
+    if bool(constant.all()):
+        raise ValueError("responses: every neuron is constant; there is nothing to fit")
+    return constant
+
+
+def _statistics(core: FrozenCore, first: FeatureStore, images: Tensor) -> TrainingStatistics | None:
+    if not are_kept_for(core):
+        return None
+    standardisation = first.standardisation
+    return statistics_of(
+        first.first(STATISTICS_IMAGES), images, mean=standardisation.mean, std=standardisation.std
+    )
+
+
+@dataclass
+class _Fit:
+    """One fit; see ``fit_convex`` and ``ConvexFit`` for what is not said here.
+
+    Attributes:
+        constant: (U,) which neurons never change.
+        known_prior: where the prior starts, if not from nothing.
+        generator: of every random choice.
+    """
+
+    responses: Tensor
+    scale: Tensor
+    constant: Tensor
+    cortex: Tensor | None
+    settings: ConvexSettings
+    known_prior: WeightPrior | None
+    keep_information: bool
+    generator: torch.Generator
+    clock: Clock = field(default_factory=Clock)
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def responsive(self) -> Tensor:
+        """Numbers of the neurons that change."""
+        return (~self.constant).nonzero()[:, 0]
+
+    def run(self, source: FeatureSource) -> ConvexFit:
+        """Locations, prior and weights, one after the other."""
+        order, clock, responsive = source.order, self.clock, self.responsive
+        if len(responsive) < len(self.constant):
+            self.notes.append(
+                f"{len(self.constant) - len(responsive)} of {len(self.constant)} neurons never change; their "
+                "rate is their constant"
             )
+        whole = images_to_compute_whole(len(order), len(responsive), least=self.settings.first_images)
+        first = source.compute(whole)
+        clock.lap("features")
+        statistics = _statistics(source.core, first, source.images[order[:STATISTICS_IMAGES]])
         clock.lap("statistics")
-        random = torch.randperm(len(live), generator=generator)
-        shuffled = live[random]
-        found = find_places(
-            source,
-            FitData(pilot, responses, scale, order),
-            cortex,
-            shuffled,
-            map_units=settings.map_units,
-            map_images=settings.map_images,
-            map_spacing=settings.map_spacing,
-            clock=clock,
+        random = torch.randperm(len(responsive), generator=self.generator)
+        data = FitData(first, self.responses, self.scale, order)
+        found = find_locations(source, data, self.cortex, responsive[random], self.settings, clock)
+        glm = self.learn_prior(found, responsive[random], progress=source.progress)
+        clock.lap("prior")
+        fits = glm.fit(
+            responsive,
+            drive_images=min(len(order), MODEL_ERROR_IMAGES),
+            keep_information=self.keep_information,
+            desc="weights" if source.progress else None,
         )
-        data, store = found.data, found.data.store
+        clock.lap("weights")
+        ratio, model_error = self.model_error(found, fits, random[:MODEL_ERROR_UNITS])
+        clock.lap("model error")
+        mu, covariance = self.positions(found)
+        posterior = WeightPosterior.on_raw_features(
+            glm.common.basis[0],
+            self.everyone(fits.variances),
+            found.data.store.standardisation,
+            self.everyone(model_error),
+        )
+        return ConvexFit(
+            mu=mu,
+            position_covariance=covariance.float(),
+            posterior=posterior,
+            constant=self.constant,
+            model_error=ratio,
+            statistics=statistics,
+            prior=glm.prior,
+            retinotopy=found.retinotopy,
+            memory=source.plan,
+            peak_memory=peak_memory(),
+            seconds=clock.seconds,
+            notes=self.notes,
+            **self.weights(fits, found.data.store.standardisation),
+        )
+
+    def everyone(self, values: Tensor, others: float | Tensor = 0) -> Tensor:
+        """Values of the responsive neurons among those of all."""
+        out = torch.zeros(len(self.constant), *values.shape[1:], dtype=values.dtype)
+        out[:] = others
+        out[self.responsive] = values
+        return out
+
+    def positions(self, found: ReadoutLocations) -> tuple[Tensor, Tensor]:
+        """Positions (U, 2) from -1 to 1, and their covariances (U, 2, 2)."""
+        store = found.data.store
         half = half_extent(store.height, store.width)
-        mu = torch.zeros(units, 2)
-        mu[live] = positions_of(found.places, store.height, store.width)
-        mu_covariance = torch.zeros(units, 2, 2, dtype=torch.float64)
-        mu_covariance[live] = found.places.covariance / (half * half[:, None])
-        # Anywhere will do, but for features: where the others look there are some.
-        mu[constant] = mu[live].mean(dim=0, dtype=torch.float64).float()
-        mu_covariance[constant] = torch.eye(2, dtype=torch.float64)
-        start = WeightPrior.broad(store.standardisation, 0.9 / (found.ridge * n))
-        if prior is not None:
-            start = prior.on(store.standardisation)
-            notes.append(f"the prior over weights starts from one learned on {prior.units} other neurons")
-        glm = PopulationGlm(data, mu, start)
-        sample = shuffled[: settings.prior_units]
-        rough = sample[: max(ROUGH_UNITS, len(sample) // ROUGH_PART)]
-        for round_ in range(1, settings.prior_rounds + 1):
-            # All but the last round only lead there.
-            last = round_ == settings.prior_rounds
+        mu = positions_of(found.locations, store.height, store.width)
+        # Weights of constant neurons are 0, so that any position serves whose features are computed.
+        return (
+            self.everyone(mu, mu.mean(dim=0, dtype=torch.float64).float()),
+            self.everyone(
+                found.locations.covariance / (half * half[:, None]), torch.eye(2, dtype=torch.float64)
+            ),
+        )
+
+    def learn_prior(self, found: ReadoutLocations, shuffled: Tensor, *, progress: bool) -> PopulationGlm:
+        """The regression, with a prior learned from ``shuffled`` neurons."""
+        store, known = found.data.store, self.known_prior
+        if known is None:
+            start = WeightPrior.broad(store.standardisation, 0.9 / (found.ridge * store.images))
+        else:
+            start = known.on(store.standardisation)
+            self.notes.append(
+                f"the prior over weights starts from one learned on {known.units} other neurons"
+            )
+        glm = PopulationGlm(found.data, self.positions(found)[0], start)
+        sample = shuffled[: self.settings.prior_units]
+        few = sample[: max(EARLY_ROUNDS_UNITS, len(sample) // EARLY_ROUNDS_PART)]
+        for number in range(1, self.settings.prior_rounds + 1):
             glm.learn_prior(
-                sample if last else rough,
-                images=settings.prior_images,
-                other=start if prior is not None else None,
+                sample if number == self.settings.prior_rounds else few,
+                images=self.settings.prior_images,
+                other=None if known is None else start,
                 progress=progress,
             )
-        clock.lap("prior")
-        checked, few = min(n, MISFIT_IMAGES), random[:MISFIT_UNITS]
-        desc = "weights" if progress else None
-        fits = glm.fit(live, drive_images=checked, keep_information=keep_information, desc=desc)
-        clock.lap("weights")
-        ratio = misfit_ratio(rate_from_drive(fits.drives[:, few]), data.responses(live[few], checked))
+        return glm
+
+    def model_error(self, found: ReadoutLocations, fits: GlmFit, some: Tensor) -> tuple[float, Tensor]:
+        """The core's error in variances of the prediction, judged by ``some``, and the variance of each drive's.
+
+        The latter is that of the features and that of the position.
+        """
+        observed = found.data.responses(self.responsive[some], fits.drive.shape[1])
+        ratio = model_error_ratio(rate_from_drive(fits.drive[some].T), observed)
         if ratio is None:
-            ratio = USUAL_MISFIT
-            notes.append("too few neurons alike to measure the core's misfit; uncertainties assume the usual")
-        misfit, zero = torch.zeros(units), torch.zeros(2, dtype=torch.float64)
+            ratio = USUAL_RATIO
+            self.notes.append(
+                "too few neurons are alike to measure the core's model error; uncertainties assume the usual"
+            )
+        total = torch.full((len(self.responsive),), ratio)
         # Neurons on a map that all of them share are off by far less than each would be alone.
-        off = found.places.covariance.diagonal(dim1=1, dim2=2) if found.retinotopy.map.scattered else zero
-        misfit[live] = (ratio + (2.0 * off @ roughness(store)).float()) * variance(fits.drives, dim=0)
-        clock.lap("misfit")
-    if not bool(fits.converged.all()):
-        notes.append(f"{int((~fits.converged).sum())} neurons stopped before the solver's tolerance")
-    weights = torch.zeros(units, store.channels, dtype=torch.float64)
-    first = responses[0] / scale
-    bias = torch.where(first < 1.0, first.clamp_min(1e-12).log(), first - 1.0).double()
-    weights[live], bias[live] = store.standardisation.to_raw(fits.theta[:, :-1], fits.theta[:, -1])
-    information = None
-    if fits.information is not None:
-        information = torch.zeros(units, *fits.basis.shape, dtype=torch.float64)
-        information[live] = fits.information
-    dispersion = torch.zeros(units)
-    dispersion[live] = fits.dispersion.float()
-    converged = torch.ones(units, dtype=torch.bool)
-    converged[live] = fits.converged
-    variances = torch.zeros(units, store.channels + 1)
-    variances[live] = fits.variances
-    return ConvexFit(
-        mu=mu,
-        position_covariance=mu_covariance.float(),
-        weights=weights.float(),
-        bias=bias.float(),
-        posterior=WeightPosterior.on_raw_features(fits.basis, variances, store.standardisation, misfit),
-        dispersion=dispersion,
-        constant=constant,
-        misfit=ratio,
-        statistics=statistics,
-        converged=converged,
-        prior=glm.prior,
-        retinotopy=found.retinotopy,
-        memory=plan,
-        peak_memory=peak_memory(),
-        seconds=clock.seconds,
-        information=information,
-        notes=notes,
-    )
+        if found.retinotopy.map.scattered:
+            off = found.locations.covariance.diagonal(dim1=1, dim2=2)
+            total += (2.0 * off @ roughness(found.data.store)).float()
+        return ratio, total * variance(fits.drive, dim=1)
+
+    def weights(self, fits: GlmFit, standardisation: Standardisation) -> dict[str, Any]:
+        """The parts of ``ConvexFit`` that the regression gave."""
+        if not bool(fits.converged.all()):
+            self.notes.append(f"{int((~fits.converged).sum())} neurons stopped before the solver's tolerance")
+        weights, bias = standardisation.to_raw(fits.theta[:, :-1], fits.theta[:, -1])
+        information = fits.information
+        if information is not None:
+            information = self.everyone(information.double() / fits.dispersion[:, None, None])
+        first = self.responses[0] / self.scale
+        constant = torch.where(first < 1.0, first.clamp_min(1e-12).log(), first - 1.0).double()
+        return {
+            "weights": self.everyone(weights).float(),
+            "bias": self.everyone(bias, constant).float(),
+            "dispersion": self.everyone(fits.dispersion).float(),
+            "converged": self.everyone(fits.converged, 1),
+            "information": information,
+        }

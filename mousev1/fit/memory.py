@@ -12,6 +12,8 @@ from torch import Tensor
 from mousev1.core.inference import CPU_IMAGES_AT_A_TIME
 from mousev1.core.representation import FrozenCore
 from mousev1.fit.features import IMAGES_PER_DISK_WRITE, store_bytes
+from mousev1.fit.model_error import IMAGES as MODEL_ERROR_IMAGES
+from mousev1.fit.model_error import UNITS as MODEL_ERROR_UNITS
 from mousev1.fit.population import MATRIX_VALUES, neurons_at_once
 from mousev1.fit.score_maps import FOLDS, WEIGHT_VALUES
 
@@ -19,10 +21,9 @@ MEGA = 10**6
 # Allocator slack and torch's own buffers, measured.
 OVERHEAD = 260 * MEGA
 # Neurons and images that the steps of a fit take at once, or at most.
-UNITS_PER_PASS, IMAGES_FOR_PLACES = 6000, 6000
+UNITS_PER_PASS, IMAGES_FOR_LOCATIONS = 6000, 6000
 # Arrays alive at once: of matrices of the neurons fitted together, and of weights at the places scored together.
 MATRIX_ARRAYS, WEIGHT_ARRAYS = 12, 6
-MISFIT_UNITS, MISFIT_IMAGES = 1500, 1500
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def plan_memory(
     channels, height, width = core.config.feature_shape(images.shape[2], images.shape[3])
     per_image = channels * height * width
     running = per_image * (IMAGES_PER_DISK_WRITE * 10 + CPU_IMAGES_AT_A_TIME * 16)
-    images_at_once, units_at_once = min(n, IMAGES_FOR_PLACES), min(units, UNITS_PER_PASS)
+    images_at_once, units_at_once = min(n, IMAGES_FOR_LOCATIONS), min(units, UNITS_PER_PASS)
     # responses of some neurons are copied by way of whole rows or columns, whatever is less
     maps = min(images_at_once * units, n * units_at_once) * 4 + images_at_once * units_at_once * 4 * 4
     maps += units * height * width * 4 * 4
@@ -102,13 +103,13 @@ def plan_memory(
     neighbours = (3 * at_once + pixels + 1) * n * channels * 4
     glm = neighbours + at_once * n * 4 * 12
     glm += max(MATRIX_VALUES, at_once * size) * 8 * MATRIX_ARRAYS
-    checked = min(n, MISFIT_IMAGES)
-    misfit = (
-        checked * (units + 6 * MISFIT_UNITS) * 4
+    checked = min(n, MODEL_ERROR_IMAGES)
+    model_error = (
+        checked * (units + 6 * MODEL_ERROR_UNITS) * 4
     )  # responses of all neurons to pick from, arrays of a few
-    # weights and their variances; drives that the misfit is judged by
+    # weights and their variances; drives that the model_error is judged by
     results = units * ((channels + 1) * 8 * 6 + checked * 4) + keep_information * units * size * 8 * 2
-    work = OVERHEAD + max(running, maps, glm, misfit) + results
+    work = OVERHEAD + max(running, maps, glm, model_error) + results
     held = current_memory()
     if memory is None or held + work + features <= memory:
         return MemoryPlan(held, features, work, memory, None)

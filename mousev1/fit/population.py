@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from mousev1.fit.features import FeatureStore
-from mousev1.fit.glm import COMMON_STEPS, DISPERSION_RANGE, WARM_STEPS, Common, GlmData, GlmProblem, fit_glm
+from mousev1.fit.glm import COMMON_STEPS, DISPERSION_RANGE, WARM_STEPS, Common, GlmData, GlmProblem
+from mousev1.fit.newton import GlmFit, fit_glm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.regressors import OwnFeatures, Regressors, SharedFeatures
 from mousev1.numerics.arithmetic import gram, variance
@@ -63,29 +64,6 @@ class FitData:
         return part.float() / self.scale[units, None]
 
 
-@dataclass(frozen=True)
-class PopulationFit:
-    """Fits of many neurons, in the order asked for.
-
-    Attributes:
-        theta: (U, C + 1) float64, weights and bias on standardised features.
-        dispersion: (U,).
-        converged: (U,).
-        basis: (C + 1, C + 1) float64; see ``posterior``.
-        variances: (U, C + 1) float32, of theta's coordinates in the basis.
-        drives: (n, U) float32 for the first images, as many as were asked for.
-        information: (U, C + 1, C + 1) float64 of the likelihood, if it was to be kept.
-    """
-
-    theta: Tensor
-    dispersion: Tensor
-    converged: Tensor
-    basis: Tensor
-    variances: Tensor
-    drives: Tensor
-    information: Tensor | None
-
-
 class PopulationGlm:
     """Fits neurons under a prior that it learns from them.
 
@@ -108,7 +86,7 @@ class PopulationGlm:
         self.information = self._first_information()
 
     def _first_information(self) -> Tensor:
-        """X'X / N at a few neurons' places, with the constant 1 as last column."""
+        """X'X / N at a few neurons' pixels, with the constant 1 as last column."""
         pixels = self.corners[:: max(1, len(self.corners) // 8), 0].unique().tolist()
         n, channels = self.data.store.images, self.data.store.channels
         total = torch.zeros(channels + 1, channels + 1, dtype=torch.float64)
@@ -123,7 +101,7 @@ class PopulationGlm:
         return Common(self.prior, self.information)
 
     def learn_prior(self, units: Tensor, *, images: int, other: WeightPrior | None, progress: bool) -> None:
-        """Fit some neurons roughly under the present prior, then move the prior to what they point to.
+        """Fit some neurons roughly under the present prior, then learn the prior from them.
 
         Args:
             units: which neurons, in random order.
@@ -135,13 +113,13 @@ class PopulationGlm:
         gradient = torch.zeros(len(units), len(self.information), dtype=torch.float64)
         information = torch.zeros_like(self.information)
         desc = "prior" if progress else None
-        for places, index, problem in self._problems(units, images, self.common, desc):
+        for rows, index, problem in self._problems(units, images, self.common, desc):
             start = self._start(index, problem.data.responses)
             near = problem.approach_on_half_first(*start, fitted=self.started[index])
             self._keep(index, near.theta, near.dispersion)
-            amount[places] = problem.curvature(near.output) / near.dispersion
-            gradient[places] = problem.gradient(near)
-            few = (places < INFORMATION_UNITS).nonzero()[:, 0]
+            amount[rows] = problem.curvature(near.output) / near.dispersion
+            gradient[rows] = problem.gradient(near)
+            few = (rows < INFORMATION_UNITS).nonzero()[:, 0]
             own = problem.information(near.output, few)
             information += (own / own[:, -1:, -1:]).sum(dim=0, dtype=torch.float64)
         self.information = information / min(len(units), INFORMATION_UNITS)
@@ -151,47 +129,30 @@ class PopulationGlm:
 
     def fit(
         self, units: Tensor, *, drive_images: int, keep_information: bool = False, desc: str | None = None
-    ) -> PopulationFit:
+    ) -> GlmFit:
         """Fit neurons for good.
 
         Args:
-            units: which neurons.
-            drive_images: how many images to give ``PopulationFit.drives`` for.
-            keep_information: give ``PopulationFit.information``.
+            units: which neurons; they come in this order.
+            drive_images: how many images to give ``GlmFit.drive`` for.
+            keep_information: give ``GlmFit.information``.
             desc: title of a progress bar, or ``None`` for none.
         """
-        common, size = self.common, len(self.information)
-        # the same for all, so that a neuron's fit does not depend on which others it is computed with
+        # The same for all, so that a neuron's fit does not depend on which others it is computed with.
         steps = WARM_STEPS if bool(self.started[units].all()) else COMMON_STEPS
-        basis, _ = common.basis
-        out = PopulationFit(
-            theta=torch.zeros(len(units), size, dtype=torch.float64),
-            dispersion=torch.zeros(len(units), dtype=torch.float64),
-            converged=torch.zeros(len(units), dtype=torch.bool),
-            basis=basis,
-            variances=torch.zeros(len(units), size),
-            drives=torch.zeros(drive_images, len(units)),
-            information=torch.zeros(len(units), size, size, dtype=torch.float64)
-            if keep_information
-            else None,
-        )
-        for places, index, problem in self._problems(units, self.data.store.images, common, desc):
+        common, size = self.common, len(self.information)
+        result = GlmFit.empty(len(units), size, drive_images, keep_information=keep_information)
+        for rows, index, problem in self._problems(units, self.data.store.images, common, desc):
             theta, phi = self._start(index, problem.data.responses)
             fit = fit_glm(
                 problem, start=theta, dispersion=phi, steps=steps, keep_information=keep_information
             )
             self._keep(index, fit.theta, fit.dispersion)
-            out.theta[places], out.dispersion[places] = fit.theta, fit.dispersion
-            out.converged[places] = fit.converged
-            out.drives[:, places] = fit.drive[:, :drive_images].T
-            if out.information is not None:
-                assert fit.information is not None
-                out.information[places] = fit.information.double() / fit.dispersion[:, None, None]
-            out.variances[places] = fit.variances
-        return out
+            result.put(rows, fit)
+        return result
 
     def _features(self, units: Tensor, images: int) -> Iterator[tuple[Tensor, Regressors]]:
-        """A few neighbours at a time: places within ``units``, and features there."""
+        """A few neighbours at a time: their rows in ``units``, and features at their locations."""
         # Neurons between the same four pixels share what is read.
         cells = self.corners[units, 0]
         _, which, sizes = torch.unique(cells, return_inverse=True, return_counts=True)
@@ -232,13 +193,13 @@ class PopulationGlm:
     def _problems(
         self, units: Tensor, images: int, common: Common, desc: str | None = None
     ) -> Iterator[tuple[Tensor, Tensor, GlmProblem]]:
-        """A few neighbours at a time: places within ``units``, their numbers, and what is to be solved."""
+        """A few neighbours at a time: their rows in ``units``, their numbers, and what is to be solved."""
         with tqdm(total=len(units), desc=desc, disable=desc is None) as bar:
-            for places, features in self._features(units, images):
-                index = units[places]
+            for rows, features in self._features(units, images):
+                index = units[rows]
                 responses = self.data.responses_by_unit(index, images)
-                yield places, index, GlmProblem(GlmData(features, responses), common)
-                bar.update(len(places))
+                yield rows, index, GlmProblem(GlmData(features, responses), common)
+                bar.update(len(rows))
 
     def _keep(self, index: Tensor, theta: Tensor, dispersion: Tensor) -> None:
         self.theta[index], self.dispersion[index], self.started[index] = theta, dispersion, True

@@ -128,7 +128,7 @@ class PositionMap:
 
 
 @dataclass(frozen=True)
-class Places:
+class Locations:
     """Where each neuron looks, as far as its responses and the map tell.
 
     Attributes:
@@ -201,7 +201,7 @@ def fit_retinotopy(
     )
 
 
-def locate(position_map: PositionMap, maps: ScoreMaps, cortex: Tensor | None) -> Places:
+def locate(position_map: PositionMap, maps: ScoreMaps, cortex: Tensor | None) -> Locations:
     """Posterior mean and covariance of neurons' places, given their score maps."""
     fine = _Interpolated(maps.grid, maps.total, FINE_SPACING, keep=False)
     return _locate(position_map, fine, cortex, len(maps.inner))
@@ -249,7 +249,7 @@ class _Interpolated:
         coarse = self.scores.view(-1, len(self.grid.rows), len(self.grid.columns))
         return torch.einsum("uy,uyx,ux->u", to_y, coarse, to_x)
 
-    def posterior(self, expected: Tensor, scatter: float) -> Places:
+    def posterior(self, expected: Tensor, scatter: float) -> Locations:
         """Posterior over places under a Gaussian prior around ``expected`` (U, 2)."""
         around = expected - self.centre
         precision = torch.full((len(around), 1), scatter**-2, dtype=torch.float64)
@@ -265,7 +265,7 @@ class _Interpolated:
         mean = torch.stack([x, y], dim=1)
         second = torch.stack([xx, xy, xy, yy], dim=1).view(-1, 2, 2)
         covariance = second - mean[:, :, None] * mean[:, None] + self.resolution
-        return Places(mean + self.centre, covariance)
+        return Locations(mean + self.centre, covariance)
 
 
 def _axis(knots: Tensor, spacing: float) -> Tensor:
@@ -326,10 +326,10 @@ def _fit(
     return PositionMap(design, True, coefficients, scatter, covariance)
 
 
-def _locate(fitted: PositionMap, maps: _Interpolated, cortex: Tensor | None, units: int) -> Places:
+def _locate(fitted: PositionMap, maps: _Interpolated, cortex: Tensor | None, units: int) -> Locations:
     expected = fitted.expected(cortex, units)
     places = maps.posterior(expected, fitted.scatter)
     if fitted.scattered:
         return places
     lowest, highest = (torch.stack([maps.x[end], maps.y[end]]) for end in (0, -1))
-    return Places(expected.clamp(lowest, highest), places.covariance)
+    return Locations(expected.clamp(lowest, highest), places.covariance)
