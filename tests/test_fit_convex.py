@@ -196,7 +196,7 @@ def test_features_are_computed_where_neurons_look(passes: Passes) -> None:
     assert seen == region_around(part.mu, 20, 32)[0]
     assert len(seen) < len(around) < 0.6 * 20 * 32
     assert told[-1].startswith(
-        f"neurons look at {seen.height} x {seen.width} of 20 x 32 places; core features:"
+        f"neurons look at {seen.height} x {seen.width} of 20 x 32 pixels of the feature map; core features:"
     )
     assert error(scene, part) < 0.2
     everywhere = fit(scene, settings=dataclasses.replace(SETTINGS, first_images=600))
