@@ -336,3 +336,39 @@ def test_loading_does_not_import_torchs_compiler(tmp_path):
         f"import sys, mousev1; mousev1.load_core({str(folder)!r}); sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_loading_hashes_every_byte_once_for_its_file_and_once_for_the_cores_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = tiny_core()
+    core.readout_prior = {"mean": torch.zeros(4)}
+    folder = save_core(core, tmp_path / "core")
+    sizes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    weights = sum(tensor.nbytes for tensor in core.state_dict().values())
+    hashed = []
+
+    class Counted:
+        """hashlib's SHA-256, and how many bytes it was given."""
+
+        def __init__(self, data: bytes = b"") -> None:
+            self.digest = sha256()
+            self.update(data)
+
+        def update(self, data: bytes) -> None:
+            hashed.append(data)
+            self.digest.update(data)
+
+        def hexdigest(self) -> str:
+            return self.digest.hexdigest()
+
+    sha256 = hashlib.sha256
+    monkeypatch.setattr(hashlib, "sha256", Counted)
+    loaded = load_core(folder, verify=True)
+    described = sum(len(data) for data in hashed if data.startswith((b"{", b"layers.")))
+    assert sum(map(len, hashed)) == sizes + weights + described
+    assert described < 2000
+    before = len(hashed)
+    assert loaded.content_hash() == core.content_hash()
+    loaded.content_hash()
+    assert len(hashed) == before

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from mousev1.core import identity
+from mousev1.core.identity import content_digest
 from mousev1.core.network import Core, CoreConfig, InputContract
 
 SMALL = CoreConfig(hidden_channels=6, layers=3, input_kernel=5, hidden_kernel=3)
@@ -101,6 +104,77 @@ def test_content_hash_sees_config_as_well_as_weights():
         hidden_channels=6, layers=3, input_kernel=5, hidden_kernel=3, input=InputContract(mean=1.0)
     )
     assert a.content_hash() != Core.random(other, seed=1).content_hash()
+
+
+def changed_in_place(core: Core) -> None:
+    core.layers[0].conv.weight.mul_(1.5)
+
+
+def changed_under_no_grad(core: Core) -> None:
+    with torch.no_grad():
+        core.layers[1].norm.bias[0] = 3.0
+
+
+def loaded_from_a_state(core: Core) -> None:
+    core.load_state_dict(Core.random(core.config, seed=5).state_dict())
+
+
+def assigned_from_a_state(core: Core) -> None:
+    core.load_state_dict(Core.random(core.config, seed=5).state_dict(), assign=True)
+
+
+def given_another_statistic(core: Core) -> None:
+    core.layers[0].norm.running_mean = torch.ones_like(core.layers[0].norm.running_mean)
+
+
+def given_another_config(core: Core) -> None:
+    core.config = replace(core.config, input=InputContract(mean=1.0))
+
+
+def rounded_to_half_precision(core: Core) -> None:
+    core.half().float()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        changed_in_place,
+        changed_under_no_grad,
+        loaded_from_a_state,
+        assigned_from_a_state,
+        given_another_statistic,
+        given_another_config,
+        rounded_to_half_precision,
+    ],
+)
+def test_a_frozen_core_that_was_changed_after_all_reports_its_new_hash(
+    change: Callable[[Core], None],
+) -> None:
+    core = Core.random(CoreConfig(hidden_channels=4, layers=2, input_kernel=3, hidden_kernel=3), seed=0)
+    before = core.content_hash()
+    change(core)
+    after = core.content_hash()
+    assert after != before
+    assert after == content_digest(core.config.to_dict(), core.state_dict())  # oracle: hashed anew
+
+
+def test_copies_of_a_frozen_core_have_its_hash_until_they_are_trained() -> None:
+    core = Core.random(CoreConfig(hidden_channels=4, layers=2, input_kernel=3, hidden_kernel=3), seed=0)
+    before = core.content_hash()
+    for twin in (copy.deepcopy(core), pickle.loads(pickle.dumps(core)), core.thawed_copy()):
+        assert twin.content_hash() == before
+        with torch.no_grad():
+            twin.layers[0].conv.weight.add_(1.0)
+        assert twin.content_hash() != before
+    assert core.content_hash() == before
+
+
+def test_a_frozen_core_hashes_its_weights_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = []
+    monkeypatch.setattr(identity, "content_digest", lambda *parts: computed.append(parts) or "digest")
+    core = Core.random(CoreConfig(hidden_channels=4, layers=2, input_kernel=3, hidden_kernel=3), seed=0)
+    assert {core.content_hash() for _ in range(3)} == {"digest"}
+    assert len(computed) == 1
 
 
 @pytest.mark.parametrize(

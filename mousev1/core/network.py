@@ -6,8 +6,6 @@ Lurz et al. 2021, "Generalization in data-driven models of primary visual cortex
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mousev1.core.identity import Identified
 from mousev1.errors import reject_unknown_keys
 
 MAX_LAYERS = 64
@@ -163,7 +162,7 @@ class SeparableLayer(nn.Module):
         return F.elu(self.norm(self.pointwise_out(self.depthwise(self.pointwise_in(x)))))
 
 
-class Core(nn.Module):
+class Core(Identified):
     """Maps images to the feature map that readouts sample.
 
     Args:
@@ -267,20 +266,10 @@ class Core(nn.Module):
         flat = weight.reshape(-1, 1, *weight.shape[2:])
         return F.conv2d(flat, laplacian[None, None], padding=1).square().sum() / flat.square().sum()
 
-    def content_hash(self) -> str:
-        """SHA-256 over config and weights, independent of the file format: a core's identity."""
-        return content_digest(self.config.to_dict(), self.state_dict())
+    def description(self) -> dict[str, Any]:
+        """The config as plain values."""
+        return self.config.to_dict()
 
     def extra_repr(self) -> str:
         """Name and state, for ``print(core)``."""
         return f"name={self.name!r}, {'frozen' if self.frozen else 'trainable'}"
-
-
-def content_digest(description: Any, tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over plain values and tensors, the same whatever device or file the tensors are on."""
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    for key, tensor in sorted(tensors.items()):
-        array = tensor.detach().cpu().contiguous().numpy()
-        digest.update(f"{key}{array.dtype.str}{array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mousev1.core.network import Core, InputContract, content_digest
+from mousev1.core.identity import Identified
+from mousev1.core.network import Core, InputContract
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -143,7 +144,7 @@ class Preprocessing(nn.Module):
         return f"{self.contract}, upsampling={self.upsampling}"
 
 
-class Representation(nn.Module):
+class Representation(Identified):
     """A torch module in the place of a frozen core: for ``fit_readout``, ``predict`` and ``score``.
 
     Args:
@@ -244,10 +245,9 @@ class Representation(nn.Module):
         at_a_time = CPU_IMAGES_AT_A_TIME if images.device.type == "cpu" else GPU_IMAGES_AT_A_TIME
         return torch.cat([self._features(part) for part in images.split(at_a_time)])
 
-    def content_hash(self) -> str:
-        """SHA-256 over config, the module as it prints and its weights: a representation's identity."""
-        parts = [repr(self.preprocessing), repr(self.module)]
-        return content_digest(parts, self.state_dict())
+    def description(self) -> list[str]:
+        """The preprocessing and the module as they print."""
+        return [repr(self.preprocessing), repr(self.module)]
 
     def extra_repr(self) -> str:
         """Name and sizes, for ``print``."""

@@ -84,12 +84,13 @@ def core_from_parts(config: dict[str, Any], tensors: dict[str, Tensor], *, sourc
     core = build_on_meta(lambda: Core(core_config, name=config["name"]))
     assert isinstance(core, Core)
     fill(core, tensors, source=source)
+    core.freeze()
     if core.content_hash() != config["content_hash"]:
         raise ValueError(
             f"{source}: config and weights do not belong together (content hash {core.content_hash()}, "
             f"expected {config['content_hash']}); fetch or save the artifact again"
         )
-    return core.freeze()
+    return core
 
 
 def _checked_probe(core: Core, probe: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
