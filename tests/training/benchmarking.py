@@ -1,4 +1,4 @@
-"""Small benchmarks for the tests of the runner: one scan, one random core, cells of a second or less."""
+"""Small benchmarks for the tests of the runner: one scan, one random core, runs of a second or less."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ units = [4]
 """
 
 VOLATILE = ("seconds", "date", "machine", "command", "commit")
-"""Columns that may differ between two computations of the same cell."""
+"""Columns that may differ between two computations of the same run."""
 
 
 def write_benchmark(folder: Path, *, more: str = "", epochs: int = 3, **sizes: int) -> Path:
@@ -99,7 +99,7 @@ def wait_for(what: Callable[[], Any], seconds: float = 120.0) -> Any:
 
 
 def marked_environment(mark: str) -> dict[str, str]:
-    """An environment by which the processes of one test are told from all others."""
+    """An environment by which the processes of one test differ from all others."""
     return {**environment(), "MOUSEV1_TEST": mark}
 
 

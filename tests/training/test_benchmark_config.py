@@ -1,4 +1,4 @@
-"""Claims about the configs of benchmarks and the cells they stand for; counted by hand."""
+"""Claims about the configs of benchmarks and the runs they stand for; counted by hand."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pretraining import small_scan
 
 from training.settings import read_toml
 from training.transfer_benchmark import __main__ as benchmark
-from training.transfer_benchmark import scan_index as survey
-from training.transfer_benchmark.__main__ import make_plan
+from training.transfer_benchmark import scan_index
+from training.transfer_benchmark.conditions_grid import expand
 from training.transfer_benchmark.config import BenchmarkConfig
+from training.transfer_benchmark.identity import Identities
+from training.transfer_benchmark.plan import make_plan
 
 VALUES = {
     "name": "x",
@@ -134,15 +136,15 @@ def test_a_readout_may_have_a_learning_rate_of_its_own_on_frozen_cores():
 def test_a_config_expands_to_every_combination_once(tmp_path):
     path = write_benchmark(tmp_path)
     plan = make_plan(path, tmp_path / "out")
-    cells = plan.cells()
-    assert len(cells) == len(set(cells)) == 4 * 2  # readouts x seeds
-    assert {cell.method for cell in cells} == {"sgd"}
-    assert len({plan.key(cell) for cell in cells}) == 8
+    runs = expand(plan)
+    assert len(runs) == len(set(runs)) == 4 * 2  # readouts x seeds
+    assert {run.method for run in runs} == {"sgd"}
+    assert len({Identities(plan).key(run) for run in runs}) == 8
     text = path.read_text()
     path.write_text(
         text.replace("units = [4]", "units = [4, 0]").replace("images = [12]", "images = [12, 24]")
     )
-    assert len(make_plan(path, tmp_path / "out").cells()) == 4 * 2 * 2 * 2
+    assert len(expand(make_plan(path, tmp_path / "out"))) == 4 * 2 * 2 * 2
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_what_a_scan_does_not_have_is_refused_before_any_work(old, new, message,
     path = write_benchmark(tmp_path)
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        make_plan(path, tmp_path / "out").cells()
+        expand(make_plan(path, tmp_path / "out"))
 
 
 def test_a_core_that_would_see_the_neurons_or_test_images_it_is_judged_on_is_refused(tmp_path):
@@ -170,13 +172,13 @@ def test_a_core_that_would_see_the_neurons_or_test_images_it_is_judged_on_is_ref
     )
     path.write_text(text)
     with pytest.raises(ValueError, match=r"targets\.core_units: scans of 'scan' are in core set 'own'"):
-        make_plan(path, tmp_path / "out").cells()
+        expand(make_plan(path, tmp_path / "out"))
     path.write_text(
         text.replace("units = [4]", "").replace(
             '["scan.h5"]\n\n[[cores]]', '["scan.h5"]\ncore_units = 2\n\n[[cores]]'
         )
     )
-    assert {cell.units for cell in make_plan(path, tmp_path / "out").cells()} == {4}
+    assert {run.units for run in expand(make_plan(path, tmp_path / "out"))} == {4}
 
     # the scan's test images among the training images of another scan
     scan = small_scan("scan", train=24, units=6, seed=4)
@@ -190,12 +192,12 @@ def test_a_core_that_would_see_the_neurons_or_test_images_it_is_judged_on_is_ref
 
 def test_scans_are_read_once_and_again_only_if_they_change(tmp_path, monkeypatch):
     path = write_benchmark(tmp_path)
-    first = make_plan(path, tmp_path / "out").survey
+    first = make_plan(path, tmp_path / "out").index
     with monkeypatch.context() as patch:
-        patch.setattr(survey.mousev1, "read_scan", lambda *_: pytest.fail("read again"))
-        assert make_plan(path, tmp_path / "out").survey == first
+        patch.setattr(scan_index.mousev1, "read_scan", lambda *_: pytest.fail("read again"))
+        assert make_plan(path, tmp_path / "out").index == first
     write_benchmark(tmp_path, units=5)
-    assert make_plan(path, tmp_path / "out").survey.common_units([tmp_path / "scan.h5"]) == 5
+    assert make_plan(path, tmp_path / "out").index.common_neurons([tmp_path / "scan.h5"]) == 5
 
 
 @pytest.mark.parametrize(

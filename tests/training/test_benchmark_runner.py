@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from benchmarking import DIRECT, marked_environment, marked_processes, results, wait_for, write_benchmark
 
-from training.simulation import SimulationConfig, simulate_study
+from training.simulation import CORE_SETS, SimulationConfig, simulate_study
 from training.transfer_benchmark import __main__ as benchmark
 from training.transfer_benchmark.__main__ import main
-from training.transfer_benchmark.protocol import CORE_SETS
+from training.transfer_benchmark.conditions_grid import expand
+from training.transfer_benchmark.identity import Identities
+from training.transfer_benchmark.plan import make_plan
 from training.transfer_benchmark.results_table import CHOICES, read_rows
 
 
@@ -34,12 +36,12 @@ def start(config: Path, out: Path, mark: str, *words: str) -> subprocess.Popen[s
     return subprocess.Popen(command, env=marked_environment(mark), stderr=subprocess.PIPE, text=True)
 
 
-def test_every_cell_is_one_file_and_all_are_merged(undisturbed):
+def test_every_run_is_one_file_and_all_are_merged(undisturbed):
     _, out = undisturbed
     rows = read_rows(out / "results.parquet")
     assert len(rows) == 10
-    assert {file.stem for file in (out / "cells").iterdir()} == {row["key"] for row in rows}
-    assert [row for file in sorted((out / "cells").iterdir()) for row in read_rows(file)] == sorted(
+    assert {file.stem for file in (out / "rows").iterdir()} == {row["key"] for row in rows}
+    assert [row for file in sorted((out / "rows").iterdir()) for row in read_rows(file)] == sorted(
         rows, key=lambda row: row["key"]
     )
     assert len({(r["condition"], r["readout"], r["seed"]) for r in rows}) == 10
@@ -52,28 +54,28 @@ def test_rows_say_how_to_get_them_again_and_that_gives_the_same(undisturbed, tmp
     assert words[:3] == ["python", "-m", "training.transfer_benchmark"]
     assert main([words[3], "--out", str(tmp_path / "again"), *words[6:]]) == 0
     assert results(tmp_path / "again") == {row["key"]: results(out)[row["key"]]}
-    cell = json.loads(row["config"])["cell"]
-    assert (cell["images"], cell["units"], cell["readout"]) == (12, 4, "gaussian")
+    asked = json.loads(row["config"])["cell"]
+    assert (asked["images"], asked["units"], asked["readout"]) == (12, 4, "gaussian")
     assert row["simulated"] is True
     assert row["epochs"] == 2
 
 
 def test_run_again_nothing_is_computed(undisturbed, monkeypatch, capsys):
     config, out = undisturbed
-    before = {file: file.stat().st_mtime_ns for file in (out / "cells").iterdir()}
+    before = {file: file.stat().st_mtime_ns for file in (out / "rows").iterdir()}
     monkeypatch.setattr(benchmark, "compute", lambda *_: pytest.fail("computed again"))
     assert main([str(config), "--out", str(out)]) == 0
-    assert {file: file.stat().st_mtime_ns for file in (out / "cells").iterdir()} == before
+    assert {file: file.stat().st_mtime_ns for file in (out / "rows").iterdir()} == before
     assert "0 of 10 to compute" in capsys.readouterr().out
 
 
-def test_several_processes_give_the_same_and_lose_only_the_cell_whose_process_was_killed(
+def test_several_processes_give_the_same_and_lose_only_the_run_whose_process_was_killed(
     undisturbed, tmp_path
 ):
     config, out = undisturbed
     mark = uuid.uuid4().hex
     process = start(config, tmp_path / "out", mark, "--jobs", "2")
-    wait_for(lambda: (tmp_path / "out" / "cells").is_dir())
+    wait_for(lambda: (tmp_path / "out" / "rows").is_dir())
     # With spawn, a worker's command line tells that it is one.
     victim = wait_for(lambda: marked_processes(mark, "spawn_main"))[0]
     os.kill(victim, signal.SIGKILL)
@@ -97,7 +99,7 @@ def test_a_killed_worker_of_a_ray_cluster_loses_nothing(undisturbed, tmp_path):
     config, out = undisturbed
     mark = uuid.uuid4().hex
     process = start(config, tmp_path / "out", mark, "--ray", "local", "--jobs", "2")
-    wait_for(lambda: (tmp_path / "out" / "cells").is_dir())
+    wait_for(lambda: (tmp_path / "out" / "rows").is_dir())
     # Ray calls a process by the function that it is running.
     victim = wait_for(lambda: marked_processes(mark, "ray::attempt"))[0]
     os.kill(victim, signal.SIGKILL)
@@ -107,7 +109,7 @@ def test_a_killed_worker_of_a_ray_cluster_loses_nothing(undisturbed, tmp_path):
     assert not (tmp_path / "out" / "failed").exists()
 
 
-def test_a_failed_cell_is_reported_does_not_stop_the_rest_and_is_tried_again(tmp_path, capsys):
+def test_a_failed_run_is_reported_does_not_stop_the_rest_and_is_tried_again(tmp_path, capsys):
     config = write_benchmark(tmp_path)
     config.write_text(
         config.read_text().replace("[[cores]]", '[[cores]]\nlabel = "lost"\nsource = "no-such-core"\n[[cores]]', 1)
@@ -128,7 +130,7 @@ def test_a_failed_cell_is_reported_does_not_stop_the_rest_and_is_tried_again(tmp
     assert "1 of 2 to compute" in capsys.readouterr().out
 
 
-def test_a_training_that_fails_fails_its_cells_and_no_others(tmp_path, capsys):
+def test_a_training_that_fails_fails_its_runs_and_no_others(tmp_path, capsys):
     config = write_benchmark(tmp_path, more=DIRECT)
     # The scan has no match ids that several scans could share, so that direct training must fail.
     config.write_text(
@@ -139,18 +141,18 @@ def test_a_training_that_fails_fails_its_cells_and_no_others(tmp_path, capsys):
     assert [row["condition"] for row in read_rows(tmp_path / "out")] == ["best-core/diff-readout"]
 
 
-def test_only_chooses_cells_by_their_columns(undisturbed, tmp_path, capsys):
+def test_only_chooses_runs_by_their_columns(undisturbed, tmp_path, capsys):
     config, _ = undisturbed
     words = ["--only", "readout=factorized", "readout=fully-connected", "seed=1"]
     assert main([str(config), "--out", str(tmp_path), *words]) == 0
     rows = read_rows(tmp_path / "results.parquet")
     assert {(r["readout"], r["seed"]) for r in rows} == {("factorized", 1), ("fully-connected", 1)}
-    for word, message in (("core=11-S", "no cell agrees"), ("colour=red", "a name of 'condition'")):
+    for word, message in (("core=11-S", "no run agrees"), ("colour=red", "a name of 'condition'")):
         assert main([str(config), "--out", str(tmp_path), "--only", word]) == 1
         assert message in capsys.readouterr().err
 
 
-def test_a_cell_is_computed_again_if_the_scan_or_its_recipe_changes_and_only_then(undisturbed, tmp_path):
+def test_a_run_is_computed_again_if_the_scan_or_its_recipe_changes_and_only_then(undisturbed, tmp_path):
     config, out = undisturbed
     keys = set(results(out))
     text = config.read_text()
@@ -160,8 +162,8 @@ def test_a_cell_is_computed_again_if_the_scan_or_its_recipe_changes_and_only_the
     other.write_text(text.replace("batch_size = 4", "batch_size = 5"))
 
     def keys_of(path):
-        plan = benchmark.make_plan(path, tmp_path / "out")
-        return {plan.key(cell) for cell in plan.cells()}
+        plan = make_plan(path, tmp_path / "out")
+        return {Identities(plan).key(run) for run in expand(plan)}
 
     assert keys_of(same) == keys
     assert len(keys_of(other) & keys) == 2  # the direct ones do not depend on that recipe

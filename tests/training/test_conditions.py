@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from pretraining import small_scan
 
-from training.simulation import TRANSFER_SCAN, WITHIN_ANIMAL_SCAN, SimulationConfig, simulate_scan
+from mousev1.compare.draws import training_subset
+from training.simulation import CORE_SETS, TRANSFER_SCAN, WITHIN_ANIMAL_SCAN, SimulationConfig, simulate_scan
 from training.transfer_benchmark.protocol import (
-    CORE_SETS,
     best_per_partition,
     check_images_apart,
     draw_images,
     draw_neurons,
     share_out,
-    training_subset,
 )
 
 TINY = SimulationConfig(unit_scale=0.002, train_images=12, validation_images=4, test_images=3)

@@ -43,7 +43,7 @@ def test_rows_come_back_as_they_were_written_with_null_where_undefined(tmp_path:
 
 def test_a_folder_is_read_from_its_merged_file_or_else_cell_by_cell(tmp_path: Path) -> None:
     for key in "ab":
-        write_rows([make_row(key=key)], tmp_path / "cells" / f"{key}.parquet")
+        write_rows([make_row(key=key)], tmp_path / "rows" / f"{key}.parquet")
     assert [row["key"] for row in read_rows(tmp_path)] == ["a", "b"]
 
     write_rows([make_row(key="merged")], tmp_path / RESULTS_FILE)

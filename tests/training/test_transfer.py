@@ -16,14 +16,15 @@ import pytest
 from pretraining import environment
 
 import mousev1
+from mousev1.compare.draws import training_subset
 from mousev1.core.network import Core
 from mousev1.metrics.unit_scores import correlation
 from mousev1.storage.core_files import save_core
 from small import CONFIG, simulate
 from training.pretraining.config import PretrainConfig
 from training.pretraining.end_to_end import train_direct
+from training.transfer_benchmark import run_condition
 from training.transfer_benchmark.__main__ import main
-from training.transfer_benchmark.protocol import training_subset
 from training.transfer_benchmark.results_table import read_rows
 
 TOML = """
@@ -183,8 +184,8 @@ def test_the_core_that_made_the_data_beats_a_random_one_and_more_images_help(stu
 def test_a_rerun_computes_nothing_and_a_new_core_only_its_own_rows(study, monkeypatch):
     # oracle: calls of the solver counted
     calls = []
-    fit = mousev1.fit_readout
-    monkeypatch.setattr(mousev1, "fit_readout", lambda *a, **k: calls.append(k["core"]) or fit(*a, **k))
+    fit = run_condition.fit_scan
+    monkeypatch.setattr(run_condition, "fit_scan", lambda *a, **k: calls.append(k["core"]) or fit(*a, **k))
     before = compare(study)
     assert len(calls) == 4
     assert compare(study) == before
@@ -204,7 +205,7 @@ def test_a_rerun_computes_nothing_and_a_new_core_only_its_own_rows(study, monkey
 def test_a_killed_run_keeps_every_finished_row(study):
     # oracle: a process killed without warning once the first row is there
     study.write_text(study.read_text().replace("images = [40, 200]", "images = [40, 60, 80, 100, 120, 200]"))
-    folder = study.parent / "out" / "cells"
+    folder = study.parent / "out" / "rows"
     command = [sys.executable, "-W", "error", "-m", "training.transfer_benchmark", str(study)]
     process = subprocess.Popen(
         [*command, "--out", str(folder.parent)], env=environment(), stdout=subprocess.DEVNULL

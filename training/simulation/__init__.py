@@ -9,7 +9,7 @@ Example:
 
 from training.simulation.animals import CORE_SETS, PLANS, TRANSFER_SCAN, WITHIN_ANIMAL_SCAN, ScanPlan
 from training.simulation.config import SimulationConfig
-from training.simulation.scans import Truth, simulate_scan
+from training.simulation.scans import SimulatedTruth, simulate_scan
 from training.simulation.study import simulate_study
 
 __all__ = [
@@ -18,8 +18,8 @@ __all__ = [
     "TRANSFER_SCAN",
     "WITHIN_ANIMAL_SCAN",
     "ScanPlan",
+    "SimulatedTruth",
     "SimulationConfig",
-    "Truth",
     "simulate_scan",
     "simulate_study",
 ]

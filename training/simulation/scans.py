@@ -34,7 +34,7 @@ POSITION_ERROR_UM = 2.0
 
 
 @dataclass(frozen=True)
-class Truth:
+class SimulatedTruth:
     """What is true of a simulated scan; never an input to a fit.
 
     Attributes:
@@ -81,7 +81,7 @@ class Truth:
         }
 
 
-def simulate_scan(name: str, config: SimulationConfig) -> tuple[Scan, Truth]:
+def simulate_scan(name: str, config: SimulationConfig) -> tuple[Scan, SimulatedTruth]:
     """One of the 13 scans, in memory.
 
     The same name, config and seed give the same scan whatever else is simulated.
@@ -125,7 +125,7 @@ def simulate_scan(name: str, config: SimulationConfig) -> tuple[Scan, Truth]:
         },
     )
     kept = np.arange(len(rates)) if config.truth_rates == "all" else np.flatnonzero(stimuli.tiers == "test")
-    truth = Truth(
+    truth = SimulatedTruth(
         rates=rates[kept] * population.unit.astype(np.float32),
         rate_image_ids=stimuli.image_ids[kept],
         gains=gains,
@@ -141,7 +141,7 @@ def simulate_scan(name: str, config: SimulationConfig) -> tuple[Scan, Truth]:
     return scan, truth
 
 
-def summarise(scan: Scan, truth: Truth) -> dict[str, float]:
+def summarise(scan: Scan, truth: SimulatedTruth) -> dict[str, float]:
     """Numbers to judge a simulated scan by.
 
     Returns:

@@ -22,7 +22,7 @@ from numpy.lib import format as npy
 
 import mousev1
 from training.simulation.config import FILE_SUFFIXES, SimulationConfig
-from training.simulation.scans import Truth, simulate_scan, summarise
+from training.simulation.scans import SimulatedTruth, simulate_scan, summarise
 from training.simulation.settings import DEAD_LEAVES
 
 MANIFEST = "manifest.json"
@@ -88,7 +88,7 @@ def simulate_study(
     return out / MANIFEST
 
 
-def write_truth(truth: Truth, path: Path) -> None:
+def write_truth(truth: SimulatedTruth, path: Path) -> None:
     """Write ``<scan>.truth.npz``; unlike ``numpy.savez``, the same truth gives the same bytes."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, values in truth.to_arrays().items():

@@ -26,7 +26,7 @@ from training.settings import (
     WholeNumbers,
     one_of,
 )
-from training.transfer_benchmark.protocol import CORE_SETS
+from training.simulation.animals import CORE_SETS
 from training.transfer_benchmark.results_table import CHOICES
 
 Number = TypeVar("Number", int, float)
@@ -59,8 +59,8 @@ class CoreEntry:
         label: what results call it.
         source: what ``training.networks.representations.load_representation`` takes: a name, a folder, a
             repository, the file of a published checkpoint.
-        core_set: name of the scans to pretrain it on, with the seed of the cell.
-        random: random weights in the config's shape, from the seed of the cell.
+        core_set: name of the scans to pretrain it on, with the seed of the run.
+        random: random weights in the config's shape, from the seed of the run.
         share_features: matched neurons of the core set share feature weights in pretraining.
         pretrained_on: what results show as the core set of a given core, for example ``"11-S"``.
     """
@@ -108,7 +108,7 @@ class Target:
 
 @dataclass(frozen=True, config=STRICT)
 class Grid:
-    """Cells: every combination of what the lists hold.
+    """Runs: every combination of what the lists hold.
 
     Attributes:
         condition: ``"direct"`` (core and readout trained end to end on n images of the target),
@@ -170,9 +170,9 @@ class BenchmarkConfig(Settings):
         title: what the data are, for people; say here whether they are simulated.
         simulated: whether responses are simulated; results carry it.
         targets: what is predicted.
-        grids: which cells there are.
+        grids: which runs there are.
         cores: what is compared.
-        study: folder of a simulated study, whose scans make the core sets of ``training.transfer_benchmark.protocol``.
+        study: folder of a simulated study, whose scans make the core sets of ``training.simulation.animals``.
         core_sets: names of further core sets, or other scans for those, to paths or patterns of scans.
         seeds: of the models.
         partitions: numbers of the draws of neurons and images.

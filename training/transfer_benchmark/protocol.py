@@ -17,48 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mousev1.compare.draws import training_subset
+from mousev1.compare.draws import training_images, training_subset
 from mousev1.data.scan import TIERS, Scan
 from mousev1.errors import listing
-from training.simulation.animals import CORE_SETS
-
-__all__ = [
-    "CORE_SETS",
-    "Neurons",
-    "best_per_partition",
-    "check_images_apart",
-    "common_neurons",
-    "draw_images",
-    "draw_neurons",
-    "share_out",
-    "training_subset",
-]
+from training.transfer_benchmark.results_table import SAME_RUN
 
 Index = npt.NDArray[np.int64]
 
 # What a random number is for is part of its seed: no two purposes share a stream.
 NEURON_STREAM, IMAGE_STREAM = 0, 1
-
-SAME_CELL = (
-    "benchmark",
-    "condition",
-    "core",
-    "core_set",
-    "scope",
-    "readout",
-    "sharing",
-    "method",
-    "images",
-    "units",
-    "scan",
-    "partition",
-)
-"""Columns of results that agree between rows which differ only in the model seed."""
-
-
-def training_images(scan: Scan) -> int:
-    """Number of distinct training images."""
-    return len(np.unique(scan.trial_image[scan.tiers == "train"]))
 
 
 def draw_images(
@@ -198,12 +165,12 @@ def best_per_partition(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
         rows: of results, see ``training.transfer_benchmark.results_table``.
 
     Returns:
-        One row per partition of each kind of cell, in the order of their first seeds. Undefined validation
+        One row per partition of each kind of run, in the order of their first seeds. Undefined validation
         correlations lose against defined ones; of equals, the first counts.
     """
     best: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
-        kind = tuple(row[name] for name in SAME_CELL)
+        kind = tuple(row[name] for name in SAME_RUN)
         if kind not in best or _validation(row) > _validation(best[kind]):
             best[kind] = dict(row)
     return list(best.values())

@@ -1,4 +1,4 @@
-"""The rows of a transfer benchmark: one per cell, in Parquet files that never are half written."""
+"""The rows of a transfer benchmark: one per run, in Parquet files that never are half written."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ Row = dict[str, Any]
 
 RESULTS_FILE = "results.parquet"
 
-COLUMNS: dict[str, str] = {
-    # what was computed
-    "key": "string",  # of the cell; equal for cells that mean the same computation
+WHAT = {
     "benchmark": "string",  # name in the config
     "condition": "string",
     "core": "string",  # label
@@ -28,16 +26,28 @@ COLUMNS: dict[str, str] = {
     "sharing": "bool",  # of feature weights between matched neurons
     "method": "string",
     "images": "int64",  # training images, of the readout or (diff-core) of the core
-    "units": "int64",
+    "units": "int64",  # number of neurons
     "seed": "int64",  # of the model
     "partition": "int64",  # of neurons and training images
-    # how it did: means over the neurons where a score is defined
-    "validation_correlation": "float64?",
-    "test_correlation": "float64?",  # with single trials
-    "correlation_to_average": "float64?",
-    "fraction_oracle": "float64?",
-    "true_rate_correlation": "float64?",  # only where the truth is known
-    "undefined_units": "int64",  # without a test correlation
+}
+"""Columns of what was computed."""
+
+SCORE_COLUMNS = {
+    "validation_correlation": "validation_correlation",
+    "test_correlation": "single_trial_correlation",
+    "correlation_to_average": "correlation_to_average",
+    "fraction_oracle": "fraction_oracle",
+    "true_rate_correlation": "true_rate_correlation",  # only where the truth is known
+    "undefined_units": "undefined_units",  # neurons without a test correlation
+}
+"""Columns of how it did, and the scores they hold (``mousev1.metrics.score_names``): means over the neurons
+where a score is defined."""
+
+COLUMNS: dict[str, str] = {
+    "key": "string",  # of the run; equal for runs that mean the same computation
+    **WHAT,
+    **dict.fromkeys(SCORE_COLUMNS, "float64?"),
+    "undefined_units": "int64",
     # how to get it again
     "seconds": "float64",
     "epochs": "int64?",
@@ -45,7 +55,7 @@ COLUMNS: dict[str, str] = {
     "scan": "string",
     "data_sha256": "string",
     "core_hash": "string",
-    "config": "string",  # JSON of the cell
+    "config": "string",  # JSON of what decides the result
     "command": "string",
     "commit": "string?",
     "date": "string",
@@ -53,6 +63,9 @@ COLUMNS: dict[str, str] = {
     "versions": "string",  # JSON
 }
 """Name to type of every column, in order; ``?`` marks those that may be null, where undefined."""
+
+SAME_RUN = (*(name for name in WHAT if name != "seed"), "scan")
+"""Columns that agree between rows which differ only in the model seed."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "condition": ("direct", "best-core/diff-readout", "diff-core/best-readout"),

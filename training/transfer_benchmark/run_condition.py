@@ -1,33 +1,38 @@
-"""What a worker does for a benchmark: one training, or one cell from drawn neurons to a row on disk."""
+"""One run of a benchmark, from drawn neurons to a row on disk."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import json
+import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import torch
-from filelock import FileLock
+import numpy as np
+import numpy.typing as npt
 
 import mousev1
 from mousev1.core.representation import FrozenCore
 from mousev1.data.scan import Scan
+from mousev1.fit.fitting import fit_scan
+from mousev1.metrics.intervals import mean_of_defined
+from mousev1.metrics.population_scores import Truth, pooled_scores
+from mousev1.metrics.unit_scores import single_trial_correlation
 from mousev1.model.response_model import FitRecord, ResponseModel
 from training.pretraining.data import prepare_scan
-from training.pretraining.end_to_end import Direct, train_end_to_end, write_scans
 from training.pretraining.frozen_core import train_readouts
 from training.pretraining.run_folder import RESULT_FILE
 from training.provenance import machine, now, versions
-from training.transfer_benchmark.conditions_grid import Cell, NeuronDraw, Plan, Training, load_core
+from training.simulation.truth import read_truth
+from training.transfer_benchmark.conditions_grid import Run
 from training.transfer_benchmark.config import CONVEX, DIFF_CORE, DIRECT, READOUTS
+from training.transfer_benchmark.cores import frozen_recipe, load_core, needed_training
+from training.transfer_benchmark.identity import digest, training_folder
+from training.transfer_benchmark.plan import Plan
 from training.transfer_benchmark.protocol import draw_images, draw_neurons
-from training.transfer_benchmark.results_table import Row, write_rows
-from training.transfer_benchmark.scoring import Truth, read_truth, score_tests, validation_correlation
+from training.transfer_benchmark.results_table import COLUMNS, SCORE_COLUMNS, Row, write_rows
+from training.transfer_benchmark.train_core import is_trained, read_scan, threads_of_torch, train
 
 if TYPE_CHECKING:
     from mousev1.core.network import CoreConfig
@@ -54,17 +59,35 @@ class Drawn:
     truths: list[Truth | None]
 
 
-@functools.lru_cache(maxsize=4)
-def _read_scan(path: Path) -> Scan:
-    return mousev1.read_scan(path)
+@dataclass(frozen=True)
+class FittedModels:
+    """Models of a run, one per scan; the seconds they took, and epochs where there are any."""
+
+    models: list[ResponseModel]
+    seconds: float
+    epochs: int | None
 
 
-def draw_target(plan: Plan, cell: Cell) -> Drawn:
-    """What a cell is about, with all images."""
-    target = plan.config.target(cell.target)
-    scans = [_read_scan(file) for file in plan.target_files(target)]
-    truths: Sequence[Truth | None] = [read_truth(file) for file in plan.truth_files(target)]
-    index = draw_neurons(scans, cell.partition, units=cell.units, core_units=target.core_units).transfer
+def row_file(plan: Plan, key: str) -> Path:
+    """Where the row of a run goes."""
+    return plan.out / "rows" / f"{key}.parquet"
+
+
+def compute(plan: Plan, run: Run, identity: dict[str, Any], origin: Origin) -> None:
+    """Compute a run and write its row."""
+    with threads_of_torch(1):
+        drawn = draw_target(plan, run)
+        fitted = fit(plan, run, drawn.scans)
+        row = _row(plan, run, identity, origin, drawn, fitted)
+        write_rows([row], row_file(plan, row["key"]))
+
+
+def draw_target(plan: Plan, run: Run) -> Drawn:
+    """What a run is about, with all images."""
+    target = plan.config.target(run.target)
+    scans = [read_scan(file) for file in plan.files.scans[run.target]]
+    truths: list[Truth | None] = [read_truth(file) for file in plan.files.truth[run.target]]
+    index = draw_neurons(scans, run.partition, units=run.units, core_units=target.core_units).transfer
     return Drawn(
         [scan.select_units(rows) for scan, rows in zip(scans, index, strict=True)],
         [
@@ -74,176 +97,57 @@ def draw_target(plan: Plan, cell: Cell) -> Drawn:
     )
 
 
-# ---------------------------------------------------------------- trainings
-
-
-def is_trained(plan: Plan, training: Training) -> bool:
-    """Whether a training has come to its end."""
-    return (plan.training_folder(training) / "run" / RESULT_FILE).is_file()
-
-
-def train(plan: Plan, training: Training) -> Direct:
-    """Train, or go on where that stopped, or read what it gave. One process at a time; others wait."""
-    folder = plan.training_folder(training)
-    folder.mkdir(parents=True, exist_ok=True)
-    threads = _threads(training.recipe.compute.threads or 1)
-    with FileLock(folder.with_suffix(".lock")), _log(folder / "log.txt"), threads:
-        files = _training_files(training, folder / "scans")
-        return train_end_to_end(files, training.recipe, folder, figures=False)
-
-
-def train_only(plan: Plan, training: Training) -> None:
-    """Train, as work of its own: what comes of it stays on disk."""
-    train(plan, training)
-
-
-def _training_files(training: Training, folder: Path) -> Sequence[Path]:
-    if not training.images and training.neurons is None:
-        return training.files
-    scans = [_read_scan(file) for file in training.files]
-    if training.neurons is not None:
-        scans = _select_neurons(scans, training)
-    if training.images:
-        scans = draw_images(scans, training.images, training.partition, image_seed=training.image_seed)
-    return write_scans(scans, folder)
-
-
-def _select_neurons(scans: list[Scan], training: Training) -> list[Scan]:
-    draw = cast(NeuronDraw, training.neurons)
-    neurons = draw_neurons(
-        [_read_scan(file) for file in draw.files],
-        training.partition,
-        units=draw.units,
-        core_units=draw.core_units,
-    )
-    rows = neurons.core if draw.of_core else neurons.transfer
-    assert rows is not None
-    chosen = dict(zip(draw.files, rows, strict=True))
-    return [
-        scan.select_units(chosen[file]) if file in chosen else scan
-        for file, scan in zip(training.files, scans, strict=True)
-    ]
-
-
-@contextlib.contextmanager
-def _log(path: Path) -> Iterator[None]:
-    """What is printed goes to a file."""
-    with path.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
-        yield
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """So many threads of torch. Results depend on it in the last digits, and processes must not compete."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-# ---------------------------------------------------------------- cells
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """Models of a cell, one per scan."""
-
-    models: list[ResponseModel]
-    seconds: float
-    epochs: int | None
-
-
-def cell_file(plan: Plan, key: str) -> Path:
-    """Where the row of a cell goes."""
-    return plan.out / "cells" / f"{key}.parquet"
-
-
-def compute(plan: Plan, cell: Cell, origin: Origin) -> None:
-    """Compute a cell and write its row."""
-    with _threads(1):
-        drawn = draw_target(plan, cell)
-        fitted = fit(plan, cell, drawn.scans)
-        key = plan.key(cell)
-        write_rows([_row(plan, cell, key, drawn, fitted, origin)], cell_file(plan, key))
-
-
-def fit(plan: Plan, cell: Cell, scans: list[Scan]) -> Fitted:
-    """The models of a cell.
+def fit(plan: Plan, run: Run, scans: list[Scan]) -> FittedModels:
+    """The models of a run.
 
     Args:
         plan: of the benchmark.
-        cell: which one.
+        run: which one.
         scans: with the neurons of its partition and all images.
     """
-    if cell.condition != DIFF_CORE:
-        image_seed = plan.config.target(cell.target).image_seed
-        scans = draw_images(scans, cell.images, cell.partition, image_seed=image_seed)
-    training = plan.training(cell)
+    if run.condition != DIFF_CORE:
+        image_seed = plan.config.target(run.target).image_seed
+        scans = draw_images(scans, run.images, run.partition, image_seed=image_seed)
+    training = needed_training(plan, run)
     spent = 0.0
-    if cell.condition == DIRECT:
+    if run.condition == DIRECT:
         assert training is not None
         trained = train(plan, training)
         spent = trained.seconds
-        if cell.method != CONVEX:
-            return Fitted(trained.models, spent, trained.details["epochs"])
+        if run.method != CONVEX:
+            return FittedModels(trained.models, spent, trained.details["epochs"])
     elif training is not None and not is_trained(plan, training):
         train(plan, training)
     if training is not None:
-        run = plan.training_folder(training) / "run"
+        folder = training_folder(plan, training) / "run"
         # As whoever gets the core would have it: with its prior on readouts.
-        core: FrozenCore = mousev1.load_core(run / "core")
-        if cell.condition == DIFF_CORE:
-            spent = 3600 * json.loads((run / RESULT_FILE).read_text(encoding="utf-8"))["hours"]
+        core: FrozenCore = mousev1.load_core(folder / "core")
+        if run.condition == DIFF_CORE:
+            spent = 3600 * json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))["hours"]
     else:
-        core = load_core(plan, plan.config.entry(cell.core), cell.seed)
+        core = load_core(plan, plan.config.entry(run.core), run.seed)
     started = time.perf_counter()
-    if cell.method == CONVEX:
-        models, epochs = fit_convex(core, scans, cell), None
+    if run.method == CONVEX:
+        models, epochs = fit_convex(core, scans, run), None
     else:
-        models, epochs = fit_recipe(plan, core, scans, cell)
-    return Fitted(models, spent + time.perf_counter() - started, epochs)
+        models, epochs = fit_recipe(plan, core, scans, run)
+    return FittedModels(models, spent + time.perf_counter() - started, epochs)
 
 
-def fit_convex(core: FrozenCore, scans: list[Scan], cell: Cell) -> list[ResponseModel]:
+def fit_convex(core: FrozenCore, scans: list[Scan], run: Run) -> list[ResponseModel]:
     """Gaussian readouts by the convex solver, which the validation tier does not influence."""
-    if not READOUTS[cell.readout]["cortex"]:
+    if not READOUTS[run.readout]["cortex"]:
         scans = [replace(scan, positions=None) for scan in scans]
-    if cell.sharing:
-        return mousev1.fit_matched_scans(
-            scans,
-            core=core,
-            constant_units="mean",
-            seed=cell.seed,
-            progress=False,
-        )
-    models = []
-    for scan in scans:
-        trials = scan.trials("train")
-        models.append(
-            mousev1.fit_readout(
-                trials.images,
-                trials.responses,
-                scan.positions,
-                core=core,
-                image_ids=trials.image_ids,
-                unit_ids=scan.unit_ids,
-                constant_units="mean",
-                seed=cell.seed,
-                progress=False,
-            )
-        )
-    return models
+    options: dict[str, Any] = {"core": core, "constant_units": "mean", "seed": run.seed, "progress": False}
+    if run.sharing:
+        return mousev1.fit_matched_scans(scans, **options)
+    return [fit_scan(scan, **options) for scan in scans]
 
 
-def fit_recipe(
-    plan: Plan, core: FrozenCore, scans: list[Scan], cell: Cell
-) -> tuple[list[ResponseModel], int]:
+def fit_recipe(plan: Plan, core: FrozenCore, scans: list[Scan], run: Run) -> tuple[list[ResponseModel], int]:
     """Readouts of any kind by the recipe of pretraining; returns models and epochs."""
-    recipe = plan.frozen_recipe(cell)
     prepared = [prepare_scan(scan, cast("CoreConfig", core.config)) for scan in scans]
-    fitted = train_readouts(core, prepared, recipe)
+    fitted = train_readouts(core, prepared, frozen_recipe(plan, run))
     models = [
         ResponseModel(
             core,
@@ -257,42 +161,54 @@ def fit_recipe(
     return models, fitted.epochs
 
 
-def _row(plan: Plan, cell: Cell, key: str, drawn: Drawn, fitted: Fitted, origin: Origin) -> Row:
-    config, target = plan.config, plan.config.target(cell.target)
-    scores = score_tests(drawn.scans, fitted.models, drawn.truths)
-    entry = None if cell.condition == DIRECT else config.entry(cell.core)
-    identity = plan.identity(cell)
-    scans = identity["target"]["scans"]
+def score(drawn: Drawn, models: list[ResponseModel]) -> dict[str, float | int | None]:
+    """The columns of scores, over the neurons of all scans together; None where a score is undefined."""
+    pairs = list(zip(drawn.scans, models, strict=True))
+    scores = pooled_scores(
+        [trial_rates(model, scan, "test") for scan, model in pairs], drawn.scans, drawn.truths
+    )
+    validation = [
+        single_trial_correlation(trial_rates(model, scan, "validation"), scan.trials("validation").responses)
+        for scan, model in pairs
+        if "validation" in scan.tiers
+    ]
+    scores["validation_correlation"] = mean_of_defined(np.concatenate(validation)) if validation else math.nan
     return {
+        column: scores[name] if math.isfinite(scores[name]) else None
+        for column, name in SCORE_COLUMNS.items()
+    }
+
+
+def trial_rates(model: ResponseModel, scan: Scan, tier: str) -> npt.NDArray[np.float32]:
+    """(T, U) predicted rates for the trials of a tier; each image is predicted once."""
+    trials = scan.trials(tier)
+    _, first, image = np.unique(trials.image_ids, return_index=True, return_inverse=True)
+    rates: npt.NDArray[np.float32] = model.predict(trials.images[first])[image]
+    return rates
+
+
+def _row(
+    plan: Plan, run: Run, identity: dict[str, Any], origin: Origin, drawn: Drawn, fitted: FittedModels
+) -> Row:
+    key, sha256 = digest(identity), identity["target"]["scans"]
+    entry = None if run.condition == DIRECT else plan.config.entry(run.core)
+    values = {
+        **asdict(run),
+        **score(drawn, fitted.models),
+        **{name: json.dumps(found) for name, found in (("machine", machine()), ("versions", versions()))},
         "key": key,
-        "benchmark": config.name,
-        "condition": cell.condition,
-        "core": cell.core,
+        "benchmark": plan.config.name,
         "core_set": "" if entry is None else entry.core_set or entry.pretrained_on,
-        "scope": target.scope,
-        "readout": cell.readout,
-        "sharing": cell.sharing,
-        "method": cell.method,
-        "images": cell.images,
-        "units": cell.units,
-        "seed": cell.seed,
-        "partition": cell.partition,
-        "validation_correlation": validation_correlation(drawn.scans, fitted.models),
-        "test_correlation": scores.single_trial_correlation,
-        "correlation_to_average": scores.correlation_to_average,
-        "fraction_oracle": scores.fraction_oracle,
-        "true_rate_correlation": scores.true_rate_correlation,
-        "undefined_units": scores.undefined_units,
+        "scope": plan.config.target(run.target).scope,
         "seconds": round(fitted.seconds, 3),
         "epochs": fitted.epochs,
-        "simulated": config.simulated,
+        "simulated": plan.config.simulated,
         "scan": "+".join(scan.name for scan in drawn.scans),
-        "data_sha256": scans[0] if len(scans) == 1 else "+".join(scans),
+        "data_sha256": "+".join(sha256),
         "core_hash": fitted.models[0].core.content_hash(),
         "config": json.dumps(identity, sort_keys=True),
         "command": f"{origin.command} --only key={key}",
         "commit": origin.commit,
         "date": now(),
-        "machine": json.dumps(machine()),
-        "versions": json.dumps(versions()),
     }
+    return {name: values[name] for name in COLUMNS}

@@ -11,20 +11,21 @@ from typing import Any
 import numpy as np
 
 import mousev1
+from mousev1.compare.draws import training_images
 from mousev1.data.scan import Scan
 from training.provenance import data_sha256, write_json
-from training.transfer_benchmark.protocol import check_images_apart, training_images
+from training.transfer_benchmark.protocol import check_images_apart
 
 Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Survey:
+class ScanIndex:
     """Facts about files.
 
     Attributes:
-        entries: resolved path to name, SHA-256, training images, neurons and match ids of a scan; of other
-            files only the SHA-256.
+        entries: resolved path to SHA-256, training images, neurons and match ids of a scan; of other files
+            only the SHA-256.
     """
 
     entries: dict[str, Entry]
@@ -33,15 +34,11 @@ class Survey:
         """Of a file or of a folder's content."""
         return str(self.entries[str(file.resolve())]["sha256"])
 
-    def name(self, file: Path) -> str:
-        """Of a scan."""
-        return str(self.entries[str(file.resolve())]["name"])
+    def training_images(self, files: Sequence[Path]) -> int:
+        """Number of distinct training images of some scans together, which have none in common."""
+        return sum(int(self.entries[str(file.resolve())]["training_images"]) for file in files)
 
-    def training_images(self, file: Path) -> int:
-        """Number of distinct training images of a scan."""
-        return int(self.entries[str(file.resolve())]["training_images"])
-
-    def common_units(self, files: Sequence[Path]) -> int:
+    def common_neurons(self, files: Sequence[Path]) -> int:
         """Number of neurons that all scans show."""
         entries = [self.entries[str(file.resolve())] for file in files]
         if len(entries) == 1:
@@ -50,7 +47,7 @@ class Survey:
         return len(set.intersection(*matched) - {-1})
 
 
-def make_survey(scans: Sequence[Path], others: Sequence[Path], cache: Path) -> Survey:
+def index_scans(scans: Sequence[Path], others: Sequence[Path], cache: Path) -> ScanIndex:
     """Look at scans and other files.
 
     Args:
@@ -80,12 +77,11 @@ def make_survey(scans: Sequence[Path], others: Sequence[Path], cache: Path) -> S
     for file in scans:
         entry = entries[str(file.resolve())]
         entry |= known[entry["sha256"]]
-    return Survey(entries)
+    return ScanIndex(entries)
 
 
 def _describe(scan: Scan) -> Entry:
     return {
-        "name": scan.name,
         "training_images": training_images(scan),
         "units": scan.n_units,
         "match_ids": None if scan.match_ids is None else np.asarray(scan.match_ids).tolist(),
