@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
+import inspect
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -15,8 +18,8 @@ import pytest
 from PIL import Image
 
 import mousev1
-from mousev1.cli import commands
-from mousev1.cli.parser import main
+from mousev1.cli import commands, common, insilico
+from mousev1.cli.parser import build_parser, main
 from mousev1.insilico import measure_extrapolation
 from mousev1.storage.core_files import save_core
 from small import simulate
@@ -198,13 +201,32 @@ def test_mistakes_end_with_one_clear_line_and_write_nothing(folder, tmp_path, ar
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_matplotlib_the_demo_says_so_and_draws_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["demo", "--out", str(tmp_path / "demo"), "--quiet"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith("scores.csv; no figure, because matplotlib is not installed: pip install matplotlib")
+    written = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert written == {"scan.h5", "images", "model", "scores.csv"}
+
+
+def test_every_option_is_declared_once_and_read_by_its_command():
+    # oracle: the source of the commands; an option that nobody reads would be ignored in silence
+    source = "".join(inspect.getsource(module) for module in (commands, insilico, common))
+    (subparsers,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    for parser in subparsers.choices.values():
+        for action in parser._actions:
+            if action.dest != "help":
+                assert re.search(rf"options\.{action.dest}\b|options, \"{action.dest}\"", source), action.dest
+
+
 def test_wrong_usage_exits_with_two():
     assert "usage" in run("fit", code=2)
 
 
 def test_what_other_libraries_log_does_not_reach_the_user(monkeypatch, capsys):
     # oracle: Python's own record of handlers, and the stream itself
-    def chatty(**options: object) -> str:
+    def chatty(options: object) -> str:
         logging.getLogger("matplotlib.font_manager").info("generated new fontManager")
         logging.getLogger("mousev1").info("what mousev1 says")
         return "the last line"

@@ -73,7 +73,7 @@ def test_insilico_writes_tables_images_and_figures_of_the_units_asked_for(folder
         "simulated",
         *QUICK,
     )
-    assert said.splitlines()[-1].startswith(f"wrote {out}: 2 units")
+    assert said.splitlines()[-1].startswith(f"wrote {out}: 2 neurons")
     names = {path.name for path in out.iterdir()}
     tables = ("exciting", "inhibiting", "gallery", "receptive_fields", "tuning")
     assert names >= {*(f"{name}.csv" for name in tables), "scores.csv", "images.npz"}
@@ -145,7 +145,7 @@ def test_export_is_recorded_and_scored_by_class(folder, tmp_path, capsys):
     ]
     said = run(capsys, "export", folder / "model", "--best", 3, "--out", out, *options)
     assert (
-        "18 images (3 mei, 3 inhibiting, 3 natural, 3 noise, 5 natural-random, 1 blank) for 3 units" in said
+        "18 images (3 mei, 3 inhibiting, 3 natural, 3 noise, 5 natural-random, 1 blank) for 3 neurons" in said
     )
     manifest = read_manifest(out)
     shown = np.repeat(np.arange(18), 2)

@@ -14,7 +14,7 @@ from mousev1.insilico.ascent import AscentSettings
 from mousev1.insilico.frame import Frame
 from mousev1.insilico.mei import optimal_images
 from mousev1.insilico.tuning_protocol import TuningExtrapolation, TuningSettings
-from mousev1.metrics.unit_scores import score_table
+from mousev1.metrics.unit_scores import ScoreTable, score_table
 from small import FRAME, SMALL, random_model, smooth_noise
 
 pytest.importorskip("matplotlib")
@@ -119,3 +119,15 @@ def test_without_matplotlib_the_way_to_it_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ModuleNotFoundError, match="pip install matplotlib"):
         plot.image_sheet(np.zeros((1, 18, 30)), SCREEN, ["a"])
+
+
+def test_a_summary_of_scores_shows_the_best_neuron_sorted_by_prediction():
+    # oracle: sorted by hand
+    predicted = np.array([[1.0, 3.0], [2.0, 1.0], [0.0, 2.0]])
+    recorded = predicted + np.array([0.5, 0.25])
+    table = ScoreTable(np.array([7, 3]), *[np.array([0.1, 0.4])] * 5)
+    figure = plot.score_summary(table, predicted, recorded)
+    dots, line = figure.axes[1].lines
+    np.testing.assert_allclose(line.get_ydata(), [1.0, 2.0, 3.0])
+    np.testing.assert_allclose(dots.get_ydata(), [1.25, 2.25, 3.25])
+    assert figure.axes[1].get_ylabel() == "response of neuron 3"

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mousev1.data.io import read_scan
 from mousev1.data.scan import Scan
+from mousev1.metrics.unit_scores import ScoreTable
 from mousev1.model.response_model import ResponseModel
+from mousev1.plot.figure import check_matplotlib, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def read(path: Path, skip_tiers: Sequence[str], *, progress: bool) -> Scan:
-    """A scan without the trials of some of its file's tiers."""
-    return read_scan(path, tiers=dict.fromkeys(skip_tiers) or None, progress=progress)
+def read(options: Namespace, path: Path | None = None) -> Scan:
+    """The scan of a command (``options.scan``, or at another path), without the tiers to leave out."""
+    tiers = dict.fromkeys(options.skip_tier) or None
+    return read_scan(path or options.scan, tiers=tiers, progress=not getattr(options, "quiet", True))
 
 
 def check_free(out: Path, overwrite: bool) -> None:
@@ -27,10 +35,32 @@ def check_free(out: Path, overwrite: bool) -> None:
 def same_units(scan: Scan, model: ResponseModel) -> Scan:
     """The scan's neurons in the model's order."""
     wanted = model.unit_ids.cpu().numpy()
-    place = {int(unit): i for i, unit in enumerate(scan.unit_ids)}
-    if missing := [int(unit) for unit in wanted if int(unit) not in place]:
+    column = {int(unit): i for i, unit in enumerate(scan.unit_ids)}
+    if missing := [int(unit) for unit in wanted if int(unit) not in column]:
         raise ValueError(
             f"scan: {len(missing)} of the model's {len(wanted)} neurons are not in {scan.name} (first: unit id "
             f"{missing[0]}); score the model on the scan it was fitted to"
         )
-    return scan.select_units(np.array([place[int(unit)] for unit in wanted]))
+    return scan.select_units(np.array([column[int(unit)] for unit in wanted]))
+
+
+def score_tier(model: ResponseModel, scan: Scan, tier: str, *, progress: bool) -> ScoreTable:
+    """Scores of a model on the trials of one tier of a scan with its neurons."""
+    trials = scan.trials(tier)
+    return model.score(
+        trials.images,
+        trials.responses,
+        trials.image_ids,
+        pixels_per_degree=model.record.pixels_per_degree,
+        progress=progress,
+    )
+
+
+def save_figure(path: Path, draw: Callable[[], Figure]) -> str:
+    """Draw and write a figure; the end of the final line, which says so or why there is none."""
+    try:
+        check_matplotlib()
+    except ModuleNotFoundError:
+        return "; no figure, because matplotlib is not installed: pip install matplotlib"
+    save(draw(), path)
+    return f" and {path.name}"

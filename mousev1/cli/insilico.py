@@ -1,7 +1,8 @@
-"""What the in-silico commands of the command line do; every function returns its final line."""
+"""What the in-silico commands of the command line do: parsed options in, the final line out."""
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mousev1.cli.common import check_free, read, same_units
+from mousev1.cli.common import check_free, read, same_units, score_tier
 from mousev1.cli.demo import SCAN as BUNDLED
 from mousev1.cli.unit_report import examine_units, write_report
 from mousev1.data.images import prepare_images
@@ -30,117 +31,79 @@ from mousev1.storage.table import check_parquet
 RANKING_IMAGES = 200
 
 
-def insilico(
-    *,
-    model: str,
-    units: Sequence[int] | None,
-    best: int,
-    scan: Path | None,
-    images: Sequence[Path],
-    out: Path,
-    contrast: float,
-    steps: int,
-    seeds: int,
-    seed: int,
-    title: str | None,
-    no_figures: bool,
-    parquet: bool,
-    device: str,
-    overwrite: bool,
-    quiet: bool,
-) -> str:
+def insilico(options: Namespace) -> str:
     """``mousev1 insilico``: tables, images and figures of units."""
-    check_free(out, overwrite)
-    # What is missing is told now, not after the work.
-    if not no_figures:
+    check_free(options.out, options.overwrite)
+    # What is missing is reported now, not after the work.
+    if not options.no_figures:
         check_matplotlib()
-    if parquet:
+    if options.parquet:
         check_parquet()
-    fitted = load_model(model).to(device)
+    fitted = load_model(options.model).to(options.device)
     frame = Frame.of_model(fitted)
-    settings = AscentSettings(contrast=contrast, steps=steps, seeds=seeds)
-    recording = None if scan is None else same_units(read_scan(scan, progress=not quiet), fitted)
-    natural = _natural_images(fitted, frame, images, recording)
+    settings = AscentSettings(contrast=options.contrast, steps=options.steps, seeds=options.seeds)
+    recording = None if options.scan is None else same_units(read(options), fitted)
+    natural = _natural_images(fitted, frame, options.images, recording)
     scores = None if recording is None else _scores(fitted, recording)
-    index = _chosen_units(fitted, units, best, natural, scores)
-    found = examine_units(fitted, index, natural, ascent=settings, frame=frame, seed=seed, progress=not quiet)
+    index = _chosen_units(fitted, options.units, options.best, natural, scores)
+    found = examine_units(
+        fitted, index, natural, ascent=settings, frame=frame, seed=options.seed, progress=not options.quiet
+    )
     names = write_report(
-        out,
+        options.out,
         fitted,
         found,
         cortex=None if recording is None else recording.positions,
         scores=scores,
-        title=title,
-        figures=not no_figures,
-        parquet=parquet,
+        title=options.title,
+        figures=not options.no_figures,
+        parquet=options.parquet,
     )
     outside = int((found.far > 1).sum())
     if outside:
         print(
-            f"note: the most exciting images of {outside} of {len(index)} units are unlike the training images"
+            f"note: the most exciting images of {outside} of {len(index)} neurons are unlike the training images"
         )
-    return f"wrote {out}: {len(index)} units, {', '.join(names)}"
+    return f"wrote {options.out}: {len(index)} neurons, {', '.join(names)}"
 
 
-def export(
-    *,
-    model: str,
-    units: Sequence[int] | None,
-    best: int,
-    scan: Path | None,
-    images: Sequence[Path],
-    random_images: int,
-    out: Path,
-    contrast: float,
-    steps: int,
-    seeds: int,
-    seed: int,
-    mask: bool,
-    gamma: float,
-    magnify: int,
-    device: str,
-    overwrite: bool,
-    quiet: bool,
-) -> str:
+def export(options: Namespace) -> str:
     """``mousev1 export``: stimuli for an experiment and what the model predicts of them."""
-    fitted = load_model(model).to(device)
+    fitted = load_model(options.model).to(options.device)
     frame = Frame.of_model(fitted)
-    settings = AscentSettings(contrast=contrast, steps=steps, seeds=seeds)
-    recording = None if scan is None else same_units(read_scan(scan, progress=not quiet), fitted)
-    natural = _natural_images(fitted, frame, images, recording)
+    settings = AscentSettings(contrast=options.contrast, steps=options.steps, seeds=options.seeds)
+    recording = None if options.scan is None else same_units(read(options), fitted)
+    natural = _natural_images(fitted, frame, options.images, recording)
     scores = None if recording is None else _scores(fitted, recording)
     manifest = export_experiment(
         fitted,
-        out,
-        units=_chosen_units(fitted, units, best, natural, scores),
+        options.out,
+        units=_chosen_units(fitted, options.units, options.best, natural, scores),
         gallery=natural,
-        random_images=random_images,
+        random_images=options.random_images,
         settings=settings,
-        mask=mask,
-        display=Display(gamma=gamma, magnify=magnify),
+        mask=options.mask,
+        display=Display(gamma=options.gamma, magnify=options.magnify),
         frame=frame,
-        seed=seed,
-        overwrite=overwrite,
-        progress=not quiet,
+        seed=options.seed,
+        overwrite=options.overwrite,
+        progress=not options.quiet,
     )
     counts = ", ".join(f"{len(manifest.rows_of(name))} {name}" for name in manifest.class_names)
-    return (
-        f"wrote {out}: {len(manifest)} images ({counts}) for {len(manifest.unit_ids)} units and manifest.csv"
-    )
+    neurons = len(manifest.unit_ids)
+    return f"wrote {options.out}: {len(manifest)} images ({counts}) for {neurons} neurons and manifest.csv"
 
 
-def score_manifest(
-    *, model: str, scan: Path, skip_tier: Sequence[str], manifest: Path, out: Path | None, quiet: bool
-) -> str:
+def score_manifest(options: Namespace) -> str:
     """``mousev1 score --manifest``: predicted against recorded responses per class of stimuli."""
-    fitted, predicted = load_model(model), read_manifest(manifest)
+    fitted, predicted = load_model(options.model), read_manifest(options.manifest)
     units_with_ids(fitted, predicted.unit_ids.tolist())
-    table = score_classes(predicted, read(scan, skip_tier, progress=not quiet))
+    table = score_classes(predicted, read(options))
     print(table)
-    if out is None:
+    if options.out is None:
         return f"scored {len(predicted.unit_ids)} units by class; --out FILE.csv writes the table"
-    table.to_csv(out)
-    return f"wrote {out}: scores of {len(table.classes)} classes of stimuli"
+    table.to_csv(options.out)
+    return f"wrote {options.out}: scores of {len(table.classes)} classes of stimuli"
 
 
 def _natural_images(
@@ -190,12 +153,6 @@ def _chosen_units(
 def _scores(model: ResponseModel, scan: Scan) -> ScoreTable | None:
     """On trials that the fit has not learned from; None if the scan has only those."""
     for tier in ("test", "validation"):
-        trials = scan.trials(tier)
-        if len(trials):
-            return model.score(
-                trials.images,
-                trials.responses,
-                trials.image_ids,
-                pixels_per_degree=model.record.pixels_per_degree,
-            )
+        if (scan.tiers == tier).any():
+            return score_tier(model, scan, tier, progress=False)
     return None

@@ -1,4 +1,4 @@
-"""The command line: arguments in, one function of ``mousev1.cli.commands`` called, an exit code out.
+"""The command line: arguments in, one function of ``mousev1.cli`` called, an exit code out.
 
 Torch is imported only once a command runs, so that ``--help`` answers at once.
 """
@@ -14,10 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
-from mousev1.cli.insilico_arguments import add_export, add_insilico
+from mousev1.cli.options import add_options
 from mousev1.numerics.process_settings import tune_process
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,15 +37,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_score(commands)
     _add_compare(commands)
-    add_insilico(commands)
-    add_export(commands)
+    _add_insilico(commands)
+    _add_export(commands)
     _add_import(commands)
     _add_info(commands)
     _add_demo(commands)
     return parser
-
-
-Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 
 def _add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -53,14 +52,7 @@ def _add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
         description="Fit a readout to the training trials of a scan, score it on the test trials, and write a "
         "model folder.",
     )
-    parser.add_argument("scan", type=Path, help="scan: a file-tree folder or zip as published, or HDF5 (.h5)")
-    _add_skip_tier(parser)
-    parser.add_argument(
-        "--core",
-        default="11-S",
-        help="a released name, a folder, or owner/repo on the Hub (default: %(default)s)",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
+    add_options(parser, "scan", "--skip-tier", "--core", "--out")
     parser.add_argument(
         "--method",
         choices=["convex", "sgd"],
@@ -68,20 +60,13 @@ def _add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
         help="convex: the fast solver; sgd: the published recipe (default: %(default)s)",
     )
     parser.add_argument("--units", type=int, metavar="N", help="fit only the first N neurons")
-    parser.add_argument("--no-cortex", action="store_true", help="do not use cortical positions")
-    parser.add_argument(
-        "--pixels-per-degree",
-        type=float,
-        help="resolution of the scan's images if it is not the core's; they are resampled",
-    )
+    add_options(parser, "--no-cortex", "--pixels-per-degree")
     parser.add_argument(
         "--constant-units",
         choices=["error", "mean"],
         default="error",
         help="neurons that never respond: stop, or predict their mean (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
     parser.add_argument(
         "--memory",
         type=float,
@@ -89,18 +74,7 @@ def _add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
         help="most gigabytes that the convex fit may hold: features that do not fit go to disk (default: no limit)",
     )
     parser.add_argument("--include-core", action="store_true", help="put the core's weights into the model")
-    parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-
-
-def _add_skip_tier(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--skip-tier",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="leave out the trials of a tier of the file, such as final_test (may be repeated)",
-    )
+    add_options(parser, "--seed", "--device", "--overwrite", "--quiet")
 
 
 def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -109,27 +83,21 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
         help="predict responses to images",
         description="Predict the response of every neuron of a fitted model to images.",
     )
-    parser.add_argument("model", help="a model folder, or owner/repo on the Hub")
+    add_options(parser, "model")
     parser.add_argument(
         "images",
         nargs="+",
         type=Path,
         help="pictures, folders of pictures, or .npy arrays (N, H, W) of gray values 0 to 255",
     )
-    parser.add_argument("--out", type=Path, required=True, help="file to write: .h5 or .csv")
-    parser.add_argument(
-        "--pixels-per-degree",
-        type=float,
-        help="resolution of the images if it is not the core's; they are resampled",
-    )
+    add_options(parser, "--out", help="file to write: .h5 or .csv")
+    add_options(parser, "--pixels-per-degree")
     parser.add_argument(
         "--no-extrapolation",
         action="store_true",
-        help="do not tell which images are unlike the training images, which takes as long as predicting",
+        help="do not report which images are unlike the training images, which takes as long as predicting",
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_options(parser, "--device", "--overwrite", "--quiet")
 
 
 def _add_score(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -138,9 +106,7 @@ def _add_score(commands: Commands[argparse.ArgumentParser]) -> None:
         help="score a model on a scan",
         description="Compare predicted with recorded responses, one row per neuron.",
     )
-    parser.add_argument("model", help="a model folder, or owner/repo on the Hub")
-    parser.add_argument("scan", type=Path, help="the scan, as for fit")
-    _add_skip_tier(parser)
+    add_options(parser, "model", "scan", "--skip-tier")
     parser.add_argument(
         "--tier",
         choices=["train", "validation", "test"],
@@ -152,9 +118,8 @@ def _add_score(commands: Commands[argparse.ArgumentParser]) -> None:
         type=Path,
         help="of `mousev1 export`: compare its predictions with the recorded responses to its images, per class",
     )
-    parser.add_argument("--out", type=Path, help="also write the table to this .csv")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_options(parser, "--out", required=False, help="also write the table to this .csv")
+    add_options(parser, "--overwrite", "--quiet")
 
 
 def _add_compare(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -165,8 +130,7 @@ def _add_compare(commands: Commands[argparse.ArgumentParser]) -> None:
         "its test images, and write table, figure and every score into a folder; with baselines: a random core "
         "of the first core's shape, a linear-nonlinear model of every neuron, and the mean response.",
     )
-    parser.add_argument("scan", type=Path, help="the scan, as for fit")
-    _add_skip_tier(parser)
+    add_options(parser, "scan", "--skip-tier")
     parser.add_argument(
         "--core",
         action="append",
@@ -185,21 +149,76 @@ def _add_compare(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--partitions", type=int, default=3, metavar="N", help="random draws (default: %(default)s)"
     )
-    parser.add_argument("--no-cortex", action="store_true", help="do not use cortical positions")
     parser.add_argument("--no-baselines", action="store_true", help="only the cores")
     parser.add_argument(
         "--simulated", action="store_true", help="the responses are simulated: say so in table and figure"
     )
-    parser.add_argument(
-        "--pixels-per-degree",
-        type=float,
-        help="resolution of the scan's images if it is not the cores'; they are resampled",
+    add_options(parser, "--no-cortex", "--pixels-per-degree", "--out")
+    add_options(parser, "--seed", "--device", "--overwrite", "--quiet")
+
+
+def _add_insilico(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "insilico",
+        help="find out what drives the neurons of a model: optimal images, receptive fields, tuning",
+        description="Most exciting and inhibiting images, the best of a gallery, receptive fields and tuning of "
+        "neurons, as tables (CSV), images and figures in a folder.",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is in that folder")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    _add_neurons(parser)
+    parser.add_argument("--title", help="begins the title of every figure")
+    parser.add_argument("--no-figures", action="store_true", help="tables only; needs no matplotlib")
+    parser.add_argument("--parquet", action="store_true", help="tables as Parquet too; needs pyarrow")
+
+
+def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="make stimuli for an experiment with a model",
+        description="Write 8-bit images that a model says drive its neurons, with controls, all of one contrast, and "
+        "a manifest of the responses it predicts. Record them, then: mousev1 score MODEL SCAN --manifest ...",
+    )
+    _add_neurons(parser)
+    parser.add_argument(
+        "--random-images",
+        type=int,
+        default=0,
+        metavar="N",
+        help="add N natural images at random (default: %(default)s)",
+    )
+    parser.add_argument("--mask", action="store_true", help="confine images to what drives their neuron")
+    parser.add_argument(
+        "--gamma",
+        type=float,
+        default=1.0,
+        help="of the monitor, corrected for in the files; 1 for a linear one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--magnify",
+        type=int,
+        default=1,
+        metavar="N",
+        help="pixels of a file per pixel of the core's frame (default: %(default)s)",
+    )
+
+
+def _add_neurons(parser: argparse.ArgumentParser) -> None:
+    """What the in-silico commands share: model, neurons, natural images, optimisation."""
+    add_options(parser, "model")
+    parser.add_argument(
+        "--units", type=int, nargs="+", metavar="ID", help="ids of neurons (default: the best predicted)"
+    )
+    add_options(parser, "--best")
+    parser.add_argument("--scan", type=Path, help="the scan of the model: scores, cortex, natural images")
+    add_options(parser, "--skip-tier")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="natural images of the core's frame: pictures, folders or .npy (default: those of the scan)",
+    )
+    add_options(parser, "--contrast", "--steps", "--seeds", "--out")
+    add_options(parser, "--seed", "--device", "--overwrite", "--quiet")
 
 
 def _add_import(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -221,7 +240,7 @@ def _add_import(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--std", type=float, help="divided gray values in training (1 for raw images)")
     parser.add_argument("--session", help="which readout, if the checkpoint holds several")
-    parser.add_argument("--overwrite", action="store_true", help="replace a folder written by mousev1")
+    add_options(parser, "--overwrite")
 
 
 def _add_info(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -231,6 +250,7 @@ def _add_info(commands: Commands[argparse.ArgumentParser]) -> None:
         description="Say what a core, a fitted model or a scan is.",
     )
     parser.add_argument("what", help="a released core's name, a core or model folder, or a scan")
+    add_options(parser, "--skip-tier")
     parser.add_argument(
         "--verify",
         action="store_true",
@@ -245,19 +265,23 @@ def _add_demo(commands: Commands[argparse.ArgumentParser]) -> None:
         description="Fit a readout to a small bundled scan (simulated recordings) on the bundled core, score "
         "it, and write scan, model, scores and one figure into a folder. Needs no network.",
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("demo-output"), help="folder to write (default: %(default)s)"
+    add_options(
+        parser,
+        "--out",
+        required=False,
+        default=Path("demo-output"),
+        help="folder to write (default: %(default)s)",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_options(parser, "--quiet")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``mousev1``; returns 0, 1 after an error, 2 for wrong usage, 130 when interrupted."""
-    options = vars(build_parser().parse_args(arguments))
+    options = build_parser().parse_args(arguments)
     tune_process()  # before torch is imported (below)
     from mousev1.cli import commands
 
-    functions: dict[str, Callable[..., str]] = {
+    functions: dict[str, Callable[[argparse.Namespace], str]] = {
         "fit": commands.fit,
         "predict": commands.predict,
         "score": commands.score,
@@ -268,10 +292,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "info": commands.info,
         "demo": commands.demo,
     }
-    run = functions[options.pop("command")]
     try:
         with _messages_on(sys.stderr):
-            print(run(**options))
+            print(functions[options.command](options))
     except KeyboardInterrupt:
         print("mousev1: interrupted; nothing was written", file=sys.stderr)
         return INTERRUPTED

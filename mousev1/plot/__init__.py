@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mousev1.plot.maps import receptive_field_sheet as receptive_field_sheet
     from mousev1.plot.maps import retinotopic_map as retinotopic_map
     from mousev1.plot.scores import score_distributions as score_distributions
+    from mousev1.plot.scores import score_summary as score_summary
     from mousev1.plot.tuning import population_tuning as population_tuning
     from mousev1.plot.tuning import tuning_panels as tuning_panels
 
@@ -31,6 +32,7 @@ _HOME = {
     "retinotopic_map": "maps",
     "save": "figure",
     "score_distributions": "scores",
+    "score_summary": "scores",
     "traces": "images",
     "tuning_panels": "tuning",
 }

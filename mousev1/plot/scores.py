@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mousev1.metrics.unit_scores import FEVE_NEEDS_FEV, ScoreTable
 from mousev1.plot.figure import new_figure, plain
 from mousev1.plot.palette import BLUE, GREY, INK, VERMILION
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Array = npt.NDArray[Any]
 
 
 def score_distributions(table: ScoreTable, *, title: str | None = None) -> Figure:
@@ -41,7 +45,37 @@ def score_distributions(table: ScoreTable, *, title: str | None = None) -> Figur
             axes.set_title("undefined: no repeats", fontsize=8, color=INK)
         axes.set(xlabel=name, ylabel="units")
         plain(axes)
-    axes = panels[3]
+    _against_oracle(panels[3], table)
+    return figure
+
+
+def score_summary(
+    table: ScoreTable, predicted: Array, recorded: Array, *, title: str | None = None
+) -> Figure:
+    """Model against oracle correlation, and the responses of the neuron with the best score.
+
+    Args:
+        table: scores of U neurons.
+        predicted: (I, U) predicted responses to images.
+        recorded: (I, U) recorded responses, averaged over repeats.
+        title: of the figure.
+    """
+    figure = new_figure(9.5, 4.4, title)
+    left, right = figure.subplots(1, 2)
+    _against_oracle(left, table)
+    best = int(np.nanargmax(table.single_trial_correlation))
+    order = np.argsort(predicted[:, best])
+    right.plot(
+        recorded[order, best], "o", color=VERMILION, markersize=3, label="recorded, mean of the repeats"
+    )
+    right.plot(predicted[order, best], color=BLUE, label="predicted")
+    right.set(xlabel="images, sorted by prediction", ylabel=f"response of neuron {table.unit_ids[best]}")
+    right.legend(frameon=False, fontsize=8)
+    plain(right)
+    return figure
+
+
+def _against_oracle(axes: Axes, table: ScoreTable) -> None:
     oracle, model = table.oracle_correlation, table.single_trial_correlation
     both = np.isfinite(oracle) & np.isfinite(model)
     axes.plot(oracle[both], model[both], ".", color=BLUE, markersize=2, alpha=0.5)
@@ -52,4 +86,3 @@ def score_distributions(table: ScoreTable, *, title: str | None = None) -> Figur
         axes.set_title(f"fraction oracle {table.fraction_oracle:.3f}", fontsize=8, color=INK)
     axes.set(xlabel="oracle correlation", ylabel="single-trial correlation")
     plain(axes)
-    return figure
