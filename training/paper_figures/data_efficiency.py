@@ -27,7 +27,7 @@ def images_share(rows: MethodRows, core: str) -> tuple[dict[int, float], Size | 
     """
     direct, _ = rows.direct()
     for readout in (GAUSSIAN_CORTEX, GAUSSIAN):
-        own = rows.transferred.query("core == @core and readout == @readout")
+        own = rows.where(f"transferred and core == {core!r} and readout == '{readout}'")
         same = direct[direct["readout"] == readout]
         reference = same if len(same) else direct
         common = set(own["units"]) & set(reference["units"])

@@ -69,28 +69,21 @@ class MethodRows:
     score: str
     fit_method: str
 
-    @property
-    def own(self) -> pd.DataFrame:
-        """Rows of readouts that were fitted this way."""
-        rows = self.results.rows
-        return rows[rows["fit_method"] == self.fit_method]
-
-    @property
-    def transferred(self) -> pd.DataFrame:
-        """Of these, the rows of cores of other animals."""
-        return self.own[self.own["transferred"]]
+    def where(self, query: str) -> pd.DataFrame:
+        """Rows that answer to a query of pandas, of readouts that were fitted this way."""
+        return self.results.rows.query(f"fit_method == '{self.fit_method}' and {query}")
 
     def direct(self) -> tuple[pd.DataFrame, str]:
         """Across animals, cores trained on the scan itself; fitted the other way, with a note, if need be."""
-        rows = self.results.rows
-        every = rows[rows["direct"] & (rows["scope"] == ACROSS)]
-        own = every[every["fit_method"] == self.fit_method]
-        if len(own):
+        query = f"direct and scope == '{ACROSS}'"
+        if len(own := self.where(query)):
             return own, ""
-        return every, "direct models keep the readout they were trained with" if len(every) else ""
+        other = self.results.rows.query(query)
+        return other, "direct models keep the readout they were trained with" if len(other) else ""
 
-    def scores(self, rows: pd.DataFrame, context: Sequence[str], reduce: str = "mean") -> pd.Series:
-        """See ``training.paper_figures.comparisons.scores_by_partition``."""
+    def scores(self, rows: pd.DataFrame | str, context: Sequence[str], reduce: str = "mean") -> pd.Series:
+        """Scores of some rows, or of what answers to a query; see ``comparisons.scores_by_partition``."""
+        rows = self.where(rows) if isinstance(rows, str) else rows
         return scores_by_partition(rows, self.score, context, reduce)
 
     def finding(
@@ -99,16 +92,6 @@ class MethodRows:
         """What a comparison says about a claim."""
         if not comparison.count:
             return Finding(key, claim)
-        size, gain = comparison.largest()
-        return Finding(
-            key=key,
-            claim=claim,
-            fit_method=self.fit_method,
-            verdict=verdict_of(comparison.pooled, margin=margin),
-            effect=comparison.pooled,
-            compared=comparison.count,
-            in_favour=comparison.in_favour,
-            gain=gain,
-            gain_at=size,
-            note=note,
-        )
+        verdict, (size, gain) = verdict_of(comparison.pooled, margin=margin), comparison.largest()
+        counts = comparison.count, comparison.in_favour
+        return Finding(key, claim, self.fit_method, verdict, comparison.pooled, *counts, gain, size, note)

@@ -25,6 +25,17 @@ MARGIN = 0.01
 
 READOUT = ["readout", "sharing", "scan"]
 
+# Queries of ``Results.rows``.
+GAUSSIANS = f"direct and readout in ['{GAUSSIAN}', '{GAUSSIAN_CORTEX}']"
+FACTORIZED = "direct and readout == 'factorized'"
+TRAINED = "transferred and not random"
+ONE, ELEVEN = f"{TRAINED} and core_set == '1-S'", f"{TRAINED} and core_set == '11-S'"
+MATCHED, DIFFERENT = (
+    f"{TRAINED} and core_set == '4-S:matched'",
+    f"{TRAINED} and core_set == '4-S:diff-animals'",
+)
+FOUR = f"{TRAINED} and core_set in ['4-S:matched', '4-S:diff-animals']"
+
 
 def findings(results: Results, score: str = "fraction_oracle") -> list[Finding]:
     """Every finding, for each way in which readouts were fitted.
@@ -59,12 +70,7 @@ def findings(results: Results, score: str = "fraction_oracle") -> list[Finding]:
 
 
 def _gaussian_over_factorized(rows: MethodRows) -> Iterator[Finding]:
-    direct = rows.own[rows.own["direct"]]
-    gaussian = direct[direct["readout"].isin([GAUSSIAN, GAUSSIAN_CORTEX])]
-    best = (
-        rows.scores(_best_curves(variants), ["scan"])
-        for variants in (gaussian, direct[direct["readout"] == "factorized"])
-    )
+    best = (rows.scores(_best_curves(rows.where(query)), ["scan"]) for query in (GAUSSIANS, FACTORIZED))
     yield rows.finding(
         "gaussian-over-factorized",
         "the Gaussian readout is better than the factorized one",
@@ -82,32 +88,24 @@ def _best_curves(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sharing(rows: MethodRows) -> Iterator[Finding]:
-    direct = rows.own[rows.own["direct"]]
-    for key, claim, readouts, expected in (
-        (
-            "sharing-helps-gaussian",
-            "feature sharing helps the Gaussian readout",
-            (GAUSSIAN, GAUSSIAN_CORTEX),
-            True,
-        ),
-        ("sharing-hurts-factorized", "feature sharing hurts the factorized readout", ("factorized",), False),
-    ):
-        own = direct[direct["readout"].isin(readouts)]
-        better, worse = (
-            rows.scores(own[own["sharing"] == sharing], ["readout", "scan"])
-            for sharing in (expected, not expected)
-        )
-        yield rows.finding(key, claim, Comparison.of(better, worse))
+    def effect(readouts: str) -> tuple[pd.Series, pd.Series]:
+        shared, apart = f"{readouts} and sharing", f"{readouts} and not sharing"
+        return rows.scores(shared, ["readout", "scan"]), rows.scores(apart, ["readout", "scan"])
+
+    shared, apart = effect(GAUSSIANS)
+    claim = "feature sharing helps the Gaussian readout"
+    yield rows.finding("sharing-helps-gaussian", claim, Comparison.of(shared, apart))
+    shared, apart = effect(FACTORIZED)
+    claim = "feature sharing hurts the factorized readout"
+    yield rows.finding("sharing-hurts-factorized", claim, Comparison.of(apart, shared))
 
 
 # ---------------------------------------------------------------- within an animal, Figure 4
 
 
 def _best_core_over_diff_core(rows: MethodRows) -> Iterator[Finding]:
-    best, diff = (
-        rows.scores(rows.own[rows.own["condition"] == condition], [*READOUT, "core"])
-        for condition in (BEST_CORE, DIFF_CORE)
-    )
+    best = rows.scores(f"condition == '{BEST_CORE}'", [*READOUT, "core"])
+    diff = rows.scores(f"condition == '{DIFF_CORE}'", [*READOUT, "core"])
     counts = Comparison.of(best, diff).differences.index.unique("images")
     note = ""
     if len(counts) > 1:
@@ -124,31 +122,19 @@ def _best_core_over_diff_core(rows: MethodRows) -> Iterator[Finding]:
 # ---------------------------------------------------------------- across animals, Figure 5
 
 
-def _trained(rows: MethodRows, *core_sets: str) -> pd.DataFrame:
-    """Rows of cores of other animals that were trained on one of some sets of scans."""
-    own = rows.transferred
-    return own[own["core_set"].isin(core_sets) & ~_is_random(own)]
-
-
-def _is_random(rows: pd.DataFrame) -> pd.Series:
-    return rows["kind"].str.startswith("random")
-
-
-def _eleven_scans(rows: MethodRows) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Label, name in claims and rows of every core of 11 scans; no rows if there is no such core."""
-    eleven = _trained(rows, "11-S")
+def _eleven_scans(rows: MethodRows) -> Iterator[tuple[str, str, pd.Series]]:
+    """Label, name in claims and scores of every core of 11 scans; no scores if there is no such core."""
+    eleven = rows.where(ELEVEN)
     for label in list(eleven["core"].unique()) or ["11-S"]:
         name = label if label == "11-S" else f"11-S ('{label}')"
-        yield label, name, eleven[eleven["core"] == label]
+        yield label, name, rows.scores(eleven[eleven["core"] == label], READOUT)
 
 
 def _more_scans(rows: MethodRows) -> Iterator[Finding]:
     direct_rows, note = rows.direct()
     direct = rows.scores(direct_rows, READOUT)
-    four = rows.scores(_trained(rows, "4-S:matched", "4-S:diff-animals"), READOUT)
-    one = rows.scores(_trained(rows, "1-S"), READOUT)
-    for _, name, own_rows in _eleven_scans(rows):
-        own = rows.scores(own_rows, READOUT)
+    one, four = rows.scores(ONE, READOUT), rows.scores(FOUR, READOUT)
+    for _, name, own in _eleven_scans(rows):
         yield rows.finding("11-S-over-4-S", f"{name} is better than 4-S", Comparison.of(own, four))
         yield rows.finding("11-S-over-1-S", f"{name} is better than 1-S", Comparison.of(own, one))
         claim = f"{name} is better than direct training"
@@ -158,12 +144,10 @@ def _more_scans(rows: MethodRows) -> Iterator[Finding]:
 
 
 def _matched_not_needed(rows: MethodRows) -> Iterator[Finding]:
-    matched = rows.scores(_trained(rows, "4-S:matched"), READOUT)
-    different = rows.scores(_trained(rows, "4-S:diff-animals"), READOUT)
     yield rows.finding(
         "matched-not-needed",
         "matched neurons are not needed: 4-S:diff-animals is not worse than 4-S:matched",
-        Comparison.of(different, matched),
+        Comparison.of(rows.scores(DIFFERENT, READOUT), rows.scores(MATCHED, READOUT)),
         margin=MARGIN,
         note=f"the difference is 4-S:diff-animals minus 4-S:matched; it may be as low as -{MARGIN}",
     )
@@ -172,76 +156,59 @@ def _matched_not_needed(rows: MethodRows) -> Iterator[Finding]:
 def _cortex_at_few_images(rows: MethodRows) -> Iterator[Finding]:
     key, claim = "cortex-at-few-images", "cortical positions help, and most at few images"
     context = ["core", "core_set", "sharing", "scan"]
-    trained = rows.transferred[~_is_random(rows.transferred)]
     with_cortex, without = (
-        rows.scores(trained[trained["readout"] == readout], context)
+        rows.scores(f"{TRAINED} and readout == '{readout}'", context)
         for readout in (GAUSSIAN_CORTEX, GAUSSIAN)
     )
     gains = Comparison.of(with_cortex, without).differences
     images = gains.index.get_level_values("images").to_series(index=gains.index)
-    by_context = images.groupby(level=["units", *context])
-    fewest, most = by_context.transform("min"), by_context.transform("max")
+    of_curve = images.groupby(level=["units", *context])
+    fewest, most = of_curve.transform("min"), of_curve.transform("max")
     # Compared with each other, whatever their numbers of images.
     few, many = (gains[(images == end) & (fewest < most)].droplevel("images") for end in (fewest, most))
-    comparison = Comparison.of(few, many)
-    if not comparison.count:
+    growth = Comparison.of(few, many)
+    if not growth.count:
         yield Finding(key, claim)
         return
-    at_few = mean_interval(pool(few))
-    verdicts = {verdict_of(at_few), verdict_of(comparison.pooled)}
-    yield Finding(
-        key=key,
-        claim=claim,
-        fit_method=rows.fit_method,
-        verdict=next(v for v in (FAILS, UNDECIDED, HOLDS) if v in verdicts),
-        effect=comparison.pooled,
-        compared=comparison.count,
-        in_favour=comparison.in_favour,
-        note=f"gain at {images.min():,} images ({at_few}) minus gain at {images.max():,} "
-        f"({mean_interval(pool(many))}), over cores that are not random; both must be above zero",
+    at_few, at_many = mean_interval(pool(few)), mean_interval(pool(many))
+    verdicts = {verdict_of(at_few), verdict_of(growth.pooled)}
+    verdict = next(v for v in (FAILS, UNDECIDED, HOLDS) if v in verdicts)
+    note = (
+        f"gain at {images.min():,} images ({at_few}) minus gain at {images.max():,} ({at_many}), over cores "
+        "that are not random; both must be above zero"
     )
+    counts = growth.count, growth.in_favour
+    yield Finding(key, claim, rows.fit_method, verdict, growth.pooled, *counts, note=note)
 
 
 def _over_vgg(rows: MethodRows) -> Iterator[Finding]:
-    vgg = rows.scores(rows.transferred[rows.transferred["kind"] == "VGG16"], READOUT)
+    vgg = rows.scores("transferred and kind == 'VGG16'", READOUT)
     for _, name, own in _eleven_scans(rows):
         claim = f"{name} is better than VGG16 with ImageNet weights"
-        yield rows.finding("11-S-over-VGG16", claim, Comparison.of(rows.scores(own, READOUT), vgg))
+        yield rows.finding("11-S-over-VGG16", claim, Comparison.of(own, vgg))
 
 
 def _random_last(rows: MethodRows) -> Iterator[Finding]:
-    random = _is_random(rows.transferred)
+    random = rows.scores("transferred and random", READOUT, "max")
     yield rows.finding(
         "random-last",
         "cores with random weights come last",
-        Comparison.of(
-            rows.scores(rows.transferred[~random], READOUT, "min"),
-            rows.scores(rows.transferred[random], READOUT, "max"),
-        ),
+        Comparison.of(rows.scores(TRAINED, READOUT, "min"), random),
         note="the worst of the other transferred cores minus the best random one, in each partition; "
         "direct training is not among them",
     )
 
 
 def _data_efficiency(rows: MethodRows) -> Iterator[Finding]:
+    key = "data-efficiency"
     for label, name, _ in _eleven_scans(rows):
         claim = f"{name} reaches the direct model's full-data score with fewer images"
         shares, size = images_share(rows, label)
         if not shares:
-            yield Finding("data-efficiency", claim)
+            yield Finding(key, claim)
             continue
         effect, verdict = share_interval(shares)
         missed = sum(math.isinf(share) for share in shares.values())
-        note = f"not reached in {missed} of {len(shares)} partitions" if missed else ""
-        yield Finding(
-            key="data-efficiency",
-            claim=claim,
-            fit_method=rows.fit_method,
-            verdict=verdict,
-            effect=effect,
-            compared=1,
-            in_favour=int(effect.mean < 1),
-            gain=effect,
-            gain_at=size,
-            note="; ".join(part for part in (note, rows.direct()[1]) if part),
-        )
+        notes = [f"not reached in {missed} of {len(shares)} partitions"] * bool(missed) + [rows.direct()[1]]
+        in_favour, note = int(effect.mean < 1), "; ".join(note for note in notes if note)
+        yield Finding(key, claim, rows.fit_method, verdict, effect, 1, in_favour, effect, size, note)

@@ -57,8 +57,8 @@ class Results:
             rows: with the columns of ``training.transfer_benchmark.results_table``. Added to them are ``curve``
                 (one number for all rows that differ only in images, neurons, seed and partition, rising in the
                 order of tables and legends), ``direct`` (the core was trained on the scan that is predicted),
-                ``transferred`` (the core is one of other animals), ``fit_method`` (``RECIPE`` or ``CONVEX``)
-                and ``kind`` (of core: a key of ``palette.CORES``, or empty).
+                ``transferred`` (the core is one of other animals), ``fit_method`` (``RECIPE`` or ``CONVEX``),
+                ``kind`` (of core: a key of ``palette.CORES``, or empty) and ``random`` (its weights are).
 
         Raises:
             ValueError: no rows, or rows of several benchmarks.
@@ -121,6 +121,7 @@ def _tabulated(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table["fit_method"] = [CONVEX if method == "convex" else RECIPE for method in table["method"]]
     labels = zip(table["core"], table["core_set"], strict=True)
     table["kind"] = [palette.kind_of_core(*label) or "" for label in labels]
+    table["random"] = table["kind"].str.startswith("random")
     order = [
         table["condition"].map(_ranks(palette.CONDITIONS)),
         table["kind"].map(_ranks([*palette.CORES, ""])),
