@@ -286,7 +286,7 @@ def test_every_published_number_stands_beside_ours_and_both_say_what_they_are(te
     for published in PUBLISHED:
         (line,) = (line for line in text.splitlines() if published.quote in line)
         entries = [entry.strip() for entry in line.split("|")[1:-1]]
-        assert entries[0] == f'"{published.quote}" ({published.section})'
+        assert entries[0] == f'"{published.quote}" (abstract)'
         assert entries[1] == published.percent
         assert "images" in entries[2]
     assert [published.percent for published in PUBLISHED] == ["7%", "12%", "33%", "40%"]

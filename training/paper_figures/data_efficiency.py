@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from mousev1.metrics.intervals import Interval, mean_interval
 from training.paper_figures.comparisons import Size
-from training.paper_figures.finding import FAILS, HOLDS, UNDECIDED, MethodRows
+from training.paper_figures.finding import FAILS, UNDECIDED, MethodRows, verdict_of
 from training.paper_figures.results import GAUSSIAN, GAUSSIAN_CORTEX
 
 
@@ -49,17 +49,13 @@ def images_share(rows: MethodRows, core: str) -> tuple[dict[int, float], Size | 
 
 def share_interval(shares: Mapping[int, float]) -> tuple[Interval, str]:
     """Geometric mean of shares with its 95% interval (Student's t on logarithms), and the verdict."""
-    if any(math.isinf(share) for share in shares.values()):
-        all_missed = all(math.isinf(share) for share in shares.values())
-        verdict = FAILS if all_missed and len(shares) > 1 else UNDECIDED
+    missed = [math.isinf(share) for share in shares.values()]
+    if any(missed):
+        verdict = FAILS if all(missed) and len(shares) > 1 else UNDECIDED
         return Interval(math.inf, math.nan, math.nan, len(shares)), verdict
-    logs = mean_interval(math.log(share) for share in shares.values())
-    effect = Interval(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.count)
-    if math.isnan(effect.low):
-        return effect, UNDECIDED
-    if effect.high < 1:
-        return effect, HOLDS
-    return effect, FAILS if effect.low > 1 else UNDECIDED
+    saved = mean_interval(-math.log(share) for share in shares.values())
+    mean, low, high = (math.exp(-end) for end in (saved.mean, saved.high, saved.low))
+    return Interval(mean, low, high, saved.count), verdict_of(saved)
 
 
 def images_needed(curve: Mapping[int, float], target: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -74,17 +74,31 @@ def figure_rows(results: Results) -> dict[str, pd.DataFrame]:
 
 def _figure(name: str, results: Results, rows: pd.DataFrame, score: str) -> Figure:
     panels = {"figure-3": _figure_3, "figure-4": _figure_4, "figure-5": _figure_5}[name]
+    shown = rows if name == "figure-3" else rows[~rows["direct"]]
+    methods = [method for method in (RECIPE, CONVEX) if (shown["fit_method"] == method).any()]
+    grid = []
+    for method in methods:
+        own = rows["fit_method"] == method
+        if not (own & rows["direct"]).any():
+            # Direct training fitted the other way, where there is none this way.
+            own |= rows["direct"]
+        fitted_by = f"; {method}" if len(methods) > 1 else ""
+        grid += panels(rows, rows[own], score, fitted_by)
     kind = "simulated responses" if results.simulated else "recorded responses"
     bars = "bars: 95% intervals (Student's t)" if len(results.partitions) > 1 else "no intervals"
     return draw(
-        panels(rows, score),
+        grid,
         title=f"{TITLES[name]} ({kind})",
         subtitle=f"{results.name}: {rows['scan'].iloc[0]}; {results.protocol(rows)}; {bars}",
     )
 
 
-def _figure_3(rows: pd.DataFrame, score: str) -> list[list[Panel]]:
-    """Columns: numbers of neurons. Rows: how readouts were fitted."""
+# Each of these gives the rows of panels of one way to fit readouts. Its arguments: all rows of the figure, for
+# what methods share; the method's own; the score; and what to say of the method.
+
+
+def _figure_3(rows: pd.DataFrame, own: pd.DataFrame, score: str, fitted_by: str) -> list[list[Panel]]:
+    """Columns: numbers of neurons."""
     sharing = rows.groupby("readout")["sharing"].nunique()
 
     def look(row: Any) -> tuple[str, palette.Style]:
@@ -95,70 +109,52 @@ def _figure_3(rows: pd.DataFrame, score: str) -> list[list[Panel]]:
             return f"{label}; sharing", style
         return f"{label}; no sharing", palette.without_sharing(style)
 
-    methods = _methods(rows)
-    return [
-        [
-            _panel(
-                _title(_neurons(units), method, methods),
-                rows[(rows["fit_method"] == method) & (rows["units"] == units)],
-                score,
-                look,
-            )
-            for units in sorted(rows["units"].unique())
-        ]
-        for method in methods
-    ]
+    sizes = sorted(rows["units"].unique())
+    return [[_panel(_neurons(n) + fitted_by, own[own["units"] == n], score, look) for n in sizes]]
 
 
-def _figure_4(rows: pd.DataFrame, score: str) -> list[list[Panel]]:
-    """Columns: numbers of neurons. Rows: readout and how it was fitted."""
-    given = rows[~rows["direct"]]
-    several = given["core"].nunique() > 1
+def _figure_4(rows: pd.DataFrame, own: pd.DataFrame, score: str, fitted_by: str) -> list[list[Panel]]:
+    """Columns: numbers of neurons. Rows: readouts."""
+    transferred = rows[~rows["direct"]]
+    several = transferred["core"].nunique() > 1
 
     def look(row: Any) -> tuple[str, palette.Style]:
         label = f"{row.condition}, {row.core}" if several and not row.direct else row.condition
         return label, palette.CONDITIONS[row.condition]
 
-    methods = _methods(given)
     grid = []
-    for method in methods:
-        for (readout, sharing), own in _with_direct(rows, method).groupby(VARIANT):
-            what = _title(READOUT_NAMES[str(readout)] + (", sharing" if sharing else ""), method, methods)
-            grid.append(
-                [
-                    _panel(f"{what}\n{_neurons(units)}", own[own["units"] == units], score, look)
-                    for units in sorted(given["units"].unique())
-                ]
-            )
+    for (readout, sharing), shown in own.groupby(VARIANT):
+        title = READOUT_NAMES[str(readout)] + (", sharing" if sharing else "") + fitted_by
+        sizes = sorted(transferred["units"].unique())
+        grid.append(
+            [_panel(f"{title}\n{_neurons(n)}", shown[shown["units"] == n], score, look) for n in sizes]
+        )
     return grid
 
 
-def _figure_5(rows: pd.DataFrame, score: str) -> list[list[Panel]]:
-    """Columns: with and without cortical positions, and what they add. Rows: how readouts were fitted."""
+def _figure_5(rows: pd.DataFrame, own: pd.DataFrame, score: str, fitted_by: str) -> list[list[Panel]]:
+    """Columns: with and without cortical positions, and what they add."""
     transferred = rows[rows["transferred"]].sort_values("curve")
-    methods = _methods(transferred)
     units = transferred["units"].max()
+    own = own[own["units"] == units]
     styles = palette.core_styles(zip(transferred["core"], transferred["core_set"], strict=True))
     styles[DIRECT] = palette.CONDITIONS[DIRECT]
-    grid = []
-    for method in methods:
-        own = _with_direct(rows, method)
-        own = own[own["units"] == units]
-        panels = [
-            _panel(
-                f"{_title(READOUT_NAMES[readout], method, methods)}\n{_neurons(units)}",
-                own[own["readout"] == readout],
-                score,
-                lambda row: (row.core, styles[row.core]),
-            )
-            for readout in READOUT_NAMES
-            if (transferred["readout"] == readout).any()
-        ]
-        grid.append([*panels, _gains(own, units, score, styles)])
-    return grid
+    panels = [
+        _panel(
+            f"{name}{fitted_by}\n{_neurons(units)}",
+            own[own["readout"] == readout],
+            score,
+            lambda row: (row.core, styles[row.core]),
+        )
+        for readout, name in READOUT_NAMES.items()
+        if (transferred["readout"] == readout).any()
+    ]
+    title = f"what cortical positions add\n{_neurons(units)}"
+    gains = Panel(title, f"difference in {SCORE_NAMES[score]}", _gains(own, score, styles), zero=True)
+    return [[*panels, gains]]
 
 
-def _gains(rows: pd.DataFrame, units: int, score: str, styles: dict[str, palette.Style]) -> Panel:
+def _gains(rows: pd.DataFrame, score: str, styles: dict[str, palette.Style]) -> list[Curve]:
     """What cortical positions add, paired by partition."""
     with_cortex, without = (
         scores_by_partition(rows[rows["readout"] == readout], score, ["core"])
@@ -167,21 +163,12 @@ def _gains(rows: pd.DataFrame, units: int, score: str, styles: dict[str, palette
     gains = Comparison.of(with_cortex, without).differences.rename(score).reset_index()
     points = {core: _points(own, score) for core, own in gains.groupby("core")}
     ordered = rows.sort_values("curve")["core"].unique()
-    return Panel(
-        f"what cortical positions add\n{_neurons(units)}",
-        f"difference in {SCORE_NAMES[score]}",
-        [Curve(core, styles[core], points[core]) for core in ordered if points.get(core)],
-        zero=True,
-    )
+    return [Curve(core, styles[core], points[core]) for core in ordered if points.get(core)]
 
 
 def _panel(title: str, rows: pd.DataFrame, score: str, look: Look) -> Panel:
-    curves = [
-        Curve(*look(own.iloc[0]), points)
-        for _, own in rows.groupby("curve")
-        if (points := _points(own, score))
-    ]
-    return Panel(title, SCORE_NAMES[score], curves)
+    curves = [(own.iloc[0], _points(own, score)) for _, own in rows.groupby("curve")]
+    return Panel(title, SCORE_NAMES[score], [Curve(*look(row), points) for row, points in curves if points])
 
 
 def _points(rows: pd.DataFrame, score: str) -> dict[int, Interval]:
@@ -189,19 +176,5 @@ def _points(rows: pd.DataFrame, score: str) -> dict[int, Interval]:
     return {int(n): mean for n, mean in zip(means.index, means, strict=True) if mean.count}
 
 
-def _methods(rows: pd.DataFrame) -> list[str]:
-    return [method for method in (RECIPE, CONVEX) if (rows["fit_method"] == method).any()]
-
-
-def _with_direct(rows: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Rows of one way to fit readouts; direct training fitted the other way where there is none this way."""
-    own = rows["fit_method"] == method
-    return rows[own] if rows.loc[own, "direct"].any() else rows[own | rows["direct"]]
-
-
 def _neurons(units: int) -> str:
     return f"{units:,} neurons"
-
-
-def _title(what: str, method: str, methods: Sequence[str]) -> str:
-    return f"{what}; {method}" if len(methods) > 1 else what

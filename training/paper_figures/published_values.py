@@ -9,27 +9,24 @@ name the score behind its percentages; the authors' plotting notebook
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PAPER = "Lurz et al. 2021, ICLR, openreview.net/forum?id=Tp7kI90Htd"
 
 
-@dataclass(frozen=True)
-class Published:
-    """One stated number.
+class Published(NamedTuple):
+    """One number that the abstract states.
 
     Attributes:
         finding: key of the finding of ``training.paper_figures.findings`` that measures the same.
         value: the number, as a fraction: 0.07 for 7%.
         quote: the paper's words.
-        section: where in the paper.
         ours: what of ours stands beside it.
     """
 
     finding: str
     value: float
     quote: str
-    section: str
     ours: str
 
     @property
@@ -40,31 +37,27 @@ class Published:
 
 PUBLISHED = (
     Published(
-        finding="gaussian-over-factorized",
-        value=0.07,
-        quote="a gain in performance of 7% compared to the previous state-of-the-art network",
-        section="abstract",
-        ours="gain of the best Gaussian over the best factorized readout, most neurons and images",
+        "gaussian-over-factorized",
+        0.07,
+        "a gain in performance of 7% compared to the previous state-of-the-art network",
+        "gain of the best Gaussian over the best factorized readout, most neurons and images",
     ),
     Published(
-        finding="11-S-over-direct",
-        value=0.12,
-        quote="we exceed the performance of training directly on that animal by 12%",
-        section="abstract",
-        ours="gain of 11-S over direct training, most images",
+        "11-S-over-direct",
+        0.12,
+        "we exceed the performance of training directly on that animal by 12%",
+        "gain of 11-S over direct training, most images",
     ),
     Published(
-        finding="11-S-over-VGG16",
-        value=0.33,
-        quote="outperform a commonly used VGG16 core pre-trained on imagenet by 33%",
-        section="abstract",
-        ours="gain of 11-S over VGG16 with ImageNet weights, most images",
+        "11-S-over-VGG16",
+        0.33,
+        "outperform a commonly used VGG16 core pre-trained on imagenet by 33%",
+        "gain of 11-S over VGG16 with ImageNet weights, most images",
     ),
     Published(
-        finding="data-efficiency",
-        value=0.40,
-        quote="achieving the same performance with only 40% of the data",
-        section="abstract",
-        ours="share of the images with which 11-S reaches the direct model's score with all of them",
+        "data-efficiency",
+        0.40,
+        "achieving the same performance with only 40% of the data",
+        "share of the images with which 11-S reaches the direct model's score with all of them",
     ),
 )

@@ -106,7 +106,7 @@ def _beside_the_paper(results: Results, found: Sequence[Finding]) -> str:
             for f in measured
         )
         lines.append(
-            f'| "{published.quote}" ({published.section}) | {published.percent} | {shown or "not measured"} | '
+            f'| "{published.quote}" (abstract) | {published.percent} | {shown or "not measured"} | '
             f"{published.ours} |"
         )
     lines.append(
@@ -145,15 +145,12 @@ def _efficiency(results: Results, score: str) -> str:
 
 
 def _figures(results: Results, pictures: Sequence[str], score: str) -> str:
-    found = {picture.rpartition(".")[0] for picture in pictures}
-    missing = [
-        f"No rows for {name.replace('-', ' ')} ({title[0].lower()}{title[1:]})."
-        for name, title in TITLES.items()
-        if not any(name in picture for picture in found)
-    ]
-    shown = [f"![{picture}]({picture})" for picture in pictures]
-    head = f"## Figures\n\nThe paper's figures 3 to 5, {results.source}: {SCORE_NAMES[score]}."
-    return "\n\n".join([head, *shown, *missing])
+    parts = [f"## Figures\n\nThe paper's figures 3 to 5, {results.source}: {SCORE_NAMES[score]}."]
+    parts += [f"![{picture}]({picture})" for picture in pictures]
+    for name, title in TITLES.items():
+        if not any(name in picture for picture in pictures):
+            parts.append(f"No rows for {name.replace('-', ' ')} ({title[0].lower()}{title[1:]}).")
+    return "\n\n".join(parts)
 
 
 # ---------------------------------------------------------------- tables
