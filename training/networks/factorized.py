@@ -18,14 +18,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mousev1.readout.gaussian import FeatureWeights, SharedFeatureWeights, rate_from_drive
-from training.networks.maps import centre_of_mass, check_features
+from mousev1.readout.gaussian import FeatureWeights, SharedFeatureWeights
+from training.networks.maps import MapReadout, centre_of_mass, check_features
 
 INIT_NOISE = 1e-3
 NORM_OFFSET = 1e-6
 
 
-class FactorizedReadout(nn.Module):
+class FactorizedReadout(MapReadout):
     """Rates of U neurons from a feature map of one size.
 
     Args:
@@ -64,15 +64,6 @@ class FactorizedReadout(nn.Module):
         weights: Tensor = self.weights()
         return (masked * weights.T).sum(dim=1) + self.bias
 
-    def forward(self, features: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Rates, (N, U), positive, in units of each neuron's response scale.
-
-        Args:
-            features: (N, C, H, W) from the core.
-            generator: not used; nothing here is random.
-        """
-        return rate_from_drive(self.drive(features))
-
     def feature_l1(self) -> Tensor:
         """Penalty: L1 norm of every neuron's mask times that of its feature weights, summed over neurons.
 
@@ -94,10 +85,6 @@ class FactorizedReadout(nn.Module):
     def mu(self) -> Tensor:
         """(U, 2) centres of mass (x, y) of the masks, from -1 to 1 over the map."""
         return centre_of_mass(self.mask)
-
-    def n_parameters(self) -> int:
-        """Trainable numbers: U * (C + H * W), and U for the bias; with sharing as for the Gaussian readout."""
-        return sum(parameter.numel() for parameter in self.parameters())
 
     def extra_repr(self) -> str:
         """Sizes, for ``print(readout)``."""

@@ -1,4 +1,4 @@
-"""The fully connected readout: one weight per neuron, channel and place of the feature map.
+"""The fully connected readout: one weight per neuron, channel and position of the feature map.
 
 The most general linear readout, and the largest: U * C * H * W weights, 70,400 per neuron on the 11-S
 core. It is here to be compared with at small sizes (Lurz et al. 2021, section 2.2).
@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mousev1.readout.gaussian import rate_from_drive
-from training.networks.maps import centre_of_mass, check_features
+from training.networks.maps import MapReadout, centre_of_mass, check_features
 
 INIT_NOISE = 1e-3
 
 
-class FullyConnectedReadout(nn.Module):
+class FullyConnectedReadout(MapReadout):
     """Rates of U neurons from a feature map of one size.
 
     Args:
@@ -46,29 +45,13 @@ class FullyConnectedReadout(nn.Module):
         check_features(features, tuple(self.weight.shape[1:]))
         return F.linear(features.flatten(1), self.weight.flatten(1), self.bias)
 
-    def forward(self, features: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Rates, (N, U), positive, in units of each neuron's response scale.
-
-        Args:
-            features: (N, C, H, W) from the core.
-            generator: not used; nothing here is random.
-        """
-        return rate_from_drive(self.drive(features))
-
     def feature_l1(self) -> Tensor:
         """Penalty: sum of all absolute weights."""
         return self.weight.abs().sum()
 
-    def project_(self) -> None:
-        """Nothing: every weight is allowed."""
-
     def mu(self) -> Tensor:
         """(U, 2) centres of mass (x, y) of the absolute weights, from -1 to 1 over the map."""
         return centre_of_mass(self.weight.abs().sum(dim=1))
-
-    def n_parameters(self) -> int:
-        """Trainable numbers: U * C * H * W, and U for the bias."""
-        return sum(parameter.numel() for parameter in self.parameters())
 
     def extra_repr(self) -> str:
         """Sizes, for ``print(readout)``."""

@@ -1,9 +1,35 @@
-"""What readouts with a weight at every place of the feature map have in common."""
+"""What readouts with a weight at every position of the feature map have in common."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from mousev1.readout.gaussian import rate_from_drive
+
+
+class MapReadout(nn.Module):
+    """Rates of U neurons from a feature map of one size."""
+
+    def drive(self, features: Tensor) -> Tensor:
+        """What goes into the output nonlinearity, (N, U), from (N, C, H, W) features."""
+        raise NotImplementedError
+
+    def forward(self, features: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Rates, (N, U), positive, in units of each neuron's response scale.
+
+        Args:
+            features: (N, C, H, W) from the core.
+            generator: not used; nothing here is random.
+        """
+        return rate_from_drive(self.drive(features))
+
+    def project_(self) -> None:
+        """Bring weights back to what is allowed; here nothing, every weight is."""
+
+    def n_parameters(self) -> int:
+        """Trainable numbers; with sharing as for the Gaussian readout."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
 
 def check_features(features: Tensor, shape: tuple[int, ...]) -> None:
@@ -12,7 +38,7 @@ def check_features(features: Tensor, shape: tuple[int, ...]) -> None:
         expected = ", ".join(map(str, shape))
         raise ValueError(
             f"features: expected (N, {expected}), got {tuple(features.shape)}; this readout has a weight for every "
-            "place of the map, so it fits only the core and the size of images that it was made for"
+            "position of the map, so it fits only the core and the size of images that it was made for"
         )
 
 

@@ -21,7 +21,7 @@ from training.networks.task_driven import (
 def random_core(channels: int, seed: int) -> Core:
     """The published core's shape with so many channels and random weights, on z-scored images.
 
-    Without z-scoring (mean 113, sd 60, as for sim-11S), features of random weights would mostly tell how
+    Without z-scoring (mean 113, sd 60, as for sim-11S), features of random weights would mostly be how
     bright an image is on the whole.
     """
     config = CoreConfig(hidden_channels=channels, input=InputContract(mean=113.0, std=60.0))

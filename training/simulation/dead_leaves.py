@@ -54,8 +54,8 @@ def dead_leaves(
         columns = rng.integers(0, side - wide + 1, per_canvas)
         for i in range(min(per_canvas, images - start)):
             row, column = rows[i], columns[i]
-            window = canvas[row : row + tall, column : column + wide]
-            blocks = window.reshape(height, OVERSAMPLING, width, OVERSAMPLING)
+            crop = canvas[row : row + tall, column : column + wide]
+            blocks = crop.reshape(height, OVERSAMPLING, width, OVERSAMPLING)
             out[start + i] = np.rint(blocks.mean(axis=(1, 3)))
     return out
 

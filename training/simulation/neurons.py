@@ -79,7 +79,7 @@ class Population:
         return Population(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def moved_to(self, x: float, y: float) -> Population:
-        """The same neurons, all looking at one place."""
+        """The same neurons, all with their receptive field at one position."""
         return replace(self, x=np.full(len(self), x), y=np.full(len(self), y))
 
 

@@ -18,7 +18,7 @@ TIER_SHARES = {"test": 0.1, "validation": 0.15}
 """Share of the photographs that a tier gets; training has the rest."""
 
 SMALLEST_CROP = 0.4
-"""Of the largest window that fits, so that objects appear at several sizes."""
+"""Of the largest crop that fits, so that objects appear at several sizes."""
 
 Bytes = NDArray[np.uint8]
 
@@ -51,7 +51,7 @@ def list_photographs(folder: Path) -> list[Path]:
 def crop_photographs(
     rng: np.random.Generator, paths: list[Path], images: int, *, height: int, width: int
 ) -> Bytes:
-    """(N, H, W) random windows of photographs, luminance, as many from each as evenly as possible.
+    """(N, H, W) random crops of photographs, luminance, as many from each as evenly as possible.
 
     Raises:
         ValueError: a picture smaller than a frame.
@@ -71,8 +71,8 @@ def crop_photographs(
             zoom = max(1.0, largest * rng.uniform(SMALLEST_CROP, 1.0))
             left = rng.uniform(0.0, gray.width - zoom * width)
             top = rng.uniform(0.0, gray.height - zoom * height)
-            window = (left, top, left + zoom * width, top + zoom * height)
-            out[i] = np.asarray(gray.resize((width, height), Image.Resampling.BOX, box=window))
+            crop = (left, top, left + zoom * width, top + zoom * height)
+            out[i] = np.asarray(gray.resize((width, height), Image.Resampling.BOX, box=crop))
     return out[rng.permutation(images)]
 
 

@@ -59,7 +59,7 @@ def draw_map(
 ) -> AffineMap:
     """The map of one animal's field of view.
 
-    Magnification, rotation of the cranial window and the population's place on the monitor are
+    Magnification, rotation of the cranial window and the population's position on the monitor are
     drawn per animal. The map has V1's one handedness: moving laterally on cortex moves the
     receptive field towards the nose, moving anterior moves it down, before the rotation.
     """

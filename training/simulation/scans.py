@@ -163,7 +163,7 @@ def summarise(scan: Scan, truth: SimulatedTruth) -> dict[str, float]:
 def _neurons(plan: ScanPlan, config: SimulationConfig) -> tuple[Array, Population, AffineMap]:
     """Cortical positions (U, 3), neurons and retinotopic map of a scan.
 
-    All fields of view of an animal share magnification, rotation and the place on the monitor, which the
+    All fields of view of an animal share magnification, rotation and the position on the monitor, which the
     experimenter moves to where the population looks. Every population has its own neurons; matched scans
     show the same neurons on other days.
     """
