@@ -9,9 +9,9 @@ import pytest
 import torch
 from pretraining import REPOSITORY, small_scan, write_study
 
+from mousev1.fit.early_stopping import EarlyStopping, Verdict
 from training.pretraining.config import OptimisationConfig, PretrainConfig, find_scans
 from training.pretraining.data import generator_for, load_scan, steps_per_epoch, trial_batches
-from training.pretraining.early_stopping import EarlyStopping, Verdict
 from training.pretraining.loop import scan_loss
 from training.pretraining.model import build_model
 from training.pretraining.readout_prior import readout_prior
@@ -52,7 +52,7 @@ def test_the_config_of_the_real_thing_departs_from_no_default_but_name_and_scans
         ("[readout.position_network]\ndepth = 1", "unknown key 'depth'"),
         ("[optimisation]\nbatch_size = 6.5", "optimisation.batch_size: expected a whole number, got 6.5"),
         ("[readout]\ncortex = 1", "readout.cortex: expected true or false, got 1"),
-        ("[optimisation]\ndecay = 1.5", "decay: expected at most 1, got 1.5"),
+        ("[optimisation]\ndecay = 1.5", "decay: expected a factor above 0, at most 1, got 1.5"),
         ("[compute]\ndevice = 'tpu'", "device: expected one of 'auto', 'cpu'"),
         ("readout = 1", "readout: expected a table, got 1"),
         ("scans = 'a.h5'", "scans: expected a list, got 'a.h5'"),

@@ -16,12 +16,12 @@ import torch
 from pretraining import CONFIG, REPOSITORY, command, environment, run_command, small_scan, write_study
 
 import mousev1
+from mousev1.fit.early_stopping import EarlyStopping
 from mousev1.storage.core_files import load_core_folder
 from training.pretraining.__main__ import main
 from training.pretraining.config import PretrainConfig, find_scans
 from training.pretraining.data import load_scan
 from training.pretraining.distributed import Processes
-from training.pretraining.early_stopping import EarlyStopping
 from training.pretraining.loop import validation_correlations
 from training.pretraining.model import build_model
 from training.pretraining.run_folder import list_differences
@@ -203,11 +203,18 @@ def test_differences_are_listed_one_by_one():
     ]
 
 
-def test_two_processes_give_the_result_of_one(study, finished):
+@pytest.mark.parametrize("processes", [2, 4], ids=["fewer than scans", "more than scans"])
+def test_several_processes_give_the_result_of_one(study, finished, processes):
     """Oracle: the single-process run, at every weight, statistic and metric of the last epoch."""
     single, _ = finished
-    out = study.parent / "distributed"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    out = study.parent / f"distributed over {processes}"
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={processes}",
+    ]
     run_command(study, out, *launcher)
     one, two = state_of(single), state_of(out)
     assert one["stopping"]["epoch"] == two["stopping"]["epoch"]
@@ -263,7 +270,7 @@ def test_pretraining_learns_what_the_neurons_see(tmp_path):
 def test_training_that_diverges_stops_with_a_remedy(tmp_path, capsys):
     path = write_study(tmp_path, CONFIG.replace("batch_size = 8", "batch_size = 8\nlearning_rate = 1e30"))
     assert main([str(path), "--out", str(tmp_path / "run")]) == 1
-    assert "try a smaller optimisation.learning_rate" in capsys.readouterr().err
+    assert "try a smaller learning_rate" in capsys.readouterr().err
 
 
 def test_reduced_precision_stays_near_full_precision(tmp_path):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mousev1.fit.readout_training import TrainableReadout
 from mousev1.readout.gaussian import (
     CortexPositions,
     FeatureWeights,
@@ -21,7 +22,6 @@ from mousev1.readout.gaussian import (
 )
 from training.networks.factorized import FactorizedReadout
 from training.networks.fully_connected import FullyConnectedReadout
-from training.pretraining.readouts import TrainableReadout
 
 
 @dataclass(frozen=True)

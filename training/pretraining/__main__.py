@@ -15,15 +15,8 @@ import torch
 
 from mousev1.numerics.process_settings import GIBI, tune_process
 from training.pretraining.config import PretrainConfig, find_scans
-from training.pretraining.data import (
-    check_names,
-    load_scan,
-)
-from training.pretraining.distributed import (
-    exit_process,
-    start_processes,
-    stop_processes,
-)
+from training.pretraining.data import check_names, load_scan
+from training.pretraining.distributed import start_processes, stop_processes
 from training.pretraining.loop import train
 from training.pretraining.run_folder import RunFolder
 
@@ -76,4 +69,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    exit_process(main())
+    sys.exit(main())

@@ -7,15 +7,14 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from mousev1.core.network import CoreConfig
 from mousev1.errors import listing
+from mousev1.fit.settings import TrainingSettings
 from mousev1.readout.gaussian import PositionNetworkConfig
 from training.settings import (
     STRICT,
-    Count,
     FolderName,
     NotNegative,
     Paths,
@@ -52,32 +51,13 @@ class ReadoutConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class OptimisationConfig:
-    """The published recipe: Lurz et al. 2021, section 3, and its code (github.com/sinzlab/nnsysident).
+class OptimisationConfig(TrainingSettings):
+    """The published recipe, as for readouts, and what it asks of the core.
 
     Attributes:
-        learning_rate: of Adam, at the start.
-        decay: factor on the learning rate whenever the patience runs out.
-        rounds: how often the patience may run out; the decays are one fewer.
-        min_learning_rate: floor of the learning rate.
-        patience: epochs without a better validation correlation.
-        tolerance: what counts as better.
-        max_epochs: upper limit over all rounds.
-        batch_size: images of one scan per step; a step takes one batch of every scan.
-        feature_l1: weight of each scan's summed absolute feature weights; for readouts other than the
-            Gaussian, of their penalty (``feature_l1`` in ``training.networks``), which is of another size.
         smoothness: weight of the first layer's Laplacian penalty, added once per scan and step.
     """
 
-    learning_rate: Positive = 5e-3
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.3
-    rounds: Count = 3
-    min_learning_rate: NotNegative = 1e-4
-    patience: Count = 5
-    tolerance: NotNegative = 1e-6
-    max_epochs: Count = 200
-    batch_size: Count = 64
-    feature_l1: NotNegative = 2.439
     smoothness: NotNegative = 1.0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,10 @@ import mousev1
 from mousev1.core.network import CoreConfig
 from mousev1.data.scan import Scan
 from mousev1.errors import listing
+from training.pretraining.config import PretrainConfig
+
+# What a random number is for is part of its seed: no two purposes share a stream.
+INIT_STREAM, ORDER_STREAM, POSITION_STREAM = 0, 1, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +115,7 @@ def prepare_scan(scan: Scan, core: CoreConfig, *, origin: str | None = None) -> 
     )
 
 
-def steps_per_epoch(scans: list[PretrainScan], batch_size: int) -> int:
+def steps_per_epoch(scans: Sequence[PretrainScan], batch_size: int) -> int:
     """Optimizer steps until the longest scan has been seen once; shorter ones are cycled."""
     return max(math.ceil(len(scan.train) / batch_size) for scan in scans)
 
@@ -127,6 +131,36 @@ def trial_batches(trials: int, batch_size: int, steps: int, seed: tuple[int, ...
         if position == 0:
             order = torch.randperm(trials, generator=generator_for((*seed, cycle))).split(batch_size)
         yield order[position]
+
+
+def epoch_steps(
+    scans: Sequence[PretrainScan],
+    config: PretrainConfig,
+    epoch: int,
+    device: torch.device,
+    *,
+    own: Sequence[int] | None = None,
+) -> Iterator[list[tuple[Tensor, torch.Generator]]]:
+    """The steps of an epoch: for each scan, which training trials, and the source of the sampled positions.
+
+    Args:
+        scans: all scans, which decide how many steps there are.
+        config: its seed and batch size.
+        epoch: its number, from 1.
+        device: of the sampled positions.
+        own: the scans that are wanted; by default all.
+    """
+    size, seed = config.optimisation.batch_size, config.seed
+    steps = steps_per_epoch(scans, size)
+    own = range(len(scans)) if own is None else own
+    batches = [
+        trial_batches(len(scans[scan].train), size, steps, (seed, ORDER_STREAM, epoch, scan)) for scan in own
+    ]
+    for step in range(steps):
+        yield [
+            (next(trials), generator_for((seed, POSITION_STREAM, epoch, scan, step), device))
+            for scan, trials in zip(own, batches, strict=True)
+        ]
 
 
 def generator_for(key: tuple[int, ...], device: torch.device | str = "cpu") -> torch.Generator:

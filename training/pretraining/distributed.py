@@ -9,16 +9,13 @@ statistics of batch norm have to be moved by the scans' batches in the same orde
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,19 @@ class Processes:
             dist.all_reduce(values)
         return values.cpu()
 
+    def sum_gradients(self, module: nn.Module) -> None:
+        """Replace each gradient by its sum over processes; a process that has none counts as 0."""
+        if self.count == 1:
+            return
+        parameters = list(module.parameters())
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        # All in one message: an exchange costs more than its bytes.
+        together = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(together)
+        parts = together.split([gradient.numel() for gradient in gradients])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
+
     def wait(self) -> None:
         """Return when every process has come here."""
         if self.count > 1:
@@ -82,64 +92,9 @@ def stop_processes(processes: Processes) -> None:
         dist.destroy_process_group()
 
 
-def exit_process(code: int) -> NoReturn:
-    """End this process with an exit code, when all its files are closed.
-
-    ``DistributedDataParallel`` keeps gloo's threads past ``destroy_process_group`` (torch 2.13); where one
-    still runs while the process takes itself apart, it aborts (pytorch/pytorch#190489). One of several
-    processes therefore ends without taking itself apart.
-    """
-    if _processes_started() == 1:
-        sys.exit(code)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
 def _processes_started() -> int:
     """How many ``torchrun`` started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-class GradientSum:
-    """Gradients of a module summed over processes, by ``DistributedDataParallel``.
-
-    Args:
-        module: whose parameters; the same in every process.
-        processes: who takes part.
-
-    Backward passes through the module itself accumulate in each process; ``reduce`` sums them.
-    """
-
-    def __init__(self, module: nn.Module, processes: Processes) -> None:
-        self.module = module
-        self.count = processes.count
-        self.parallel: DistributedDataParallel | None = None
-        if processes.count > 1:
-            ids = [processes.device.index] if processes.device.type == "cuda" else None
-            self.parallel = DistributedDataParallel(_Reducible(module), device_ids=ids)
-
-    def reduce(self) -> None:
-        """Sum what has accumulated over processes."""
-        if self.parallel is None:
-            return
-        # DistributedDataParallel sends gradients during a backward pass that reaches each parameter.
-        # It averages, the recipe sums.
-        self.parallel().backward()
-        for parameter in self.module.parameters():
-            if parameter.grad is not None:
-                parameter.grad.mul_(self.count)
-
-
-class _Reducible(nn.Module):
-    # Parameters alone: batch norm's buffers are BatchNormOrder's business.
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.shared = nn.ParameterList(module.parameters())
-
-    def forward(self) -> Tensor:
-        """0, with a gradient of 0 for every parameter."""
-        return torch.stack([0.0 * parameter.sum() for parameter in self.shared]).sum()
 
 
 class BatchNormOrder:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
 import mousev1
 from mousev1.core.network import Core
 from mousev1.data.scan import Scan
@@ -20,7 +18,7 @@ from training.pretraining.data import prepare_scan
 from training.pretraining.distributed import start_processes
 from training.pretraining.loop import train
 from training.pretraining.model import build_model
-from training.pretraining.run_folder import BEST_FILE, RESULT_FILE, RunFolder
+from training.pretraining.run_folder import RESULT_FILE, RunFolder
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def train_end_to_end(
         train(recipe, scans, run, start_processes(recipe.compute.device), figures=figures)
 
     trained = build_model(recipe, scans)
-    trained.load_state_dict(torch.load(run.path / BEST_FILE, map_location="cpu", weights_only=True))
+    trained.load_state_dict(run.load_best())
     trained.requires_grad_(False)
     core = Core(recipe.core, name=recipe.name)
     core.load_state_dict(trained.core.state_dict())

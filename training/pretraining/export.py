@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from mousev1.core.network import Core, CoreConfig, InputLayer
+from mousev1.fit.early_stopping import EarlyStopping
 from mousev1.hub.model_cards import core_card
 from mousev1.readout.gaussian import GaussianReadout, Readout
 from mousev1.storage.core_files import save_core
 from training.pretraining.config import PretrainConfig
 from training.pretraining.data import PretrainScan
-from training.pretraining.early_stopping import EarlyStopping
 from training.pretraining.readout_prior import readout_prior
 from training.pretraining.run_folder import RunFolder
 

@@ -4,37 +4,178 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import time
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mousev1.core.inference import fuse
-from mousev1.metrics.unit_scores import correlation
+from mousev1.fit.early_stopping import EarlyStopping, Verdict
+from mousev1.fit.readout_training import FeatureTrials, readout_loss
+from mousev1.metrics.intervals import mean_of_defined
 from training.pretraining.config import PretrainConfig
-from training.pretraining.data import (
-    PretrainScan,
-    generator_for,
-    steps_per_epoch,
-    trial_batches,
-)
-from training.pretraining.distributed import (
-    BatchNormOrder,
-    GradientSum,
-    Processes,
-)
-from training.pretraining.early_stopping import EarlyStopping, Verdict
+from training.pretraining.data import PretrainScan, epoch_steps
+from training.pretraining.distributed import BatchNormOrder, Processes
 from training.pretraining.export import export
 from training.pretraining.fast_convolutions import speed_up_training
-from training.pretraining.model import ORDER_STREAM, POSITION_STREAM, PretrainModel, build_model
-from training.pretraining.run_folder import RunFolder
-
-LOG_OFFSET = 1e-12
-
+from training.pretraining.model import PretrainModel, build_model
+from training.pretraining.run_folder import RunFolder, State
 
 EVALUATION_BATCH = 64
+
+
+def train(
+    config: PretrainConfig,
+    scans: list[PretrainScan],
+    folder: RunFolder,
+    processes: Processes,
+    *,
+    figures: bool = True,
+) -> None:
+    """Train until the patience has run out in every round, or the epochs have; see the module's text.
+
+    Args:
+        config: of the run.
+        scans: to train on.
+        folder: of the run; what it holds of earlier epochs is gone on with.
+        processes: that share the work.
+        figures: draw figures at the end.
+    """
+    training = Training(config, scans, processes)
+    saved = folder.load()
+    if saved is not None:
+        training.resume(saved)
+        if processes.first:
+            print(f"going on after epoch {training.stopping.epoch}", flush=True)
+    log = folder.tensorboard(training.history) if processes.first and not training.stopping.finished else None
+
+    while not training.stopping.finished:
+        started = time.perf_counter()
+        metrics = training.run_epoch()
+        scores = validation_correlations(training.model, scans, processes)
+        verdict = training.judge(scores, {**metrics, "seconds": time.perf_counter() - started})
+        if log is None:
+            continue
+        if training.stopping.best_epoch == training.stopping.epoch:
+            folder.save_best(training.best)
+        folder.save(training.state())
+        row = training.history[-1]
+        log(row)
+        print(
+            f"epoch {row['epoch']:3d}  loss {row['train_loss']:.4f}  "
+            f"validation {row['validation_correlation']:.4f}  {row['images_per_second']:.0f} images/s  "
+            f"{verdict.value}",
+            flush=True,
+        )
+
+    if processes.first:
+        training.model.load_state_dict(training.best)
+        model, history, stopping = training.model.eval(), training.history, training.stopping
+        export(model, scans, folder, config, history, stopping, figures=figures)
+
+
+class Training:
+    """A model in training, with everything that its next epoch depends on.
+
+    Args:
+        config: of the run.
+        scans: to train on.
+        processes: that share the work.
+    """
+
+    def __init__(self, config: PretrainConfig, scans: list[PretrainScan], processes: Processes) -> None:
+        self.config, self.scans, self.processes = config, scans, processes
+        self.model = build_model(config, scans).to(processes.device)
+        speed_up_training(self.model.core)
+        if config.compute.compile:
+            self.model.core.compile()
+        self.norms = BatchNormOrder(self.model.core, len(scans), processes)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.optimisation.learning_rate)
+        self.stopping = EarlyStopping()
+        self.history: list[dict[str, Any]] = []
+        self.best = copy.deepcopy(self.model.state_dict())
+
+    def state(self) -> State:
+        """What ``resume`` goes on from."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "stopping": dataclasses.asdict(self.stopping),
+            "best_model": self.best,
+            "history": self.history,
+        }
+
+    def resume(self, state: State) -> None:
+        """Go on after the epoch of a state."""
+        self.model.load_state_dict(state["model"])
+        self.norms.reload()
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.stopping = EarlyStopping(**state["stopping"])
+        self.history, self.best = state["history"], state["best_model"]
+
+    def run_epoch(self) -> dict[str, Any]:
+        """Train for one epoch; returns its number, learning rate, mean Poisson loss and images per second."""
+        config, processes = self.config, self.processes
+        epoch, rate = self.stopping.epoch + 1, self.stopping.learning_rate(config.optimisation)
+        started = time.perf_counter()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        # Poisson loss, its number of terms, images
+        sums = torch.zeros(3, dtype=torch.float64)
+        own = processes.own(len(self.scans))
+        for step in epoch_steps(self.scans, config, epoch, processes.device, own=own):
+            self.optimizer.zero_grad()
+            for scan, (trials, generator) in zip(own, step, strict=True):
+                loss, poisson = scan_loss(
+                    self.model, self.scans, scan, trials, config=config, generator=generator
+                )
+                loss.backward()
+                self.norms.record(scan)
+                sums += torch.tensor([poisson, len(trials) * self.scans[scan].units, len(trials)])
+            processes.sum_gradients(self.model)
+            self.norms.apply()
+            self.optimizer.step()
+            for scan in range(len(self.scans)):
+                self.model.readout(scan).project_()
+        poisson_sum, terms, images = processes.sum(sums).tolist()
+        return {
+            "epoch": epoch,
+            "learning_rate": rate,
+            "train_loss": poisson_sum / terms,
+            "smoothness": self.model.core.smoothness().item(),
+            "images_per_second": images / (time.perf_counter() - started),
+        }
+
+    def judge(self, scores: list[NDArray[np.float64]], metrics: dict[str, Any]) -> Verdict:
+        """Take in an epoch's validation correlations, (U,) per scan, and keep the metrics.
+
+        Raises:
+            FloatingPointError: training diverged.
+        """
+        everyone = np.concatenate(scores)
+        score = mean_of_defined(everyone)
+        verdict = self.stopping.judge(score, self.config.optimisation)
+        self.history.append(
+            {
+                **metrics,
+                "validation_correlation": score,
+                "undefined_neurons": float(np.isnan(everyone).sum()),
+                **{
+                    f"validation_correlation/{scan.name}": mean_of_defined(own)
+                    for scan, own in zip(self.scans, scores, strict=True)
+                },
+            }
+        )
+        if self.stopping.best_epoch == self.stopping.epoch:
+            self.best = copy.deepcopy(self.model.state_dict())
+        if verdict in (Verdict.ROUND_OVER, Verdict.FINISHED):
+            self.model.load_state_dict(self.best)
+            self.norms.reload()
+        return verdict
 
 
 def scan_loss(
@@ -56,25 +197,22 @@ def scan_loss(
         config: weights of the parts.
         generator: source of the sampled positions.
     """
-    device = generator.device
+    device, recipe = generator.device, config.optimisation
     images, responses = scans[scan].train.batch(trials, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.compute.mixed_precision):
         features = model.core(images)
     readout = model.readout(scan)
     rates = readout(features.float(), generator=generator)
-    poisson = (rates - responses * torch.log(rates + LOG_OFFSET)).sum()
-    # The square root makes up for the size of the scan: the data speak louder than the penalties where
-    # there are more of them, and batches of any size speak equally loud.
-    loss = math.sqrt(len(scans[scan].train) / len(trials)) * poisson
-    loss = loss + config.optimisation.feature_l1 * readout.feature_l1()
-    loss = loss + config.optimisation.smoothness * model.core.smoothness()
-    return loss, poisson.item()
+    poisson, loss = readout_loss(
+        readout, rates, responses, settings=recipe, loss_trials=len(scans[scan].train)
+    )
+    return loss + recipe.smoothness * model.core.smoothness(), poisson.item()
 
 
 @torch.no_grad()
 def validation_correlations(
     model: PretrainModel, scans: list[PretrainScan], processes: Processes
-) -> list[np.ndarray[tuple[int], np.dtype[np.float64]]]:
+) -> list[NDArray[np.float64]]:
     """Correlation of predictions with single validation trials, (U,) per scan, NaN where undefined."""
     model.eval()
     run = fuse(model.core)
@@ -84,144 +222,12 @@ def validation_correlations(
         found = torch.zeros(scan.units, dtype=torch.float64)
         if number in own:
             tier = scan.validation
-            images, trial_row = torch.unique(tier.shown, return_inverse=True)
-            rates = [
-                model.readout(number)(run(tier.images[chunk].to(processes.device, torch.float32))).cpu()
-                for chunk in images.split(EVALUATION_BATCH)
-            ]
-            found.copy_(torch.from_numpy(correlation(torch.cat(rates)[trial_row], tier.responses)))
+
+            def features(chosen: Tensor, images: Tensor = tier.images) -> Tensor:
+                out: Tensor = run(images[chosen].to(processes.device, torch.float32))
+                return out
+
+            trials = FeatureTrials(features, tier.shown, tier.responses)
+            found.copy_(torch.from_numpy(trials.correlation(model.readout(number), EVALUATION_BATCH)))
         scores.append(processes.sum(found).numpy())
     return scores
-
-
-def train(
-    config: PretrainConfig,
-    scans: list[PretrainScan],
-    folder: RunFolder,
-    processes: Processes,
-    *,
-    figures: bool = True,
-) -> None:
-    """Train until the patience has run out in every round, or the epochs have; see the module's text.
-
-    Args:
-        config: of the run.
-        scans: to train on.
-        folder: of the run.
-        processes: that share the work.
-        figures: draw figures at the end.
-    """
-    recipe, device = config.optimisation, processes.device
-    model = build_model(config, scans).to(device)
-    speed_up_training(model.core)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
-    stopping, history = EarlyStopping(), list[dict[str, float]]()
-    best_model = copy.deepcopy(model.state_dict())
-
-    state = folder.load()
-    if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        stopping, history, best_model = (
-            EarlyStopping(**state["stopping"]),
-            state["history"],
-            state["best_model"],
-        )
-        if processes.first:
-            print(f"going on after epoch {stopping.epoch}", flush=True)
-
-    if config.compute.compile:
-        model.core.compile()
-    gradients = GradientSum(model, processes)
-    norms = BatchNormOrder(model.core, len(scans), processes)
-    log = folder.tensorboard(history) if processes.first and not stopping.finished else None
-    steps = steps_per_epoch(scans, recipe.batch_size)
-    own = processes.own(len(scans))
-
-    while not stopping.finished:
-        epoch, started = stopping.epoch + 1, time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = stopping.learning_rate(recipe)
-        batches = {
-            scan: trial_batches(
-                len(scans[scan].train), recipe.batch_size, steps, (config.seed, ORDER_STREAM, epoch, scan)
-            )
-            for scan in own
-        }
-        model.train()
-        # Poisson loss, its number of terms, images
-        sums = torch.zeros(3, dtype=torch.float64)
-        for step in range(steps):
-            optimizer.zero_grad()
-            for scan in own:
-                trials = next(batches[scan])
-                key = (config.seed, POSITION_STREAM, epoch, scan, step)
-                loss, poisson = scan_loss(
-                    model, scans, scan, trials, config=config, generator=generator_for(key, device)
-                )
-                loss.backward()
-                norms.record(scan)
-                sums += torch.tensor([poisson, len(trials) * scans[scan].units, len(trials)])
-            gradients.reduce()
-            norms.apply()
-            optimizer.step()
-            for scan in range(len(scans)):
-                model.readout(scan).project_()
-        poisson_sum, terms, images = processes.sum(sums).tolist()
-        trained = time.perf_counter() - started
-
-        scores = validation_correlations(model, scans, processes)
-        everyone = np.concatenate(scores)
-        score = float(np.nanmean(everyone)) if np.isfinite(everyone).any() else math.nan
-        if not math.isfinite(score):
-            raise FloatingPointError(
-                f"epoch {epoch}: the validation correlation is undefined for every neuron: training has "
-                "diverged; try a smaller optimisation.learning_rate"
-            )
-        rate = stopping.learning_rate(recipe)
-        verdict = stopping.judge(score, recipe)
-        history.append(
-            {
-                "epoch": epoch,
-                "learning_rate": rate,
-                "train_loss": poisson_sum / terms,
-                "smoothness": model.core.smoothness().item(),
-                "validation_correlation": score,
-                "undefined_neurons": float(np.isnan(everyone).sum()),
-                "seconds": time.perf_counter() - started,
-                "images_per_second": images / trained,
-                **{
-                    f"validation_correlation/{scan.name}": float(np.nanmean(own_scores))
-                    if np.isfinite(own_scores).any()
-                    else math.nan
-                    for scan, own_scores in zip(scans, scores, strict=True)
-                },
-            }
-        )
-        if stopping.best_epoch == epoch:
-            best_model = copy.deepcopy(model.state_dict())
-            if processes.first:
-                folder.save_best(best_model)
-        if verdict in (Verdict.ROUND_OVER, Verdict.FINISHED):
-            model.load_state_dict(best_model)
-            norms.reload()
-        if processes.first:
-            folder.save(
-                {
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "stopping": dataclasses.asdict(stopping),
-                    "best_model": best_model,
-                    "history": history,
-                }
-            )
-            assert log is not None
-            log(history[-1])
-            print(
-                f"epoch {epoch:3d}  loss {history[-1]['train_loss']:.4f}  validation {score:.4f}  "
-                f"{images / trained:.0f} images/s  {verdict.value}",
-                flush=True,
-            )
-    if processes.first:
-        model.load_state_dict(best_model)
-        export(model.eval(), scans, folder, config, history, stopping, figures=figures)

@@ -8,15 +8,10 @@ import torch
 from torch import nn
 
 from mousev1.core.network import Core
+from mousev1.fit.readout_training import TrainableReadout
 from training.pretraining.config import PretrainConfig
-from training.pretraining.data import (
-    PretrainScan,
-    generator_for,
-)
-from training.pretraining.readouts import TrainableReadout, build_readouts
-
-# What a random number is for is part of its seed: no two purposes share a stream.
-INIT_STREAM, ORDER_STREAM, POSITION_STREAM = 0, 1, 2
+from training.pretraining.data import INIT_STREAM, PretrainScan, generator_for
+from training.pretraining.readouts import build_readouts
 
 
 class PretrainModel(nn.Module):

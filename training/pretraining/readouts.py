@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mousev1.core.network import CoreConfig
 from mousev1.errors import check_choice
+from mousev1.fit.readout_training import TrainableReadout
 from mousev1.readout.gaussian import (
     CortexPositions,
     FeatureWeights,
     FreePositions,
     GaussianReadout,
     PositionNetwork,
-    Readout,
     SharedFeatureWeights,
     normalise_cortex,
 )
@@ -24,21 +24,6 @@ from training.networks.factorized import FactorizedReadout, start_small
 from training.networks.fully_connected import FullyConnectedReadout
 from training.pretraining.config import ReadoutConfig
 from training.pretraining.data import PretrainScan
-
-
-class TrainableReadout(Readout, Protocol):
-    """What training asks of a readout; all of them are torch modules."""
-
-    bias: nn.Parameter
-
-    def __call__(self, features: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Rates, (N, U); ``generator`` is the source of whatever is random in training mode."""
-
-    def feature_l1(self) -> Tensor:
-        """The penalty that ``optimisation.feature_l1`` weighs, a scalar."""
-
-    def project_(self) -> None:
-        """Bring parameters back to where they are allowed, after an optimizer step."""
 
 
 def gaussian_readouts(
@@ -96,7 +81,7 @@ def fully_connected_readouts(
     _check_no_cortex(config)
     if config.share_features:
         raise ValueError(
-            "readout.share_features: a fully connected readout has no feature weights apart from places; set "
+            "readout.share_features: a fully connected readout has no feature weights apart from positions; set "
             "share_features = false"
         )
     shape = core.feature_shape(core.input.height, core.input.width)

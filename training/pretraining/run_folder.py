@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 from mousev1.storage.atomic import replacing
+from training.pretraining.checkpoint import load_checkpoint, save_checkpoint
 from training.pretraining.config import PretrainConfig
 from training.pretraining.data import PretrainScan
 from training.provenance import commit, data_sha256, machine, now, versions, write_json
@@ -56,7 +58,7 @@ class RunFolder:
         described = {"config": config.to_dict(), "scans": describe_scans(scans, files)}
         path = self.path / RUN_FILE
         if path.is_file() and (self.path / LAST_FILE).is_file():
-            run = json.loads(path.read_text(encoding="utf-8"))
+            run = self._read()
             differences = list_differences({key: run[key] for key in described}, described)
             if differences:
                 listed = "\n  ".join(differences)
@@ -93,9 +95,7 @@ class RunFolder:
 
     def sessions(self) -> list[dict[str, Any]]:
         """Every start of the run, the first one first."""
-        sessions: list[dict[str, Any]] = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))[
-            "sessions"
-        ]
+        sessions: list[dict[str, Any]] = self._read()["sessions"]
         return sessions
 
     def load(self) -> State | None:
@@ -103,17 +103,26 @@ class RunFolder:
         path = self.path / LAST_FILE
         if not path.is_file():
             return None
-        state: State = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_checkpoint(path)
+        if state.pop("run", None) != self._identity():
+            raise ValueError(
+                f"{path}: the checkpoint of another run. Put this run's back, or remove the file to start the "
+                "run from the beginning"
+            )
         return state
 
     def save(self, state: State) -> None:
         """Keep an epoch's state and its metrics."""
-        self._save_tensors(LAST_FILE, state)
+        save_checkpoint(self.path / LAST_FILE, {**state, "run": self._identity()})
         self.write_metrics(state["history"])
 
     def save_best(self, model: Mapping[str, torch.Tensor]) -> None:
         """Keep the weights of the best epoch by themselves, for use outside of training."""
-        self._save_tensors(BEST_FILE, dict(model))
+        save_checkpoint(self.path / BEST_FILE, dict(model))
+
+    def load_best(self) -> State:
+        """The weights of the best epoch."""
+        return load_checkpoint(self.path / BEST_FILE)
 
     def write_metrics(self, history: Sequence[Mapping[str, float]]) -> None:
         """One row per epoch, as CSV."""
@@ -148,9 +157,24 @@ class RunFolder:
 
         return log
 
-    def _save_tensors(self, name: str, values: dict[str, Any]) -> None:
-        with replacing(self.path / name) as staging:
-            torch.save(values, staging)
+    def _read(self) -> dict[str, Any]:
+        path = self.path / RUN_FILE
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            run = None
+        if not isinstance(run, dict) or not {"config", "scans", "sessions"} <= {*run}:
+            raise ValueError(
+                f"{path}: expected what a run writes; this file is truncated, altered, or another program's. Put "
+                "a copy back, or choose another folder with --out"
+            )
+        return run
+
+    def _identity(self) -> str:
+        """What a checkpoint must agree with: a digest of the config and the scans."""
+        run = self._read()
+        text = json.dumps([run["config"], run["scans"]], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def describe_scans(scans: Sequence[PretrainScan], files: Sequence[Path]) -> list[dict[str, Any]]:
