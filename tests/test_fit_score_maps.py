@@ -76,7 +76,7 @@ def test_the_ridge_is_chosen_by_the_first_neurons(monkeypatch: pytest.MonkeyPatc
         grid = Grid(torch.tensor([0]), torch.tensor([0]), store.height, store.width)
         few = compute_score_maps(store, y[:, :4], grid).ridge
         everyone = compute_score_maps(store, y, grid).ridge
-        monkeypatch.setattr(score_maps, "PILOT_RESPONSES", 4 * 45)
+        monkeypatch.setattr(score_maps, "RIDGE_RESPONSES", 4 * 45)
         assert compute_score_maps(store, y, grid).ridge == few != everyone
 
 

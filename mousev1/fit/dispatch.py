@@ -29,7 +29,7 @@ VALIDATION_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Job:
+class FitRequest:
     """What to fit and how to go about it.
 
     Attributes:
@@ -41,7 +41,7 @@ class Job:
         device: where to compute.
         memory: most bytes to hold, or None for no limit.
         progress: show progress bars.
-        report: where to say things.
+        report: called with lines to show.
     """
 
     core: FrozenCore
@@ -56,8 +56,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """What every method gives: a readout of scaled responses, the core it belongs to, and scores."""
+class FitResult:
+    """What every method returns: a readout of scaled responses, the core it belongs to, and scores."""
 
     readout: GaussianReadout
     core: FrozenCore
@@ -67,13 +67,18 @@ class Fitted:
     statistics: TrainingStatistics | None = field(default=None, repr=False)
 
 
-def convex(job: Job, settings: ConvexSettings) -> Fitted:
+def convex(request: FitRequest, settings: ConvexSettings) -> FitResult:
     """The fast solver; validation images, if given, are only scored."""
-    data, core = job.data, job.core.to(job.device)
+    data, core = request.data, request.core.to(request.device)
     fit = fit_convex(
-        core, data.images, data.responses, cortex_of(data), scale=job.scale, **options_of(job, settings)
+        core,
+        data.images,
+        data.responses,
+        cortex_of(data),
+        scale=request.scale,
+        **options_of(request, settings),
     )
-    return finished(job, fit)
+    return convex_result(request, fit)
 
 
 def cortex_of(data: FitInputs) -> Tensor | None:
@@ -81,21 +86,21 @@ def cortex_of(data: FitInputs) -> Tensor | None:
     return None if data.cortex is None else normalise_cortex(data.cortex)
 
 
-def options_of(job: Job, settings: ConvexSettings) -> dict[str, Any]:
+def options_of(request: FitRequest, settings: ConvexSettings) -> dict[str, Any]:
     """Keyword arguments of ``fit_convex`` that do not differ between scans."""
-    known = job.core.readout_prior
+    known = request.core.readout_prior
     return {
         "settings": settings,
         "prior": None if known is None else WeightPrior.from_tensors(known),
-        "seed": job.seed,
-        "device": job.device,
-        "memory": job.memory,
-        "progress": job.progress,
-        "report": job.report,
+        "seed": request.seed,
+        "device": request.device,
+        "memory": request.memory,
+        "progress": request.progress,
+        "report": request.report,
     }
 
 
-def finished(job: Job, fit: ConvexFit) -> Fitted:
+def convex_result(request: FitRequest, fit: ConvexFit) -> FitResult:
     """The readout of a convex fit, and how it does on the validation images if there are any."""
     units, channels = fit.weights.shape
     with torch.random.fork_rng(
@@ -110,30 +115,30 @@ def finished(job: Job, fit: ConvexFit) -> Fitted:
         "sigma": torch.linalg.cholesky(fit.position_covariance),
     }
     readout.load_state_dict(values)
-    readout = readout.eval().requires_grad_(False).to(job.device)
-    scores = {} if job.data.validation is None else _validate(job, readout)
+    readout = readout.eval().requires_grad_(False).to(request.device)
+    scores = {} if request.data.validation is None else _validate(request, readout)
     scores |= {f"retinotopy/{name}": score for name, score in fit.retinotopy.held_out.items()}
     retinotopy = f"positions on the monitor: {fit.retinotopy.map.name} map"
-    return Fitted(readout, job.core, scores, (retinotopy, *fit.notes), fit.posterior, fit.statistics)
+    return FitResult(readout, request.core, scores, (retinotopy, *fit.notes), fit.posterior, fit.statistics)
 
 
-def sgd(job: Job, settings: SGDSettings) -> Fitted:
+def sgd(request: FitRequest, settings: SGDSettings) -> FitResult:
     """The published recipe, stopped early on the validation images."""
-    data = job.data
+    data = request.data
     assert data.validation is not None
     fit = fit_sgd(
-        job.core,
-        (data.images, data.responses / job.scale),
-        (data.validation[0], data.validation[1] / job.scale),
+        request.core,
+        (data.images, data.responses / request.scale),
+        (data.validation[0], data.validation[1] / request.scale),
         data.cortex,
         settings=settings,
-        seed=job.seed,
-        device=job.device,
-        progress=job.progress,
+        seed=request.seed,
+        device=request.device,
+        progress=request.progress,
     )
-    if len(job.constant):
-        _predict_constant(fit.readout, torch.from_numpy(job.constant), data.responses)
-    return Fitted(
+    if len(request.constant):
+        _predict_constant(fit.readout, torch.from_numpy(request.constant), data.responses)
+    return FitResult(
         fit.readout,
         fit.core,
         {"validation_correlation": fit.validation_correlation},
@@ -141,12 +146,12 @@ def sgd(job: Job, settings: SGDSettings) -> Fitted:
     )
 
 
-def _validate(job: Job, readout: GaussianReadout) -> dict[str, float]:
-    assert job.data.validation is not None
-    images, responses = job.data.validation
+def _validate(request: FitRequest, readout: GaussianReadout) -> dict[str, float]:
+    assert request.data.validation is not None
+    images, responses = request.data.validation
     with torch.no_grad():
         features = [
-            core_features(job.core, chunk, VALIDATION_BATCH) for chunk in images.split(VALIDATION_BATCH)
+            core_features(request.core, chunk, VALIDATION_BATCH) for chunk in images.split(VALIDATION_BATCH)
         ]
         rates = torch.cat([readout(chunk) for chunk in features])
     return {"validation_correlation": mean_of_defined(correlation(rates.cpu(), responses))}

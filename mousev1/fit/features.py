@@ -1,8 +1,8 @@
 """Core features, computed once and stored the way that fits read them.
 
-A fit reads, for one place of the feature map, the features of all images; a core writes, for a few
-images, the features of all places. The store turns one into the other: it is position-major,
-(H*W, N, C), so that a place is one contiguous (N, C) block and a bilinear sample four of them. Once it is known
+A fit reads, for one pixel of the feature map, the features of all images; a core writes, for a few
+images, the features of all pixels. The store turns one into the other: it is position-major,
+(H*W, N, C), so that a pixel is one contiguous (N, C) block and a bilinear sample four of them. Once it is known
 where neurons look, it holds only that region of the feature map.
 
 Values are standardised per channel and kept in half precision, in memory and on disk alike, so
@@ -29,14 +29,14 @@ from mousev1.readout.standardisation import Standardisation
 
 IMAGES_FOR_STANDARDISATION = 96
 # In memory few at a time, so that they are still in the cache; on disk many, because each write seeks
-# once per place.
+# once per pixel.
 IMAGES_PER_WRITE = 32
 IMAGES_PER_DISK_WRITE = 256
 BYTES = 2  # of a float16
 
 
 class FeatureStore:
-    """Position-major standardised features, (places, N, C) float16, in memory or in a temporary file.
+    """Position-major standardised features, (pixels, N, C) float16, in memory or in a temporary file.
 
     Use as a context manager, or call ``close``, so that the file goes away.
 
@@ -45,7 +45,7 @@ class FeatureStore:
         images: number of images N.
         standardisation: see ``Standardisation``.
         region: the part of the feature map to hold; all of it by default.
-        known: another store that holds the first of these images, at all places of the region, under the same
+        known: another store that holds the first of these images, at all pixels of the region, under the same
             standardisation; it is read from, and stays the caller's to close.
         directory: where to put the file; ``None`` keeps the features in memory.
 
@@ -88,7 +88,7 @@ class FeatureStore:
 
     @property
     def positions(self) -> list[int]:
-        """What is held: places of the whole map, row * W + column."""
+        """What is held: pixels of the whole map, row * W + column."""
         region = self.region
         return [
             row * self.width + column
@@ -121,14 +121,14 @@ class FeatureStore:
             _write_all(self._file, memoryview(values).cast("B"))
 
     def _row(self, position: int) -> int:
-        """Where a place (row * W + column of the whole map) is held."""
+        """Where a pixel (row * W + column of the whole map) is held."""
         row, column = divmod(position, self.width)
         if (row, column) not in self.region:
             raise IndexError(f"position: expected one within {self.region}, got row {row}, column {column}")
         return (row - self.region.top) * self.region.width + column - self.region.left
 
     def block(self, position: int, images: int | None = None) -> Tensor:
-        """Features of the first ``images`` (or all) at one place (row * W + column), (n, C) float16.
+        """Features of the first ``images`` (or all) at one pixel (row * W + column), (n, C) float16.
 
         Do not modify.
         """
@@ -140,7 +140,7 @@ class FeatureStore:
         return block
 
     def read(self, position: int, out: Tensor) -> None:
-        """Copy the features of the first n images at one place into ``out``, (n, C) of any real type."""
+        """Copy the features of the first n images at one pixel into ``out``, (n, C) of any real type."""
         if len(out) > self.images:
             raise ValueError(f"out: expected at most {self.images} rows as there are images, got {len(out)}")
         held = min(self._known_images, len(out))
@@ -159,7 +159,7 @@ class FeatureStore:
         return torch.frombuffer(buffer, dtype=torch.float16).view(images, self.channels)
 
     def first(self, images: int) -> Tensor:
-        """Features of the first ``images`` at all places that are held, (places, n, C) float16.
+        """Features of the first ``images`` at all pixels that are held, (pixels, n, C) float16.
 
         Do not modify.
         """
@@ -168,7 +168,7 @@ class FeatureStore:
         return torch.stack([self.block(position, images) for position in self.positions])
 
     def blocks(self, positions: list[int], images: int | None = None) -> Tensor:
-        """Features of the first ``images`` (or all) at several places, (len(positions), n, C) float32."""
+        """Features of the first ``images`` (or all) at several pixels, (len(positions), n, C) float32."""
         n = self.images if images is None else min(images, self.images)
         out = torch.empty(len(positions), n, self.channels)
         for block, position in zip(out, positions, strict=True):
@@ -271,7 +271,7 @@ def _checked(features: Tensor, core: FrozenCore) -> Tensor:
 
 
 def _measure(features: Tensor) -> Standardisation:
-    """Mean and standard deviation of each channel over some images and all places."""
+    """Mean and standard deviation of each channel over some images and all pixels."""
     # Single precision over a map, double precision over the maps: a tenth of the time of torch.var_mean.
     maps = features.flatten(2)
     mean = maps.mean(dim=2).mean(dim=0, dtype=torch.float64)

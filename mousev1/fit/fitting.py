@@ -53,7 +53,7 @@ def fit_readout(
         images: N pictures, one per trial: (N, H, W) or (N, C, H, W) arrays of gray values in the core's
             value range (0 to 255 for 11-S), PIL images, or paths.
         responses: (N, U) responses of U neurons, non-negative, any unit. Training images only.
-        positions: (U, 2) or (U, 3) places of the neurons on cortex, any unit of length; the first two
+        positions: (U, 2) or (U, 3) of the neurons on cortex, any unit of length; the first two
             columns are used. None fits without them, which needs more images.
         core: the frozen core, or what ``load_core`` takes; by default the published 11-S.
         method: ``"convex"``, the fast solver, or ``"sgd"``, the published recipe.
@@ -108,15 +108,15 @@ def fit_readout(
     ids = _check_unit_ids(unit_ids, data.responses.shape[1])
     if method == "sgd" and data.validation is None:
         data = _hold_out(data, seed)
-    job = _job(core, data, seed, device, memory, progress)
-    notes = _check_constant(job.constant, ids, constant_units)
+    request = _request_of(core, data, seed, device, memory, progress)
+    notes = _check_constant(request.constant, ids, constant_units)
     if pixels_per_degree is None:
-        notes += _note_size(core, data.images, job.report)
-    if isinstance(settings, ConvexSettings):  # noqa: SIM108 - two calls, one line each
-        fitted = dispatch.convex(job, settings)
+        notes += _note_size(core, data.images, request.report)
+    if isinstance(settings, ConvexSettings):
+        result = dispatch.convex(request, settings)
     else:
-        fitted = dispatch.sgd(job, settings)
-    return _model(job, fitted, method, settings, ids, notes, pixels_per_degree)
+        result = dispatch.sgd(request, settings)
+    return _model(request, result, method, settings, ids, notes, pixels_per_degree)
 
 
 def fit_scan(scan: Scan, **options: Any) -> ResponseModel:
@@ -152,7 +152,7 @@ def fit_matched_scans(
 ) -> list[ResponseModel]:
     """Fit several scans of one animal together: neurons seen in several share their feature weights.
 
-    A matched neuron has one vector of weights, and per scan a place, a scale and a bias of its own, as in
+    A matched neuron has one vector of weights, and per scan a position, a scale and a bias of its own, as in
     Lurz et al. 2021, section 2.3.
 
     Args:
@@ -176,7 +176,7 @@ def fit_matched_scans(
         )
     settings = settings or ConvexSettings()
     core = _frozen(core)
-    jobs, parts, notes = [], [], []
+    requests, parts, notes = [], [], []
     for scan in scans:
         train, held = scan.trials("train"), scan.trials("validation")
         data = check_inputs(
@@ -188,21 +188,21 @@ def fit_matched_scans(
             validation=(held.images, held.responses) if len(held) else None,
             pixels_per_degree=None,
         )
-        job = _job(core, data, seed, device, memory, progress)
-        notes.append(_check_constant(job.constant, scan.unit_ids, constant_units))
+        request = _request_of(core, data, seed, device, memory, progress)
+        notes.append(_check_constant(request.constant, scan.unit_ids, constant_units))
         assert scan.match_ids is not None
         # Unmatched neurons get numbers that no other neuron has.
         unmatched = -1 - np.arange(scan.n_units)
         match_ids = torch.from_numpy(np.where(scan.match_ids < 0, unmatched, scan.match_ids))
-        scaled = data.responses / job.scale
+        scaled = data.responses / request.scale
         parts.append(SharedScan(data.images, scaled, dispatch.cortex_of(data), match_ids))
-        jobs.append(job)
+        requests.append(request)
     fits = fit_convex_shared(
-        core.to(jobs[0].device), _separate(parts), **dispatch.options_of(jobs[0], settings)
+        core.to(requests[0].device), _separate(parts), **dispatch.options_of(requests[0], settings)
     )
     return [
-        _model(job, dispatch.finished(job, fit), "convex", settings, scan.unit_ids, note, None)
-        for scan, job, fit, note in zip(scans, jobs, fits, notes, strict=True)
+        _model(request, dispatch.convex_result(request, fit), "convex", settings, scan.unit_ids, note, None)
+        for scan, request, fit, note in zip(scans, requests, fits, notes, strict=True)
     ]
 
 
@@ -224,16 +224,16 @@ def _frozen(core: FrozenCore | str | Path | None) -> FrozenCore:
     return core
 
 
-def _job(
+def _request_of(
     core: FrozenCore,
     data: FitInputs,
     seed: int,
     device: str | torch.device,
     memory: int | None,
     progress: bool,
-) -> dispatch.Job:
+) -> dispatch.FitRequest:
     scale, constant = response_scale(data.responses)
-    return dispatch.Job(
+    return dispatch.FitRequest(
         core=core,
         data=data,
         scale=scale,
@@ -247,8 +247,8 @@ def _job(
 
 
 def _model(
-    job: dispatch.Job,
-    fitted: dispatch.Fitted,
+    request: dispatch.FitRequest,
+    result: dispatch.FitResult,
     method: str,
     settings: dispatch.FitSettings,
     unit_ids: Array,
@@ -258,22 +258,22 @@ def _model(
     record = FitRecord(
         method=method,
         settings=asdict(settings),
-        n_images=len(np.unique(job.data.identities)),
+        n_images=len(np.unique(request.data.identities)),
         pixels_per_degree=pixels_per_degree,
-        image_size=(job.data.images.shape[2], job.data.images.shape[3]),
-        scores=fitted.scores,
-        notes=(*notes, *fitted.notes),
+        image_size=(request.data.images.shape[2], request.data.images.shape[3]),
+        scores=result.scores,
+        notes=(*notes, *result.notes),
     )
     model = ResponseModel(
-        fitted.core,
-        fitted.readout,
+        result.core,
+        result.readout,
         unit_ids=unit_ids,
-        response_scale=job.scale,
+        response_scale=request.scale,
         record=record,
-        posterior=fitted.posterior,
-        training_statistics=fitted.statistics,
+        posterior=result.posterior,
+        training_statistics=result.statistics,
     )
-    return model.to(job.device)
+    return model.to(request.device)
 
 
 def _loaded(source: str | Path | None) -> FrozenCore:

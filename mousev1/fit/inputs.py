@@ -119,7 +119,7 @@ def split_by_identity(identities: Array, fraction: float, seed: int) -> tuple[Ar
 
     Args:
         identities: (N,) identity of the image in each row.
-        fraction: share of the distinct images for validation, 0 to 1.
+        fraction: fraction of the distinct images for validation, 0 to 1.
         seed: of the choice.
     """
     if not 0.0 < fraction < 1.0:

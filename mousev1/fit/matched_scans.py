@@ -1,6 +1,6 @@
 """Neurons recorded in several scans: one set of feature weights for all of them.
 
-A matched neuron has shared weights w, and per scan s its own place, scale a_s and bias b_s, as in
+A matched neuron has shared weights w, and per scan s its own position, scale a_s and bias b_s, as in
 ``mousev1.readout.gaussian.SharedFeatureWeights``. Every scan is fitted by itself first. Near its optimum the
 likelihood of a scan is normal, with information A_s and evidence e_s (``mousev1.fit.prior``), here
 with the bias integrated out. The scans' likelihoods of w then multiply,

@@ -1,4 +1,4 @@
-"""How much memory a fit will take, told before it starts."""
+"""How much memory a fit will take, predicted before it starts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ MEGA = 10**6
 OVERHEAD = 260 * MEGA
 # Neurons and images that the steps of a fit take at once, or at most.
 UNITS_PER_PASS, IMAGES_FOR_LOCATIONS = 6000, 6000
-# Arrays alive at once: of matrices of the neurons fitted together, and of weights at the places scored together.
-MATRIX_ARRAYS, WEIGHT_ARRAYS = 12, 6
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,10 @@ class MemoryPlan:
         return self.directory
 
     def __str__(self) -> str:
-        place = f"in memory if they fit, else in {self.directory}" if self.directory else "in memory"
+        kept = f"in memory if they fit, else in {self.directory}" if self.directory else "in memory"
         return (
             f"predicted peak memory at most {self.peak / MEGA:,.0f} MB ({self.held / MEGA:,.0f} MB held now, "
-            f"{self.work / MEGA:,.0f} MB to work with; core features up to {self.features / MEGA:,.0f} MB {place})"
+            f"{self.work / MEGA:,.0f} MB to work with; core features up to {self.features / MEGA:,.0f} MB {kept})"
         )
 
 
@@ -86,49 +84,44 @@ def plan_memory(
     Raises:
         ValueError: even with the features on disk it would take more.
     """
-    n = len(images)
-    features = store_bytes(core, n, images.shape[2], images.shape[3])
-    channels, height, width = core.config.feature_shape(images.shape[2], images.shape[3])
-    per_image = channels * height * width
-    running = per_image * (IMAGES_PER_DISK_WRITE * 10 + CPU_IMAGES_AT_A_TIME * 16)
-    images_at_once, units_at_once = min(n, IMAGES_FOR_LOCATIONS), min(units, UNITS_PER_PASS)
-    # responses of some neurons are copied by way of whole rows or columns, whatever is less
-    maps = min(images_at_once * units, n * units_at_once) * 4 + images_at_once * units_at_once * 4 * 4
-    maps += units * height * width * 4 * 4
-    maps += max(WEIGHT_VALUES, FOLDS * channels * units_at_once) * 4 * WEIGHT_ARRAYS
-    # features of the neurons fitted together, of those before and of some once more, of the pixels around
-    # them, and of one pixel again; arrays of a value per neuron and image; matrices
-    at_once, size = min(neurons_at_once(n, channels, shared=False), units), (channels + 1) ** 2
-    pixels = min(4 * at_once, height * width)
-    neighbours = (3 * at_once + pixels + 1) * n * channels * 4
-    glm = neighbours + at_once * n * 4 * 12
-    glm += max(MATRIX_VALUES, at_once * size) * 8 * MATRIX_ARRAYS
-    checked = min(n, MODEL_ERROR_IMAGES)
-    model_error = (
-        checked * (units + 6 * MODEL_ERROR_UNITS) * 4
-    )  # responses of all neurons to pick from, arrays of a few
-    # weights and their variances; drives that the model_error is judged by
-    results = units * ((channels + 1) * 8 * 6 + checked * 4) + keep_information * units * size * 8 * 2
-    work = OVERHEAD + max(running, maps, glm, model_error) + results
+    features = store_bytes(core, len(images), images.shape[2], images.shape[3])
+    work = _work(core, images, units, keep_information=keep_information)
     held = current_memory()
     if memory is None or held + work + features <= memory:
         return MemoryPlan(held, features, work, memory, None)
     if held + work > memory:
         got = f"{memory / MEGA:,.0f} MB" if memory >= MEGA else f"{memory:,} bytes (not MB or GB)"
         raise ValueError(
-            f"memory: expected at least {(held + work) / MEGA:,.0f} MB for {units} neurons and {n} images, "
+            f"memory: expected at least {(held + work) / MEGA:,.0f} MB for {units} neurons and {len(images)} images, "
             f"got {got}; {held / MEGA:,.0f} MB are held already"
         )
     return MemoryPlan(held, features, work, memory, directory or Path(tempfile.gettempdir()))
 
 
+def _work(core: FrozenCore, images: Tensor, units: int, *, keep_information: bool) -> int:
+    """Bytes that a fit holds besides the core's features, at its peak: how many arrays there are of each size."""
+    n = len(images)
+    channels, height, width = core.config.feature_shape(images.shape[2], images.shape[3])
+    pixels, size = height * width, channels + 1
+    running = channels * pixels * (IMAGES_PER_DISK_WRITE * 10 + CPU_IMAGES_AT_A_TIME * 16)
+    some_images, some_units = min(n, IMAGES_FOR_LOCATIONS), min(units, UNITS_PER_PASS)
+    weights = max(WEIGHT_VALUES, FOLDS * channels * some_units)
+    locations = 4 * (some_images * (units + 4 * some_units) + 4 * units * pixels + 6 * weights)
+    at_once = min(neurons_at_once(n, channels, shared=False), units)
+    regression = 4 * at_once * n * (8 * channels + 12) + 96 * max(MATRIX_VALUES, at_once * size**2)
+    checked = min(n, MODEL_ERROR_IMAGES)
+    model_error = 4 * checked * (units + 6 * MODEL_ERROR_UNITS)
+    results = units * (48 * size + 4 * checked + 16 * keep_information * size**2)
+    return OVERHEAD + max(running, locations, regression, model_error) + results
+
+
 def current_memory() -> int:
-    """Bytes that the process holds now, as far as the system tells; else its peak."""
+    """Bytes that the process holds now, if the system says so; else its peak."""
     return _status("VmRSS") or peak_memory()
 
 
 def peak_memory() -> int:
-    """Most bytes that the process has held so far; 0 where the system does not tell."""
+    """Most bytes that the process has held so far; 0 where the system does not say."""
     if sys.platform == "win32":
         return 0
     # On Linux the resource module also counts what the parent process held.

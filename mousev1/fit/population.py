@@ -161,7 +161,7 @@ class PopulationGlm:
         at_once = neurons_at_once(images, channels, shared=shared)
         make: Callable[[list[Tensor], int], Iterator[Regressors]]
         if shared:
-            # Cells of the same size follow each other, so that they share a batch of products.
+            # Pixel cells of the same size follow each other, so that they share a batch of products.
             near = torch.argsort(sizes[which] * (int(cells.max()) + 1) + cells, stable=True)
             most_cells, make = max(1, FEATURE_VALUES // (images * 4 * channels)), self._shared
         else:
@@ -221,7 +221,7 @@ class PopulationGlm:
 
 
 def _gathered(sizes: list[int], most: int, most_cells: int) -> list[int]:
-    """Sizes of groups of consecutive cells: so many neurons at most, unless one cell has more, and so many cells."""
+    """Sizes of groups of pixel cells in a row: so many neurons at most, unless one cell has more, and so many cells."""
     out: list[int] = []
     cells = 0
     for size in sizes:

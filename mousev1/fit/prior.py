@@ -1,4 +1,4 @@
-"""What the weights of one neuron say about those of the next: a normal prior from the population.
+"""A normal prior over the weights of a neuron, learned from the population.
 
 Weights and bias theta_u of all neurons are taken as draws from N(m, S). Given every neuron's fit,
 its likelihood is close to normal, with information A_u = H_u / phi_u. The most likely m and S then
@@ -14,7 +14,7 @@ balances that of the prior.
 Neurons see the same images, so that their information matrices are nearly multiples of each other,
 A_u = k_u A. One basis V with V' S^-1 V = I and V' A V = diag(a) then serves all of them, C_u =
 V diag(1 / (1 + k_u a)) V', and a step costs two matrix products for the whole population. The
-approximation touches only how fast t_u moves and the share of C_u in S; where t_u comes to rest,
+approximation touches only how fast t_u moves and the part of C_u in S; where t_u comes to rest,
 once neurons are fitted anew under the new prior, it is exact.
 
 The bias stays apart, with a wide prior of its own: how active a neuron is says little about what
@@ -106,7 +106,7 @@ class WeightPrior:
         *,
         other: WeightPrior | None = None,
     ) -> tuple[WeightPrior, Tensor]:
-        """The prior that a population's fits under this prior point to, and what these become under it.
+        """The prior that a population's fits under this prior lead to, and what these become under it.
 
         Args:
             theta: (U, C + 1) near the optima under this prior.

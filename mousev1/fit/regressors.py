@@ -1,9 +1,9 @@
-"""Features at the places of some neurons, and the products of a regression on them.
+"""Features at the locations of some neurons, and the products of a regression on them.
 
-Between the same four pixels the features of a neuron are a mixture of four tables. ``SharedFeatures`` never
-makes that mixture: with the weights mixed instead, all neurons of a cell share one product of matrices with its
-tables, which is several times faster than one product with a vector for each. Where neurons are few in a cell,
-``OwnFeatures`` holds the mixture of each.
+Between the same four pixels (in one pixel cell) the features of a neuron are a mixture of four tables.
+``SharedFeatures`` never makes that mixture: with the weights mixed instead, all neurons of a pixel cell share one
+product of matrices with its tables, which is several times faster than one product with a vector for each. Where
+neurons are few in a pixel cell, ``OwnFeatures`` holds the mixture of each.
 """
 
 from __future__ import annotations
@@ -91,10 +91,10 @@ class OwnFeatures:
 
 @dataclass(frozen=True)
 class SharedFeatures:
-    """Tables of the cells between four pixels, and where in its cell each neuron is.
+    """Tables of the pixel cells between four pixels, and where in its pixel cell each neuron is.
 
     Attributes:
-        tables: (cells, N, 4 C) float32, for each cell the features at its four pixels side by side.
+        tables: (pixel cells, N, 4 C) float32, for each pixel cell the features at its four pixels side by side.
         cells: (B,) which table, not decreasing.
         mixing: (B, 4) float32, weights of the four pixels.
     """

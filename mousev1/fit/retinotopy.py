@@ -1,16 +1,16 @@
 """From score maps and cortical positions to where every neuron looks.
 
-Each neuron's score map says how likely its responses are for every place p it might look at,
+Each neuron's score map says how likely its responses are for every location p it might look at,
 L_u(p) = exp(score). Before its responses are seen, a neuron at cortical position c is expected at
 
     p_u ~ N(map(c_u), tau^2 I),    map(c) = B' phi(c),
 
 with a map that all neurons share and a scatter tau of single neurons around it. B and tau are
-fitted by expectation maximisation: given them, each neuron's posterior over places follows
-(E-step); given the posteriors, the map is a weighted regression of places on phi(c) (M-step). A
+fitted by expectation maximisation: given them, each neuron's posterior over locations follows
+(E-step); given the posteriors, the map is a weighted regression of locations on phi(c) (M-step). A
 neuron enters the regression with the precision that its responses alone contribute. Starting from
 a wide scatter and a constant map and narrowing it step by step needs no lucky start: at first only
-the clearest neurons move the map, and the map then tells the others where to look.
+the clearest neurons move the map, and the map then shows where to look for the others.
 
 What phi is and whether neurons scatter is decided by scores on images that no part of the fit has
 seen: ``affine`` (Lurz et al. 2021, section 2.2), ``smooth`` (affine plus Gaussian bumps on cortex
@@ -38,13 +38,13 @@ BUMP_SD = (2.0, 8.0)  # prior standard deviation of a bump's height, pixels
 FINE_SPACING = 0.5  # pixels
 ANNEALING_STEPS = 25
 EM_STEPS = 10  # after these, at most
-# Steps end with one that moves the map by fewer pixels and changes the scatter by a smaller share.
+# Steps end with one that moves the map by fewer pixels and changes the scatter by a smaller part.
 SETTLED = 0.005
 LEAST_GAIN, STANDARD_ERRORS = 0.01, 2.0  # that a map must be better by than the simplest one
-LEAST_EXPONENT = -86.0  # of 2, in a place's weight relative to the best one's
+LEAST_EXPONENT = -86.0  # of 2, in a location's weight relative to the best one's
 MARGIN = 2.0  # pixels around a map that neurons do not leave
-LEAST_VARIANCE = 1e-6  # square pixels, of a place that is the only one
-LEAST_SCATTER = 0.3  # pixels; below it a place is not told from its neighbour
+LEAST_VARIANCE = 1e-6  # square pixels, of a location that is the only one
+LEAST_SCATTER = 0.3  # pixels; below it a location does not differ from its neighbour
 CHUNK = 1024
 
 
@@ -129,7 +129,7 @@ class PositionMap:
 
 @dataclass(frozen=True)
 class Locations:
-    """Where each neuron looks, as far as its responses and the map tell.
+    """Where each neuron looks, as its responses and the map say.
 
     Attributes:
         mean: (U, 2) pixels (x, y).
@@ -176,13 +176,13 @@ def fit_retinotopy(
     scores: dict[str, Tensor] = {}
     found: dict[str, PositionMap] = {}
     for design in designs:
-        # Maps start from ``start`` or from the one before, whose scatter tells how far it may be off.
+        # Maps start from ``start`` or from the one before, whose scatter says how far it may be off.
         fitted = start = _fit(design, inner, cortex, start)
         for scattered in (False, True):
             candidate = replace(fitted, scattered=scattered)
-            places = _locate(candidate, inner, cortex, units)
+            locations = _locate(candidate, inner, cortex, units)
             found[candidate.name] = candidate
-            scores[candidate.name] = outer.at(places.mean)
+            scores[candidate.name] = outer.at(locations.mean)
     simplest = next(iter(scores)) if cortex is not None else "constant+offsets"
     chosen = simplest
     for name in sorted(scores, key=lambda name: -float(scores[name].mean())):
@@ -202,7 +202,7 @@ def fit_retinotopy(
 
 
 def locate(position_map: PositionMap, maps: ScoreMaps, cortex: Tensor | None) -> Locations:
-    """Posterior mean and covariance of neurons' places, given their score maps."""
+    """Posterior mean and covariance of neurons' locations, given their score maps."""
     fine = _Interpolated(maps.grid, maps.total, FINE_SPACING, keep=False)
     return _locate(position_map, fine, cortex, len(maps.inner))
 
@@ -211,8 +211,8 @@ class _Interpolated:
     """Score maps on a fine grid of pixels.
 
     Args:
-        grid: places of the scores.
-        scores: (U, places).
+        grid: locations of the scores.
+        scores: (U, locations).
         spacing: of the fine grid, in pixels.
         keep: hold the scores on the fine grid, for many posteriors.
     """
@@ -228,7 +228,7 @@ class _Interpolated:
         self.moments = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y]).float()  # (6, F)
         # Exponents of a Gaussian, to base 2, are linear in these.
         self.exponents = LOG2_E * torch.stack([x, y, x * x + y * y]).float()  # (3, F)
-        # A place is not known better than the places that were scored resolve: half of their spacing, interpolated.
+        # A location is known no better than half of the spacing of those that were scored, interpolated.
         gaps = [
             float(knots.diff().double().mean()) if len(knots) > 1 else 0.0
             for knots in (grid.columns, grid.rows)
@@ -243,14 +243,14 @@ class _Interpolated:
             yield (self.to_y @ coarse @ (LOG2_E * self.to_x.T)).flatten(1)
 
     def at(self, pixels: Tensor) -> Tensor:
-        """(U,) scores, each neuron's at its own place (x, y)."""
+        """(U,) scores, each neuron's at its own location (x, y)."""
         to_x = _interpolation(self.grid.columns, pixels[:, 0])
         to_y = _interpolation(self.grid.rows, pixels[:, 1])
         coarse = self.scores.view(-1, len(self.grid.rows), len(self.grid.columns))
         return torch.einsum("uy,uyx,ux->u", to_y, coarse, to_x)
 
     def posterior(self, expected: Tensor, scatter: float) -> Locations:
-        """Posterior over places under a Gaussian prior around ``expected`` (U, 2)."""
+        """Posterior over locations under a Gaussian prior around ``expected`` (U, 2)."""
         around = expected - self.centre
         precision = torch.full((len(around), 1), scatter**-2, dtype=torch.float64)
         weights = torch.cat([around * precision, -0.5 * precision], dim=1).float()
@@ -276,8 +276,8 @@ def _axis(knots: Tensor, spacing: float) -> Tensor:
 def _interpolation(knots: Tensor, at: Tensor) -> Tensor:
     """Weights of the knots' values in a natural cubic spline through them, at pixels ``at``, (len(at), knots).
 
-    Between the places that were scored a straight line would lie below a peak, so that neurons would seem to
-    prefer these places.
+    Between the locations that were scored a straight line would lie below a peak, so that neurons would seem to
+    prefer these locations.
     """
     knots, at = knots.double(), at.clamp(float(knots[0]), float(knots[-1]))
     count = len(knots)
@@ -301,13 +301,13 @@ def _fit(
         scatter = start.scatter
     scatter = max(scatter, LEAST_SCATTER)
     for step in range(annealing + EM_STEPS):
-        places = maps.posterior(expected, scatter)
-        variance = (places.covariance.diagonal(dim1=1, dim2=2).sum(dim=1) / 2).clamp(
+        locations = maps.posterior(expected, scatter)
+        variance = (locations.covariance.diagonal(dim1=1, dim2=2).sum(dim=1) / 2).clamp(
             LEAST_VARIANCE, scatter**2 * 0.999
         )
-        # What the responses add: precision 1/v - 1/tau^2, at the place that moves prior to posterior.
+        # What the responses add: precision 1/v - 1/tau^2, at the location that moves prior to posterior.
         precision = 1.0 / variance - scatter**-2
-        moved = places.mean / variance[:, None] - expected / scatter**2
+        moved = locations.mean / variance[:, None] - expected / scatter**2
         # Around the map, that observation varies with its own variance plus the scatter.
         damp = 1.0 / (1.0 + precision * scatter**2)
         weighted = functions * (precision * damp)[:, None]
@@ -315,7 +315,7 @@ def _fit(
         covariance = torch.linalg.inv(functions.T @ weighted + penalty)
         coefficients = covariance @ right
         before, expected = expected, functions @ coefficients
-        spread = ((places.mean - expected).square().sum(dim=1) / 2 + variance).mean().sqrt()
+        spread = ((locations.mean - expected).square().sum(dim=1) / 2 + variance).mean().sqrt()
         target = max(float(spread), LEAST_SCATTER)
         settled = (
             float((expected - before).abs().max()) < SETTLED and abs(target - scatter) < SETTLED * scatter
@@ -328,8 +328,8 @@ def _fit(
 
 def _locate(fitted: PositionMap, maps: _Interpolated, cortex: Tensor | None, units: int) -> Locations:
     expected = fitted.expected(cortex, units)
-    places = maps.posterior(expected, fitted.scatter)
+    locations = maps.posterior(expected, fitted.scatter)
     if fitted.scattered:
-        return places
+        return locations
     lowest, highest = (torch.stack([maps.x[end], maps.y[end]]) for end in (0, -1))
-    return Locations(expected.clamp(lowest, highest), places.covariance)
+    return Locations(expected.clamp(lowest, highest), locations.covariance)

@@ -1,17 +1,17 @@
-"""How well each neuron can be predicted from each place of the feature map.
+"""How well each neuron can be predicted from each location of the feature map.
 
-At a place p, every neuron's responses are regressed linearly on the C features there. The ridge
+At a location p, every neuron's responses are regressed linearly on the C features there. The ridge
 solution for neuron u from the training part of the images is
 
     w = (G + lambda N I)^-1 M_u,   G = X'X,   M_u = X'y_u,
 
-with one Gram matrix G per place for all neurons. Its success on other images needs no predictions
+with one Gram matrix G per location for all neurons. Its success on other images needs no predictions
 either: y'Xw = w'M and |Xw|^2 = w'Gw with G and M of the other images. The score is the gain in
 log-likelihood of a Gaussian model that the correlation rho with held-out responses stands for,
 
     score = -N/2 log(1 - rho^2)   if rho > 0, else 0,
 
-so that scores of different images add up, and exp(score) over places is what the responses say
+so that scores of different images add up, and exp(score) over locations is what the responses say
 about where the neuron looks.
 
 With few images, directions in which the features hardly vary add nothing under a penalty, so that only the
@@ -36,20 +36,20 @@ FOLDS = 4
 # Principal components of the features that take part: so many at least, or one for so many images. With 2,000 images,
 # the most that a map from cortex is found from by default, those are all 64 of the 11-S core's channels.
 LEAST_COMPONENTS, IMAGES_PER_COMPONENT = 32, 31
-PLACES_FOR_COMPONENTS = 9
+LOCATIONS_FOR_COMPONENTS = 9
 # Penalty per image; features and responses have unit variance. Tried from the first on, so many at a time, until the
 # last of these is not the best any more.
 RIDGES, RIDGES_AT_A_TIME = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01), 2
-PILOT_STEP = 6  # the ridge is chosen from one place in so many, and
-PILOT_RESPONSES = 125_000  # from so many responses
-ALIKE = 0.7
-# Places are regressed on together, with so many values of their features, and of their weights and matrices.
+RIDGE_STEP = 6  # the ridge is chosen from one location in so many, and
+RIDGE_RESPONSES = 125_000  # from so many responses
+NEIGHBOUR_CORRELATION = 0.7  # least correlation of neighbouring features that can be interpolated
+# Locations are regressed on together, with so many values of their features, and of their weights and matrices.
 FEATURE_VALUES, WEIGHT_VALUES = 250_000, 4_000_000
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Places at which scores are computed: every combination of some rows and columns.
+    """Locations at which scores are computed: every combination of some rows and columns.
 
     Attributes:
         rows: (Y,) rows of the feature map, increasing.
@@ -108,7 +108,7 @@ class Grid:
         return [int(r) * self.width + int(c) for r in self.rows for c in self.columns]
 
     def region(self) -> Region:
-        """The part of the feature map that sampling between these places reads, and a pixel around it."""
+        """The part of the feature map that sampling between these locations reads, and a pixel around it."""
         return Region(
             max(int(self.rows[0]) - 1, 0),
             min(int(self.rows[-1]) + 2, self.height),
@@ -122,11 +122,11 @@ class Grid:
         return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
-def sufficient_spacing(store: FeatureStore, most: int, *, alike: float = ALIKE) -> int:
+def sufficient_spacing(store: FeatureStore, most: int, *, alike: float = NEIGHBOUR_CORRELATION) -> int:
     """Largest spacing, from 1 to ``most`` pixels, at which neighbouring features are still alike.
 
     Alike means a correlation over images, averaged over channels, of so much in both directions;
-    scores between the places of a grid can then be interpolated.
+    scores between the locations of a grid can then be interpolated.
     """
     row, column = store.height // 2, store.width // 2
     here = _normalised(store, row * store.width + column)
@@ -143,7 +143,7 @@ def sufficient_spacing(store: FeatureStore, most: int, *, alike: float = ALIKE) 
 def roughness(store: FeatureStore) -> Tensor:
     """How fast features change along x and y, (2,): 1 - correlation of pixels next to each other.
 
-    What a place is off by (dx, dy) pixels changes a drive by about 2 (k_x dx^2 + k_y dy^2) of its
+    What a location is off by (dx, dy) pixels changes a drive by about 2 (k_x dx^2 + k_y dy^2) of its
     variance.
     """
     region = store.region
@@ -167,13 +167,13 @@ def _normalised(store: FeatureStore, position: int) -> Tensor:
 
 @dataclass(frozen=True)
 class ScoreMaps:
-    """Scores of neurons at the places of a grid, in nats.
+    """Scores of neurons at the locations of a grid, in nats.
 
     Attributes:
-        grid: the places.
+        grid: the locations.
         inner: (U, Y * X) from cross-validation within the first three quarters of the images.
         held_out: (U, Y * X) on the last quarter, predicted from the first three.
-        correlation: (U,) best correlation of the inner folds over places.
+        correlation: (U,) best correlation of the inner folds over locations.
         ridge: penalty per image that was best for these neurons, or for some of them.
     """
 
@@ -195,7 +195,7 @@ class ScoreMaps:
         )
 
     def within(self, grid: Grid) -> ScoreMaps:
-        """The maps at the places of a part of their grid."""
+        """The maps at the locations of a part of their grid."""
         wanted = torch.isin(torch.tensor(self.grid.positions()), torch.tensor(grid.positions()))
         return replace(self, grid=grid, inner=self.inner[:, wanted], held_out=self.held_out[:, wanted])
 
@@ -224,7 +224,7 @@ def compute_score_maps(
         responses: (N, U) float32 to the first N of them, of neurons in random order.
         grid: where.
         ridge: penalty per image; by default the best of those ``RIDGES`` that are tried for the first of these
-            neurons, which ``PILOT_RESPONSES`` come from.
+            neurons, which ``RIDGE_RESPONSES`` come from.
         progress: show a progress bar.
     """
     n = len(responses)
@@ -254,7 +254,7 @@ def _components(store: FeatureStore, positions: list[int], images: int) -> Tenso
     if channels <= components:
         return torch.eye(channels)
     total = torch.zeros(channels, channels)
-    for position in positions[:: max(1, len(positions) // PLACES_FOR_COMPONENTS)]:
+    for position in positions[:: max(1, len(positions) // LOCATIONS_FOR_COMPONENTS)]:
         x = store.block(position, images).float()
         x = x - x.mean(dim=0)
         total += gram(x)
@@ -264,8 +264,8 @@ def _components(store: FeatureStore, positions: list[int], images: int) -> Tenso
 
 
 def _choose_ridge(store: FeatureStore, components: Tensor, y: Tensor, positions: list[int]) -> float:
-    """Best for held-out responses at each neuron's best place: chosen for all neurons at once, from some of them."""
-    pilot, few = positions[::PILOT_STEP], y[:, : max(1, PILOT_RESPONSES // len(y))]
+    """Best for held-out responses at each neuron's best location: chosen for all neurons at once, from some of them."""
+    pilot, few = positions[::RIDGE_STEP], y[:, : max(1, RIDGE_RESPONSES // len(y))]
     scores: list[float] = []
     while len(scores) < len(RIDGES):
         tried = RIDGES[len(scores) : len(scores) + RIDGES_AT_A_TIME]
@@ -333,21 +333,21 @@ class _Folds:
         return learned
 
     def test(self, x: Tensor, ridges: tuple[float, ...]) -> Tensor:
-        """Sums over each fold of p, p^2, p y, y and y^2 for predictions p from x (P, N, C) at P places.
+        """Sums over each fold of p, p^2, p y, y and y^2 for predictions p from x (P, N, C) at P locations.
 
         Returns:
             (R, folds, P, 5, U).
         """
-        places, _, size = x.shape
+        locations, _, size = x.shape
         folds, units = len(self.parts), self.y[0].shape[1]
-        cross = torch.empty(folds, places, size, units)
+        cross = torch.empty(folds, locations, size, units)
         # the last row is the features' sum, whose product with the weights is that of the predictions
-        products = torch.empty(folds, places, size + 1, size)
+        products = torch.empty(folds, locations, size + 1, size)
         for fold, (part, y) in enumerate(zip(self.parts, self.y, strict=True)):
             transposed = x[:, part].transpose(1, 2).contiguous()
             torch.sum(transposed, dim=2, out=products[fold, :, -1])
             products[fold, :, :-1] = gram(x[:, part])
-            cross[fold] = (transposed.flatten(0, 1) @ y).view(places, size, units)
+            cross[fold] = (transposed.flatten(0, 1) @ y).view(locations, size, units)
         learned, targets = self._learned(products[:, :, :-1]), self._learned(cross)
         unit, out = torch.eye(size), []
         for ridge in ridges:

@@ -1,4 +1,4 @@
-"""What the steps of a fit take."""
+"""How long the steps of a fit take."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Clock:
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """What was done since the last lap was this."""
+        """Add the time since the last lap to ``name``."""
         now = time.perf_counter()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
         self._last = now

@@ -4,7 +4,7 @@ Lurz et al. 2021, section 2.2. A neuron's rate is ELU(w . f(mu) + b) + 1, where 
 features at its position mu, interpolated bilinearly. Positions are in the coordinates of
 ``torch.nn.functional.grid_sample``: (x, y), each from -1 (centre of the first pixel of the feature
 map) to 1 (centre of the last). While training, every neuron's position is drawn anew for every
-image from a Gaussian around mu, so that neurons find their place by gradient descent.
+image from a Gaussian around mu, so that neurons find their position by gradient descent.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class PositionNetwork(nn.Module):
     Args:
         config: layers, tanh and initial scale.
 
-    Shared by all neurons of an animal, because neighbours on cortex look at neighbouring places.
+    Shared by all neurons of an animal, because neighbours on cortex look at neighbouring pixels.
     Parameters start random, from torch's generator.
     """
 
@@ -190,7 +190,7 @@ class Readout(Protocol):
         """What goes into the output nonlinearity, (N, U)."""
 
     def mu(self) -> Tensor:
-        """(U, 2) places (x, y) of the map where neurons look, from -1 to 1."""
+        """(U, 2) positions (x, y) on the map where neurons look, from -1 to 1."""
 
 
 class GaussianReadout(nn.Module):
@@ -361,10 +361,10 @@ def region_around(mu: Tensor, height: int, width: int) -> tuple[Region, Tensor]:
     rows, columns = corners // width, corners % width
     region = Region(int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
     # On the processor: some devices have no double precision, and a pixel must not round into its neighbour.
-    place = mu.detach().cpu().double().clamp(-1.0, 1.0)
-    extent = place.new_tensor([width - 1, height - 1])
-    pixel = (place + 1.0) / 2.0 * extent - place.new_tensor([region.left, region.top])
-    part = place.new_tensor([region.width - 1, region.height - 1]).clamp_min(1.0)
+    position = mu.detach().cpu().double().clamp(-1.0, 1.0)
+    extent = position.new_tensor([width - 1, height - 1])
+    pixel = (position + 1.0) / 2.0 * extent - position.new_tensor([region.left, region.top])
+    part = position.new_tensor([region.width - 1, region.height - 1]).clamp_min(1.0)
     return region, (pixel / part * 2.0 - 1.0).to(mu)
 
 
@@ -427,13 +427,13 @@ def weigh_at(features: Tensor, mu: Tensor, weights: Tensor) -> Tensor:
         (N, U).
     """
     height, width = features.shape[2:]
-    corners, share = bilinear_corners(mu, height, width)
-    # Only pixels that somebody looks at are put in order: for one patch of cortex, a tenth of them.
+    corners, mixing = bilinear_corners(mu, height, width)
+    # Only pixels that some neuron reads are put in order: for one patch of cortex, a tenth of them.
     pixels, rows = corners.unique(return_inverse=True)
     by_pixel = features.flatten(2)[:, :, pixels].transpose(1, 2).contiguous()  # (N, P, C)
     order = torch.argsort(rows[:, 0], stable=True)
     _, counts = torch.unique_consecutive(rows[order, 0], return_counts=True)
-    spread = (share[order, :, None] * weights[order, None, :]).flatten(1)
+    spread = (mixing[order, :, None] * weights[order, None, :]).flatten(1)
     drives, start = [], 0
     for count in counts.tolist():
         patch = by_pixel[:, rows[order[start]]].flatten(1)

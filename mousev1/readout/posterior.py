@@ -1,4 +1,4 @@
-"""How well weights are known, small enough to travel with a model.
+"""How well weights are known: covariances in a form small enough to be saved with a model.
 
 The Laplace approximation gives every neuron a (C + 1, C + 1) covariance of its weights and bias:
 17 kB for 64 channels, sixty times the weights themselves. But neurons of one population share a
@@ -24,7 +24,7 @@ class WeightPosterior:
 
     Attributes:
         basis: (C + 1, K) float32, V. A fit gives C + 1 columns, and a last one along the bias alone
-            whose variance is the misfit of the features.
+            whose variance is the model error of the features.
         variances: (U, K) float32, v_u; zero for neurons that were not fitted.
     """
 
@@ -33,7 +33,7 @@ class WeightPosterior:
 
     @classmethod
     def on_raw_features(
-        cls, basis: Tensor, variances: Tensor, standardisation: Standardisation, misfit: Tensor
+        cls, basis: Tensor, variances: Tensor, standardisation: Standardisation, model_error: Tensor
     ) -> WeightPosterior:
         """From a basis for standardised features; see ``Standardisation.to_raw``.
 
@@ -41,13 +41,13 @@ class WeightPosterior:
             basis: (C + 1, C + 1).
             variances: (U, C + 1).
             standardisation: of the features.
-            misfit: (U,) variance of the drive that no weights account for.
+            model_error: (U,) variance of the drive that no weights account for.
         """
         raw = torch.cat([basis, torch.zeros_like(basis[:, :1])], dim=1)
         raw[:-1] /= standardisation.std[:, None]
         raw[-1] -= standardisation.mean @ raw[:-1]
         raw[-1, -1] = 1.0
-        return cls(raw.float(), torch.cat([variances, misfit[:, None]], dim=1).float())
+        return cls(raw.float(), torch.cat([variances, model_error[:, None]], dim=1).float())
 
     def __post_init__(self) -> None:
         if self.basis.ndim != 2 or self.variances.ndim != 2 or self.basis.shape[1] != self.variances.shape[1]:
