@@ -21,7 +21,8 @@ from mousev1.fit.memory import plan_memory
 from mousev1.fit.retinotopy import Retinotopy, fit_retinotopy
 from mousev1.fit.score_maps import ScoreMaps
 from mousev1.fit.settings import ConvexSettings
-from mousev1.readout.gaussian import normalise_cortex, rate_from_drive, region_around, sample_at
+from mousev1.readout.gaussian import normalise_cortex, rate_from_drive
+from mousev1.readout.interpolation import region_around, sample_at
 from mousev1.readout.posterior import rate_std
 
 CORE = CoreConfig(hidden_channels=8, layers=2, input_kernel=5, hidden_kernel=5)

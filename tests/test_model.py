@@ -9,13 +9,8 @@ import torch
 import mousev1
 from mousev1.core.network import Core
 from mousev1.model.response_model import FitRecord, ResponseModel
-from mousev1.readout.gaussian import (
-    FeatureWeights,
-    FreePositions,
-    GaussianReadout,
-    rate_from_drive,
-    sample_at,
-)
+from mousev1.readout.gaussian import FeatureWeights, FreePositions, GaussianReadout, rate_from_drive
+from mousev1.readout.interpolation import sample_at
 from mousev1.readout.posterior import WeightPosterior
 from small import CONFIG, simulate
 

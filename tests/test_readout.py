@@ -16,13 +16,10 @@ from mousev1.readout.gaussian import (
     PositionNetwork,
     PositionNetworkConfig,
     SharedFeatureWeights,
-    bilinear_corners,
     normalise_cortex,
     rate_from_drive,
-    region_around,
-    sample_at,
-    weigh_at,
 )
+from mousev1.readout.interpolation import bilinear_corners, region_around, sample_at, weigh_at
 
 U, C, H, W, N = 7, 8, 9, 12, 5
 

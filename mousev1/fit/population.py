@@ -16,7 +16,7 @@ from mousev1.fit.newton import GlmFit, fit_glm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.regressors import OwnFeatures, Regressors, SharedFeatures
 from mousev1.numerics.arithmetic import gram, variance
-from mousev1.readout.gaussian import bilinear_corners
+from mousev1.readout.interpolation import bilinear_corners
 
 # Most values of the features (B, N, C), of the drives (B, N) and of the matrices (B, C + 1, C + 1) of neurons that
 # are fitted together, and least number of them.

@@ -32,7 +32,7 @@ from mousev1.fit.retinotopy import (
 from mousev1.fit.score_maps import FOLDS, Grid, ScoreMaps, compute_score_maps, sufficient_spacing
 from mousev1.fit.settings import ConvexSettings
 from mousev1.fit.timing import Clock
-from mousev1.readout.gaussian import region_around
+from mousev1.readout.interpolation import region_around
 
 REACH = 3.0  # standard deviations around the map in which neurons are looked for
 ROUGH_CORRELATION = 0.6  # of neighbouring features where the first map is scored

@@ -18,7 +18,8 @@ from mousev1.core.inference import fuse
 from mousev1.data.images import Images, prepare_images
 from mousev1.insilico.units import check_units
 from mousev1.model.response_model import ResponseModel
-from mousev1.readout.gaussian import as_gaussian, sample_at
+from mousev1.readout.gaussian import as_gaussian
+from mousev1.readout.interpolation import sample_at
 
 LEVEL = 99.0
 IMAGES_AT_A_TIME = 32

@@ -84,7 +84,7 @@ class Readouts:
         """Responses to stimuli.
 
         Args:
-            sampled: (U, N, C) features at each unit's position (``mousev1.readout.gaussian.sample_at``).
+            sampled: (U, N, C) features at each unit's position (``mousev1.readout.interpolation.sample_at``).
 
         Returns:
             (S + 1, U, N), those of the fitted model first.

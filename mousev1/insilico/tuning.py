@@ -48,7 +48,7 @@ from mousev1.insilico.tuning_protocol import (
 from mousev1.insilico.unit_patches import LocalView
 from mousev1.insilico.units import check_units
 from mousev1.model.response_model import ResponseModel
-from mousev1.readout.gaussian import sample_at
+from mousev1.readout.interpolation import sample_at
 from mousev1.storage.table import Table
 
 UNITS_AT_A_TIME = 512

@@ -23,7 +23,8 @@ from mousev1.core.inference import fuse
 from mousev1.core.representation import as_core
 from mousev1.insilico.convolutions import depthwise_at, first_convolution, pointwise
 from mousev1.model.response_model import ResponseModel
-from mousev1.readout.gaussian import as_gaussian, bilinear_corners
+from mousev1.readout.gaussian import as_gaussian
+from mousev1.readout.interpolation import bilinear_corners
 
 
 class LocalView(nn.Module):

@@ -19,7 +19,8 @@ from mousev1.core.feature_statistics import TrainingStatistics
 from mousev1.core.inference import features_within, fuse
 from mousev1.core.representation import FrozenCore
 from mousev1.data.images import Images, image_identities, prepare_images
-from mousev1.readout.gaussian import GaussianReadout, Readout, rate_from_drive, region_around, sample_at
+from mousev1.readout.gaussian import GaussianReadout, Readout, rate_from_drive
+from mousev1.readout.interpolation import region_around, sample_at
 from mousev1.readout.posterior import WeightPosterior, rate_std
 
 if TYPE_CHECKING:

@@ -72,7 +72,7 @@ class WeightPosterior:
         """Variance of the drive w . f + b.
 
         Args:
-            sampled: (U, N, C) features at each neuron's position (``mousev1.readout.gaussian.sample_at``).
+            sampled: (U, N, C) features at each neuron's position (``mousev1.readout.interpolation.sample_at``).
 
         Returns:
             (N, U).

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from mousev1.core.network import Core, CoreConfig
-from mousev1.readout.gaussian import sample_per_image
+from mousev1.readout.interpolation import sample_per_image
 from training.pretraining.fast_convolutions import DepthwiseConvolution, speed_up_training
 
 

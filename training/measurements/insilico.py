@@ -39,7 +39,8 @@ from mousev1.insilico.gallery import GalleryRanks, at_contrast, rank_gallery
 from mousev1.insilico.masks import confine, masks_of
 from mousev1.metrics.unit_scores import correlation, correlation_to_average
 from mousev1.model.response_model import ResponseModel
-from mousev1.readout.gaussian import as_gaussian, rate_from_drive, sample_at
+from mousev1.readout.gaussian import as_gaussian, rate_from_drive
+from mousev1.readout.interpolation import sample_at
 from training import provenance
 from training.measurements.insilico_truth import fitted_model
 from training.measurements.transfer import Task, make_task
