@@ -32,6 +32,7 @@ def training_subset(scan: Scan, images: int, seed: int | tuple[int, ...]) -> Sca
         trial_image=trial_image,
         tiers=scan.tiers[keep],
         responses=scan.responses[keep],
+        covariates={name: values[keep] for name, values in scan.covariates.items()},
     )
 
 

@@ -132,6 +132,7 @@ def test_a_drawn_image_brings_all_its_trials_with_their_own_responses():
         trial_image=np.append(scan.trial_image, scan.trial_image[again]),
         tiers=np.append(scan.tiers, scan.tiers[again]),
         responses=np.append(scan.responses, scan.responses[again] + 1, axis=0),
+        covariates={"trial_order": np.arange(scan.n_trials + len(again))},
     )
     part, whole = training_subset(scan, 8, 0).trials("train"), scan.trials("train")
     assert len(set(part.image_ids.tolist())) == 8
@@ -139,6 +140,8 @@ def test_a_drawn_image_brings_all_its_trials_with_their_own_responses():
     assert expected.sum() > 8
     for name in ("image_ids", "images", "responses"):
         assert np.array_equal(getattr(part, name), getattr(whole, name)[expected])
+    order = whole.covariates["trial_order"][expected]
+    assert np.array_equal(part.covariates["trial_order"], order)
 
 
 def test_all_cores_get_the_same_images_and_scores_are_those_of_the_model(study):
