@@ -11,6 +11,7 @@ import numpy as np
 
 from mousev1.cli.common import check_free, read, same_units, save_figure, score_tier
 from mousev1.cli.demo import run_demo
+from mousev1.cli.ingest import ingest
 from mousev1.cli.insilico import export, insilico, score_manifest
 from mousev1.cli.prediction_files import write_csv, write_hdf5
 from mousev1.compare.learning_curve import transfer_curve
@@ -31,7 +32,7 @@ from mousev1.storage.artifact import CONFIG_FILE, read_kind
 from mousev1.storage.atomic import replacing
 from mousev1.storage.core_files import save_core
 
-__all__ = ["compare", "demo", "export", "fit", "import_", "info", "insilico", "predict", "score"]
+__all__ = ["compare", "demo", "export", "fit", "import_", "info", "ingest", "insilico", "predict", "score"]
 
 
 def fit(options: Namespace) -> str:

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
+from mousev1.cli.ingest_arguments import add_ingest
 from mousev1.cli.options import add_options
 from mousev1.numerics.process_settings import tune_process
 
@@ -33,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mousev1 {version('mousev1')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    add_ingest(commands)
     _add_fit(commands)
     _add_predict(commands)
     _add_score(commands)
@@ -282,6 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from mousev1.cli import commands
 
     functions: dict[str, Callable[[argparse.Namespace], str]] = {
+        "ingest": commands.ingest,
         "fit": commands.fit,
         "predict": commands.predict,
         "score": commands.score,

@@ -1,0 +1,72 @@
+"""Which images are fitted to and which are kept aside: by identity, so that no image is in two tiers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mousev1.errors import listing
+from mousev1.ingest.report import Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class TierSplit:
+    """How images without a tier in the log are divided.
+
+    Attributes:
+        validation: share of the images that are not test which become validation.
+        test: share of all images which become test, where no image is repeated more than the others.
+        seed: of the draw.
+    """
+
+    validation: float = 0.1
+    test: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.validation < 1 and 0 <= self.test < 1):
+            raise ValueError(
+                f"tiers: expected shares from 0 to below 1, got {self.validation} and {self.test}"
+            )
+
+
+def split_tiers(image: NDArray[np.int64], split: TierSplit, report: Report) -> NDArray[np.str_]:
+    """(T,) tier of trials that showed ``image`` (T,): repeated images are test, of the rest a share is validation."""
+    ids, index, counts = np.unique(image, return_inverse=True, return_counts=True)
+    rng = np.random.default_rng(split.seed)
+    tier = np.full(len(ids), "train", dtype="<U10")
+    usual = int(np.bincount(counts).argmax())
+    base = usual if counts.max() > usual else int(counts.min())
+    repeated = counts > base
+    if repeated.any():
+        tier[repeated] = "test"
+        report.notes.append(f"tiers: {repeated.sum()} images shown more than {base} times are test")
+    else:
+        tier[rng.permutation(len(ids))[: round(split.test * len(ids))]] = "test"
+        report.assumed.append(
+            f"every image was shown {base} times: {(tier == 'test').sum()} drawn with seed {split.seed} are test"
+        )
+    rest = rng.permutation(np.flatnonzero(tier == "train"))
+    # One image at least, since a fit needs some to choose its penalties by.
+    tier[rest[: max(1, round(split.validation * len(rest))) if len(rest) > 1 and split.validation else 0]] = (
+        "validation"
+    )
+    report.notes.append(
+        f"tiers: {(tier == 'validation').sum()} images drawn with seed {split.seed} are validation"
+    )
+    return tier[index]
+
+
+def given_tiers(image: NDArray[np.int64], tier: NDArray[np.str_], names: list[str]) -> NDArray[np.str_]:
+    """The log's tiers, each image in one of them; ``ValueError`` otherwise."""
+    pairs = np.unique(np.stack([image.astype(str), tier]), axis=1)
+    ids, counts = np.unique(pairs[0], return_counts=True)
+    if (counts > 1).any():
+        shared = [names[int(i)] for i in ids[counts > 1]]
+        raise ValueError(
+            f"tiers: expected all trials of an image in one tier, got {len(shared)} images in several: "
+            f"{listing(shared, 5)}; correct the log, or leave its tiers out with --ignore-tiers (tiers=TierSplit())"
+        )
+    return tier
