@@ -1,23 +1,22 @@
-"""Published checkpoints of the field, turned into ours: the only place that knows their names.
+"""Published checkpoints of the field, turned into ours; with ``core_checkpoint`` the only file that knows their names.
 
 Three kinds are known: the core of Lurz et al. 2021 (a torch state dict), whole models as published
 for Sensorium 2022 (core and Gaussian readout in one state dict), and either as safetensors. A state
-dict does not say how images were scaled, so that is known per file by its checksum, or has to be told.
+dict does not say how images were scaled, so that is known per file by its checksum, or has to be given.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mousev1.core.network import Core, CoreConfig, InputContract
+from mousev1.core.network import Core, InputContract
 from mousev1.errors import listing
+from mousev1.hub.core_checkpoint import core_from_state, read_torch_state
 from mousev1.model.response_model import FitRecord, ResponseModel
 from mousev1.readout.gaussian import (
     CortexPositions,
@@ -27,7 +26,7 @@ from mousev1.readout.gaussian import (
     PositionNetwork,
     PositionNetworkConfig,
 )
-from mousev1.storage.artifact import build_on_meta, fill, open_safetensors
+from mousev1.storage.artifact import fill, open_safetensors
 from mousev1.storage.atomic import file_sha256
 
 
@@ -100,11 +99,11 @@ def import_checkpoint(
             )
         contract = known.input
     name = name or (known.name if known else path.stem)
-    state = _drop_constants(_read_state(path))
+    state = _read_state(path)
     core_state = {key.removeprefix("core."): value for key, value in state.items() if key.startswith("core.")}
     if not core_state:
-        return _import_core(state, contract, name, source=str(path))
-    core = _import_core(core_state, contract, name, source=str(path))
+        return core_from_state(state, contract, name, source=str(path))
+    core = core_from_state(core_state, contract, name, source=str(path))
     sessions = sorted({key.split(".")[1] for key in state if key.startswith("readout.")})
     if session is None and len(sessions) == 1:
         session = sessions[0]
@@ -113,7 +112,7 @@ def import_checkpoint(
             f"session: expected one of the readouts in {path}, {listing(sessions)}, got {session!r}"
         )
     if foreign := sorted(key for key in state if not key.startswith(("core.", "readout."))):
-        raise ValueError(f"{path}: parts that this library has no place for: {listing(foreign)}")
+        raise ValueError(f"{path}: parts that this library does not know: {listing(foreign)}")
     prefix = f"readout.{session}."
     readout = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     return _import_model(core, readout, session, final_tanh, source=str(path))
@@ -125,61 +124,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     # A safetensors file starts with the length of its JSON header, then the JSON.
     if path.suffix == ".safetensors" or start[8:9] == b"{":
         return open_safetensors(path)
-    try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler fails in many ways on a file that is not plain tensors
-        raise ValueError(
-            f"{path}: not a plain state dict of tensors, or a truncated one; files that need code to "
-            f"load are refused ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
-        ) from error
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
-    ):
-        raise ValueError(f"{path}: expected a state dict (names to tensors), got {type(state).__name__}")
-    return dict(state)
-
-
-def _drop_constants(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the Laplace filter of the regulariser, which published state dicts carry along."""
-    return {key: value for key, value in state.items() if not key.endswith("regularizer.laplace.filter")}
-
-
-_LAYER_NAMES = (
-    (re.compile(r"^features\.layer0\.conv\."), "layers.0.conv."),
-    (re.compile(r"^features\.layer(\d+)\.ds_conv\.in_depth_conv\."), r"layers.\1.pointwise_in."),
-    (re.compile(r"^features\.layer(\d+)\.ds_conv\.spatial_conv\."), r"layers.\1.depthwise."),
-    (re.compile(r"^features\.layer(\d+)\.ds_conv\.out_depth_conv\."), r"layers.\1.pointwise_out."),
-    (re.compile(r"^features\.layer(\d+)\.norm\."), r"layers.\1.norm."),
-)
-
-
-def _rename(key: str) -> str:
-    for pattern, replacement in _LAYER_NAMES:
-        if pattern.match(key):
-            return pattern.sub(replacement, key)
-    return key
-
-
-def _import_core(state: dict[str, Tensor], contract: InputContract, name: str, *, source: str) -> Core:
-    renamed = {_rename(key): value for key, value in state.items()}
-    first, hidden = renamed.get("layers.0.conv.weight"), renamed.get("layers.1.depthwise.weight")
-    if first is None or hidden is None or first.ndim != 4 or hidden.ndim != 4:
-        raise ValueError(
-            f"{source}: not a core of the kind this library knows: expected 'features.layer0.conv.weight' "
-            f"and 'features.layer1.ds_conv.spatial_conv.weight', got {listing(sorted(state), 6)}"
-        )
-    config = CoreConfig(
-        input_channels=first.shape[1],
-        hidden_channels=first.shape[0],
-        layers=1 + max(int(key.split(".")[1]) for key in renamed if re.match(r"layers\.\d+\.", key)),
-        input_kernel=first.shape[-1],
-        hidden_kernel=hidden.shape[-1],
-        input=contract,
-    )
-    core = build_on_meta(lambda: Core(config, name=name))
-    assert isinstance(core, Core)
-    fill(core, {key: value.clone() for key, value in renamed.items()}, source=source)
-    return core.freeze()
+    return read_torch_state(path, source=str(path))
 
 
 def _import_model(
@@ -240,18 +185,18 @@ def _full_sigma(sigma: Tensor, units: int) -> Tensor:
 
 
 def _import_network(state: dict[str, Tensor], final_tanh: bool | None, where: str) -> PositionNetwork:
-    """Linear layers at even places of a Sequential, ELU between them, and perhaps a tanh at the end."""
-    places = sorted({int(key.split(".")[0]) for key in state})
-    widths = [state[f"{place}.weight"].shape[0] for place in places]
+    """Linear layers at even indices of a Sequential, ELU between them, and perhaps a tanh at the end."""
+    indices = sorted({int(key.split(".")[0]) for key in state})
+    widths = [state[f"{index}.weight"].shape[0] for index in indices]
     config = PositionNetworkConfig(
-        hidden_layers=len(places) - 1,
-        hidden_features=widths[0] if len(places) > 1 else 30,
-        final_tanh=len(places) > 1 if final_tanh is None else final_tanh,
+        hidden_layers=len(indices) - 1,
+        hidden_features=widths[0] if len(indices) > 1 else 30,
+        final_tanh=len(indices) > 1 if final_tanh is None else final_tanh,
     )
     network = PositionNetwork(config)
     renamed = {
-        f"layers.{i}.{part}": state[f"{place}.{part}"].clone()
-        for i, place in enumerate(places)
+        f"layers.{i}.{part}": state[f"{index}.{part}"].clone()
+        for i, index in enumerate(indices)
         for part in ("weight", "bias")
     }
     fill(network, renamed, source=f"{where}: position network")

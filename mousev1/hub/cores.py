@@ -6,6 +6,7 @@ with the content hash in the registry.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ from mousev1.core.network import Core
 from mousev1.core.self_test import check_probe
 from mousev1.core.self_test import largest_deviation as largest_deviation
 from mousev1.errors import listing
+from mousev1.hub.core_checkpoint import core_from_state, read_torch_state
 from mousev1.hub.registry import BUNDLED_CORE, DEFAULT_CORE, RELEASED, ReleasedCore, find_released
 from mousev1.storage.artifact import WEIGHTS_FILE, open_safetensors, read_config
 from mousev1.storage.core_files import PRIOR_FILE, PROBE_FILE, load_core_folder, save_core
@@ -197,19 +199,13 @@ def _load_converted(released: ReleasedCore) -> Core:
 
 def _convert_origin(released: ReleasedCore) -> Core:
     """A core from the file that its authors published, converted and kept."""
-    from mousev1.hub.checkpoint_import import import_checkpoint
     from mousev1.hub.download import fetch_origin
 
     assert released.origin is not None
-    with tempfile.TemporaryDirectory(prefix="mousev1-") as temporary:
-        file = Path(temporary) / "origin"
-        with open(file, "wb") as handle:
-            url = fetch_origin(released.origin, handle)
-        core = import_checkpoint(
-            file, sha256=released.origin.sha256, name=released.name, contract=released.input
-        )
-    if not isinstance(core, Core):
-        raise ValueError(f"{url}: expected a core, got a whole model")
+    file = io.BytesIO()
+    url = fetch_origin(released.origin, file)
+    file.seek(0)
+    core = core_from_state(read_torch_state(file, source=url), released.input, released.name, source=url)
     _check_identity(core, released)
     # features computed when this library was made, not now: else a broken torch would confirm itself
     core.probe = open_safetensors(ASSETS / "probes" / f"{released.name}.safetensors")
