@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from pathlib import Path
 
+import pytest
 import torch
 
 from mousev1.core.network import Core, CoreConfig, InputContract
@@ -61,3 +63,24 @@ def same_tensors(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     """Whether two modules hold the same numbers, bit for bit, under the same names."""
     first, second = a.state_dict(), b.state_dict()
     return list(first) == list(second) and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def watch_hashing(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What SHA-256 is given from now on."""
+    hashed: list[bytes] = []
+    sha256 = hashlib.sha256
+
+    class Watched:
+        def __init__(self, data: bytes = b"") -> None:
+            self.digest = sha256()
+            self.update(data)
+
+        def update(self, data: bytes) -> None:
+            hashed.append(data)
+            self.digest.update(data)
+
+        def hexdigest(self) -> str:
+            return self.digest.hexdigest()
+
+    monkeypatch.setattr(hashlib, "sha256", Watched)
+    return hashed

@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from artifacts import CONFIG, files_of, same_tensors, tiny_core
+from artifacts import CONFIG, files_of, same_tensors, tiny_core, watch_hashing
 from mousev1.core.network import Core
 from mousev1.hub.cores import largest_deviation, load_core
 from mousev1.storage import artifact as checkpoint
@@ -346,24 +346,7 @@ def test_loading_hashes_every_byte_once_for_its_file_and_once_for_the_cores_iden
     folder = save_core(core, tmp_path / "core")
     sizes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     weights = sum(tensor.nbytes for tensor in core.state_dict().values())
-    hashed = []
-
-    class Counted:
-        """hashlib's SHA-256, and how many bytes it was given."""
-
-        def __init__(self, data: bytes = b"") -> None:
-            self.digest = sha256()
-            self.update(data)
-
-        def update(self, data: bytes) -> None:
-            hashed.append(data)
-            self.digest.update(data)
-
-        def hexdigest(self) -> str:
-            return self.digest.hexdigest()
-
-    sha256 = hashlib.sha256
-    monkeypatch.setattr(hashlib, "sha256", Counted)
+    hashed = watch_hashing(monkeypatch)
     loaded = load_core(folder, verify=True)
     described = sum(len(data) for data in hashed if data.startswith((b"{", b"layers.")))
     assert sum(map(len, hashed)) == sizes + weights + described

@@ -15,7 +15,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard, constants
 
-from artifacts import core_files, files_of, same_tensors, tiny_core, tiny_model
+from artifacts import core_files, files_of, same_tensors, tiny_core, tiny_model, watch_hashing
 from hub_server import Fault, HubServer
 from hub_server.client import assert_sound, point_client, shorten_timeouts
 from hub_server.eight import load_in_eight_processes
@@ -112,6 +112,32 @@ def test_file_damaged_in_the_cache_is_fetched_again(hub: HubServer, cache: Path)
     blob = next(cache.rglob("model.safetensors")).resolve()
     blob.write_bytes(blob.read_bytes()[:-5])
     assert same_tensors(load_core(REPO, revision=commit), core)
+    assert_sound(cache)
+
+
+def test_a_core_from_the_hub_is_hashed_once_for_its_files_and_once_for_its_identity(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+):
+    core = tiny_core()
+    files = core_files(core)
+    hub.add(REPO, files)
+    load_core(REPO)
+    hashed = watch_hashing(monkeypatch)
+    load_core(REPO)
+    stored = sum(len(content) for name, content in files.items() if name.endswith(".safetensors"))
+    weights = sum(tensor.nbytes for tensor in core.state_dict().values())
+    described = sum(len(data) for data in hashed if data.startswith((b"{", b"layers.")))
+    assert sum(map(len, hashed)) == stored + weights + described
+
+
+def test_damage_to_several_files_in_the_cache_is_mended_at_once(hub: HubServer, cache: Path):
+    core = tiny_core()
+    hub.add(REPO, core_files(core))
+    load_core(REPO)
+    for name in ("model.safetensors", "probe.safetensors"):
+        blob = next(cache.rglob(name)).resolve()
+        blob.write_bytes(blob.read_bytes()[:-5])
+    assert same_tensors(load_core(REPO, verify=True), core)
     assert_sound(cache)
 
 

@@ -112,7 +112,7 @@ def import_checkpoint(
             f"session: expected one of the readouts in {path}, {listing(sessions)}, got {session!r}"
         )
     if foreign := sorted(key for key in state if not key.startswith(("core.", "readout."))):
-        raise ValueError(f"{path}: parts that this library does not know: {listing(foreign)}")
+        raise ValueError(f"{path}: parts that this library has no place for: {listing(foreign)}")
     prefix = f"readout.{session}."
     readout = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     return _import_model(core, readout, session, final_tanh, source=str(path))

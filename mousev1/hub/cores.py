@@ -12,8 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from mousev1.core.network import Core
@@ -68,8 +67,7 @@ def load_core(name: str | Path = DEFAULT_CORE, *, revision: str | None = None, v
         core = load_core_folder(name)
         core.source = str(Path(name).resolve())
     elif is_repo_id(name):
-        with no_folder_but_a_repository(name):
-            core = _load_from_hub(str(name), revision)
+        core = _load_from_hub(str(name), revision)
     else:
         raise FileNotFoundError(
             f"core: expected a known name ({listing(sorted(RELEASED))}), an existing folder or 'owner/repo' on "
@@ -86,18 +84,6 @@ def load_core(name: str | Path = DEFAULT_CORE, *, revision: str | None = None, v
 def is_repo_id(name: str | Path) -> bool:
     """Whether something can only be meant as ``owner/repo`` on the Hub."""
     return isinstance(name, str) and bool(_REPO_ID.fullmatch(name)) and not name.startswith(".")
-
-
-@contextmanager
-def no_folder_but_a_repository(name: str | Path) -> Iterator[None]:
-    """What fails on the Hub says that a folder may have been meant, whose path is mistyped."""
-    try:
-        yield
-    except (ConnectionError, FileNotFoundError, PermissionError, TimeoutError) as error:
-        if error.errno is not None:  # of this machine's files
-            raise
-        told = f"{error} ({str(name)!r} is no folder here and was taken for a repository on the Hub)"
-        raise type(error)(told) from error
 
 
 def is_reachable(source: str | None) -> bool:
@@ -237,13 +223,15 @@ def _keep(core: Core, folder: Path) -> None:
 
 
 def _load_from_hub(repo_id: str, revision: str | None, *, local_only: bool = False) -> Core:
-    from mousev1.hub.download import fetch_artifact
+    from mousev1.hub.download import load_artifact
 
-    folder = fetch_artifact(repo_id, revision, "core", CORE_FILES, local_only=local_only)
-    core = load_core_folder(folder)
-    core.source, core.revision = repo_id, folder.name
-    _check_prior(core, folder)
-    return core
+    def load(folder: Path) -> Core:
+        core = load_core_folder(folder)
+        core.source, core.revision = repo_id, folder.name
+        _check_prior(core, folder)
+        return core
+
+    return load_artifact(repo_id, revision, "core", CORE_FILES, load, local_only=local_only)
 
 
 def _check_prior(core: Core, folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Files from the Hub and from a core's authors: bounded in size, checked, and failures explained.
 
 The transfer itself is ``huggingface_hub``'s, so its cache and its settings hold (``HF_ENDPOINT``,
-``HF_HOME``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``). It compares the size of a body but not its checksum, so
-that is done here, and a file that fails leaves the cache.
+``HF_HOME``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``). It compares the size of a body but not its checksum: that is in
+the artifact's own config, and a file that fails leaves the cache.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from mousev1.hub.registry import Origin
-from mousev1.storage.artifact import CONFIG_FILE, MAX_CONFIG_BYTES, read_config
+from mousev1.storage.artifact import CONFIG_FILE, MAX_CONFIG_BYTES, DamagedFileError, read_config
+from mousev1.storage.atomic import file_sha256
 
 logger = logging.getLogger("mousev1")
 
@@ -31,22 +34,31 @@ MAX_ORIGIN_BYTES = 10_000_000
 MAX_BYTES = {"core": 300_000_000, "response-model": 5_000_000_000}
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+Loaded = TypeVar("Loaded")
 
 
 # ---------------------------------------------------------------- the Hub
 
 
-def fetch_artifact(
-    repo_id: str, revision: str | None, kind: str, names: tuple[str, ...], *, local_only: bool = False
-) -> Path:
-    """A folder of the Hub's cache with an artifact in it; its name is the commit.
+def load_artifact(
+    repo_id: str,
+    revision: str | None,
+    kind: str,
+    names: tuple[str, ...],
+    load: Callable[[Path], Loaded],
+    *,
+    local_only: bool = False,
+) -> Loaded:
+    """What ``load`` makes of an artifact's folder in the Hub's cache, whose name is the commit.
+
+    A file that turns out to be damaged leaves the cache and is fetched once more.
 
     Args:
         repo_id: ``owner/repo``.
         revision: branch, tag or commit; the main branch if None.
-        kind: of the artifact, see ``checkpoint.Artifact``.
+        kind: of the artifact, see ``artifact.Artifact``.
         names: files to get beside ``config.json``, if the config lists them.
+        load: reads the folder; raises ``DamagedFileError`` for a file that is not what its checksum says.
         local_only: look at the cache alone.
 
     Raises:
@@ -56,20 +68,45 @@ def fetch_artifact(
         ValueError: too large, not what its checksum says, or no artifact of this kind.
         OSError: the cache cannot be written, for example because the disk is full.
     """
-    config_path = _fetch(repo_id, CONFIG_FILE, revision or DEFAULT_REVISION, MAX_CONFIG_BYTES, local_only)
-    folder = config_path.parent
-    listed = read_config(folder, kind)["files"]
-    for name in names:
-        if name in listed:
-            _fetch(repo_id, name, folder.name, MAX_BYTES[kind], local_only)
-    return folder
+
+    def attempt() -> Loaded:
+        config = _fetch(repo_id, CONFIG_FILE, revision or DEFAULT_REVISION, MAX_CONFIG_BYTES, local_only)
+        _check_config(config)
+        folder = config.parent
+        listed = read_config(folder, kind)["files"]
+        for name in names:
+            if name in listed:
+                _fetch(repo_id, name, folder.name, MAX_BYTES[kind], local_only)
+        return load(folder)
+
+    with _no_folder_but_a_repository(repo_id):
+        try:
+            return attempt()
+        except DamagedFileError as error:
+            _evict(error, kind, repo_id)
+            logger.warning("%s was damaged in the cache and is fetched again (%s)", error.path, error)
+        try:
+            return attempt()
+        except DamagedFileError as error:
+            _evict(error, kind, repo_id)
+            raise ValueError(
+                f"{error.path.name} of {repo_id} does not match its checksum ({error}) and was removed from the "
+                "cache; try again, and if it stays, something on the way alters downloads"
+            ) from error
 
 
 def _fetch(repo_id: str, name: str, revision: str, most: int, local_only: bool) -> Path:
     """One file, from the cache if its commit is known, from the Hub otherwise."""
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import (
+        constants,
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
 
-    cached = _cached(repo_id, name, revision)
+    found = try_to_load_from_cache(repo_id, name, revision=revision)
+    cached = Path(found) if isinstance(found, str) else None
     if cached is not None and (local_only or _offline() or _COMMIT.fullmatch(revision)):
         return cached
     if local_only:
@@ -79,72 +116,53 @@ def _fetch(repo_id: str, name: str, revision: str, most: int, local_only: bool) 
             f"{name} of {repo_id} is not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub"
         )
     try:
-        metadata = get_hf_file_metadata(
-            hf_hub_url(repo_id, name, revision=revision), timeout=constants.HF_HUB_ETAG_TIMEOUT
-        )
+        url = hf_hub_url(repo_id, name, revision=revision)
+        size = get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT).size
+        if size is None or size <= most:
+            return Path(hf_hub_download(repo_id, name, revision=revision))
     except Exception as error:  # the client raises its transport's exceptions, which differ by version
         explained = _explained(error, repo_id, name, revision)
         if cached is not None and isinstance(explained, ConnectionError | TimeoutError):
             logger.warning("%s; using the copy of commit %s in the cache", explained, cached.parent.name)
             return cached
         raise explained from error
-    if metadata.size is not None and metadata.size > most:
-        raise ValueError(
-            f"{name} of {repo_id} has {metadata.size} bytes, more than the {most} allowed; refused"
-        )
+    raise ValueError(f"{name} of {repo_id} has {size} bytes, more than the {most} allowed; refused")
+
+
+def _check_config(path: Path) -> None:
+    """Compare a small file with its name in the Hub's cache, which is what git calls its content."""
+    blob = Path(os.readlink(path)).name if path.is_symlink() else ""
+    content = path.read_bytes()
+    digest = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    if _COMMIT.fullmatch(blob) and blob != digest:
+        raise DamagedFileError(path, f"git's SHA-1 is {digest}, expected {blob}")
+
+
+def _evict(error: DamagedFileError, kind: str, repo_id: str) -> None:
+    """Remove all damaged files of an artifact from the Hub's cache, the contents behind their links included."""
+    folder = error.path.parent
+    if "models--" + repo_id.replace("/", "--") not in folder.parts:
+        raise error  # of another folder, which is not ours to change
+    damaged = {error.path}
+    if error.path.name != CONFIG_FILE:
+        files = read_config(folder, kind)["files"]
+        there = {folder / name: digest for name, digest in files.items() if (folder / name).is_file()}
+        damaged |= {path for path, digest in there.items() if file_sha256(path) != digest}
+    for path in damaged:
+        if path.is_symlink():
+            (path.parent / os.readlink(path)).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _no_folder_but_a_repository(name: str) -> Iterator[None]:
+    """Errors of the Hub add that a folder may have been meant, whose path is mistyped."""
     try:
-        path = Path(hf_hub_download(repo_id, name, revision=revision))
-    except Exception as error:
-        raise _explained(error, repo_id, name, revision) from error
-    if problem := _mismatch(path, _blob_name(path) or metadata.etag or ""):
-        _evict(path)
-        raise ValueError(
-            f"{name} of {repo_id} does not match its checksum ({problem}) and was removed from the cache; try "
-            "again, and if it stays, something on the way alters downloads"
-        )
-    return path
-
-
-def _cached(repo_id: str, name: str, revision: str) -> Path | None:
-    """The file in the cache, if it is there and sound; a damaged one is removed."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(repo_id, name, revision=revision)
-    if not isinstance(found, str):
-        return None
-    path = Path(found)
-    if problem := _mismatch(path, _blob_name(path) or ""):
-        logger.warning("%s was damaged in the cache (%s) and is fetched again", path, problem)
-        _evict(path)
-        return None
-    return path
-
-
-def _blob_name(path: Path) -> str | None:
-    """What the cache calls the content of a file: its checksum on the Hub."""
-    return Path(os.readlink(path)).name if path.is_symlink() else None
-
-
-def _mismatch(path: Path, etag: str) -> str:
-    """How a file differs from the checksum in its etag; empty if it does not."""
-    if _SHA256.fullmatch(etag):
-        digest = hashlib.sha256()
-    elif _COMMIT.fullmatch(etag):
-        # small files are named as git names them
-        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    else:
-        return ""
-    with open(path, "rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return "" if digest.hexdigest() == etag else f"{digest.hexdigest()}, expected {etag}"
-
-
-def _evict(path: Path) -> None:
-    """Remove a file from the cache, the content behind its link included."""
-    if path.is_symlink():
-        (path.parent / os.readlink(path)).unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+        yield
+    except (ConnectionError, FileNotFoundError, PermissionError, TimeoutError) as error:
+        if error.errno is None:  # else it is about this machine's files
+            error.args = (f"{error} ({name!r} is no folder here and was taken for a repository on the Hub)",)
+        raise
 
 
 def explain_push(error: Exception, repo_id: str) -> Exception:

@@ -15,7 +15,7 @@ from mousev1.core.feature_statistics import TrainingStatistics
 from mousev1.core.network import Core
 from mousev1.core.representation import as_core
 from mousev1.errors import listing, reject_unknown_keys
-from mousev1.hub.cores import is_reachable, is_repo_id, load_core, no_folder_but_a_repository
+from mousev1.hub.cores import is_reachable, is_repo_id, load_core
 from mousev1.model.response_model import FitRecord, ResponseModel
 from mousev1.readout.gaussian import (
     CortexPositions,
@@ -123,7 +123,19 @@ def load_model(source: str | Path, *, core: Core | None = None, revision: str | 
         PermissionError: a private or gated repository.
         ConnectionError: the Hub failed; ``TimeoutError`` if it did not answer.
     """
-    folder = _resolve_folder(source, revision)
+    if Path(source).exists() or not is_repo_id(source):
+        if revision is not None:
+            raise ValueError(f"revision: a local folder has no revisions, got {revision!r} for {source}")
+        return _load_folder(Path(source), core)
+    from mousev1.hub.download import load_artifact
+
+    names = (WEIGHTS_FILE, *OPTIONAL_FILES)
+    return load_artifact(
+        str(source), revision, "response-model", names, lambda folder: _load_folder(folder, core)
+    )
+
+
+def _load_folder(folder: Path, core: Core | None) -> ResponseModel:
     config = read_config(folder, "response-model")
     path = folder / CONFIG_FILE
     check_keys(path, config, required={"core", "readout", "record"}, optional=set())
@@ -173,18 +185,6 @@ def _read_statistics(folder: Path, config: dict[str, Any]) -> TrainingStatistics
         return TrainingStatistics(**tensors)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def _resolve_folder(source: str | Path, revision: str | None) -> Path:
-    """The folder itself, or where the Hub's cache has the repository."""
-    if Path(source).exists() or not is_repo_id(source):
-        if revision is not None:
-            raise ValueError(f"revision: a local folder has no revisions, got {revision!r} for {source}")
-        return Path(source)
-    from mousev1.hub.download import fetch_artifact
-
-    with no_folder_but_a_repository(source):
-        return fetch_artifact(str(source), revision, "response-model", (WEIGHTS_FILE, *OPTIONAL_FILES))
 
 
 def _record_config(record: FitRecord) -> dict[str, Any]:

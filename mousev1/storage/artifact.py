@@ -46,6 +46,14 @@ class Artifact:
     texts: dict[str, str] = field(default_factory=dict)
 
 
+class DamagedFileError(ValueError):
+    """A file is not what its checksum says."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+
+
 # ---------------------------------------------------------------- writing
 
 
@@ -206,8 +214,8 @@ def read_tensors(folder: str | Path, name: str, config: dict[str, Any]) -> dict[
         raise FileNotFoundError(f"{path}: missing; fetch or save the artifact again")
     got = file_sha256(path)
     if got != expected:
-        raise ValueError(
-            f"{path}: truncated or altered (SHA-256 {got}, expected {expected}); fetch or save it again"
+        raise DamagedFileError(
+            path, f"truncated or altered (SHA-256 {got}, expected {expected}); fetch or save it again"
         )
     return open_safetensors(path)
 
