@@ -16,7 +16,7 @@ from pretraining import environment, small_scan
 
 import mousev1
 from training.hyperparameter_search import __main__ as search
-from training.hyperparameter_search.__main__ import Study, main, open_search
+from training.hyperparameter_search.__main__ import ended_trials, main, open_search, open_study, run_study
 from training.hyperparameter_search.config import SearchConfig, Span
 from training.pretraining.config import find_scans
 from training.pretraining.end_to_end import train_direct
@@ -122,15 +122,13 @@ def test_a_killed_search_goes_on_with_every_trial_it_finished(config, tmp_path):
 
 def test_the_gaussian_process_homes_in_on_a_known_optimum(tmp_path):
     # oracle: a smooth function of two values with its maximum at (0.01, 3)
-    def score(values):
+    def score(values, trial=0):
         return -(math.log(values["learning_rate"] / 0.01) ** 2) - math.log(values["feature_l1"] / 3) ** 2
 
     spans = {"learning_rate": Span(1e-4, 1.0), "feature_l1": Span(1e-2, 1e2)}
-    study = Study("known", tmp_path, spans, seed=0, random_trials=4)
-    while study.finished() < 16:
-        trial, values = study.suggest()
-        study.tell(trial, score(values))
-    values, best = study.best()
+    study = open_study("known", tmp_path, seed=0, random_trials=4)
+    values, best = run_study(study, spans, score, trials=16)
+    assert ended_trials(study) == 16
     assert best == score(values)
     assert values["learning_rate"] == pytest.approx(0.01, rel=0.3)
     assert values["feature_l1"] == pytest.approx(3.0, rel=0.3)

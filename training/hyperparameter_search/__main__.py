@@ -12,10 +12,9 @@ import argparse
 import contextlib
 import importlib
 import json
-import math
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,86 +83,80 @@ def _train(search: Search, scans: list[Scan], recipe: PretrainConfig) -> float:
     return float(trained.details["validation_correlation"])
 
 
-class Study:
-    """Trials of one search, in a file that several processes share.
+def open_study(name: str, folder: Path, *, seed: int, random_trials: int) -> Any:
+    """An Optuna study in the file of a folder that several processes share.
 
     Args:
         name: of the study within the file.
         folder: of the file.
-        spans: what is searched.
         seed: of the suggestions.
         random_trials: trials before the Gaussian process has a say.
     """
+    optuna = _optuna()
+    storages = importlib.import_module("optuna.storages")
+    journal = importlib.import_module("optuna.storages.journal")
+    storage = storages.JournalStorage(journal.JournalFileBackend(str(folder / STUDY_FILE)))
+    with FileLock(folder / f"{STUDY_FILE}.join"):
+        study = optuna.create_study(
+            storage=storage, study_name=name, direction="maximize", load_if_exists=True
+        )
+        # Every process that joins has a seed of its own: no two try the same values.
+        joined = study.user_attrs.get("joined", 0)
+        study.set_user_attr("joined", joined + 1)
+    study.sampler = optuna.samplers.GPSampler(seed=1000 * seed + joined, n_startup_trials=random_trials)
+    return study
 
-    def __init__(
-        self, name: str, folder: Path, spans: Mapping[str, Span], *, seed: int, random_trials: int
-    ) -> None:
-        self._optuna = _optuna()
-        storages = importlib.import_module("optuna.storages")
-        journal = importlib.import_module("optuna.storages.journal")
-        storage = storages.JournalStorage(journal.JournalFileBackend(str(folder / STUDY_FILE)))
-        self._lock = FileLock(folder / f"{STUDY_FILE}.suggest")
-        self._spans, self._seed, self._random_trials = spans, seed, random_trials
-        with self._lock:
-            self._study: Any = self._optuna.create_study(
-                storage=storage, study_name=name, direction="maximize", load_if_exists=True
-            )
 
-    def finished(self) -> int:
-        """Number of trials that came to an end; those of killed processes did not."""
-        states = self._optuna.trial.TrialState
-        return len(self._study.get_trials(deepcopy=False, states=(states.COMPLETE, states.FAIL)))
+def run_study(
+    study: Any,
+    spans: Mapping[str, Span],
+    score: Callable[[dict[str, float], int], float],
+    *,
+    trials: int,
+) -> tuple[dict[str, float], float]:
+    """Try values until there are enough trials, counting those of all processes; returns the best.
 
-    def suggest(self) -> tuple[Any, dict[str, float]]:
-        """A trial and the values to try; one process at a time, so that no two get the same."""
-        with self._lock:
-            # The sampler is new for every trial: suggestions depend on what is in the file alone.
-            taken = len(self._study.get_trials(deepcopy=False))
-            self._study.sampler = self._optuna.samplers.GPSampler(
-                seed=1000 * self._seed + taken, n_startup_trials=self._random_trials
-            )
-            trial = self._study.ask()
-            values = {
-                name: trial.suggest_float(name, span.low, span.high, log=True)
-                for name, span in self._spans.items()
-            }
-        return trial, values
+    Args:
+        study: of ``open_study``.
+        spans: what is searched.
+        score: of some values, given the number of the trial.
+        trials: that came to an end, with or without a score; those of killed processes did not.
 
-    def tell(self, trial: Any, score: float) -> None:
-        """Keep the score of a trial; NaN if there is none."""
-        if math.isfinite(score):
-            self._study.tell(trial, score)
-        else:
-            self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+    Returns:
+        Values and score of the best trial.
 
-    def best(self) -> tuple[dict[str, float], float]:
-        """Values and score of the best trial.
+    Raises:
+        ValueError: no trial has a score.
+    """
 
-        Raises:
-            ValueError: no trial has a score.
-        """
+    def attempt(trial: Any) -> float:
+        values = {
+            name: trial.suggest_float(name, span.low, span.high, log=True) for name, span in spans.items()
+        }
         try:
-            return dict(self._study.best_params), float(self._study.best_value)
-        except ValueError:
-            raise ValueError(
-                "no trial of this study gave a score: every training diverged; lower the learning rates in "
-                "spans.learning_rate"
-            ) from None
-
-
-def run_study(search: Search, study: Study, *, trials: int, images: int, fixed: Mapping[str, float]) -> None:
-    """Try values until there are enough trials, counting those of all processes."""
-    while study.finished() < trials:
-        trial, values = study.suggest()
-        recipe = search.config.recipe_with({**fixed, **values}, seed=trial.number)
-        try:
-            score = objective(search, recipe, images)
+            reached = score(values, trial.number)
         except FloatingPointError as error:
             print(f"trial {trial.number}: {error}", file=sys.stderr)
-            score = math.nan
-        study.tell(trial, score)
+            raise
         shown = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
-        print(f"trial {trial.number}: {score:.4f} with {shown}", flush=True)
+        print(f"trial {trial.number}: {reached:.4f} with {shown}", flush=True)
+        return reached
+
+    optuna = _optuna()
+    if ended_trials(study) < trials:
+        limit = optuna.study.MaxTrialsCallback(trials, states=_ended())
+        study.optimize(attempt, callbacks=[limit], catch=(FloatingPointError,))
+    if not study.get_trials(deepcopy=False, states=_ended()[:1]):
+        raise ValueError(
+            "no trial of this study gave a score: every training diverged; lower the learning rates in "
+            "spans.learning_rate"
+        )
+    return dict(study.best_params), float(study.best_value)
+
+
+def ended_trials(study: Any) -> int:
+    """Number of trials that came to an end; those of killed processes did not."""
+    return len(study.get_trials(deepcopy=False, states=_ended()))
 
 
 def open_search(config_path: Path, out: Path | None) -> Search:
@@ -197,12 +190,15 @@ def open_search(config_path: Path, out: Path | None) -> Search:
 
 
 def search_all(search: Search) -> dict[str, Any]:
-    """The paper's search over all hyperparameters together; returns and writes what was found."""
+    """The paper's search over all hyperparameters together; returns and writes the best of them."""
     config = search.config
-    study = Study(config.name, search.out, config.spans, seed=config.seed, random_trials=config.random_trials)
-    run_study(search, study, trials=config.trials, images=config.images, fixed={})
-    values, score = study.best()
-    best = {"values": values, "validation_correlation": score, "trials": study.finished()}
+    study = open_study(config.name, search.out, seed=config.seed, random_trials=config.random_trials)
+
+    def score(values: dict[str, float], trial: int) -> float:
+        return objective(search, config.recipe_with(values, seed=trial), config.images)
+
+    values, reached = run_study(study, config.spans, score, trials=config.trials)
+    best = {"values": values, "validation_correlation": reached, "trials": ended_trials(study)}
     write_json(search.out / BEST_FILE, best)
     return best
 
@@ -221,16 +217,19 @@ def fine_tune(search: Search) -> dict[int, float]:
     span = {REGULARISER: config.spans.get(REGULARISER, SPANS[REGULARISER])}
     weights = {}
     for images in config.fine_tune_images:
-        study = Study(
+        study = open_study(
             f"{config.name}, {images} images",
             search.out,
-            span,
             seed=config.seed,
             random_trials=max(2, config.fine_tune_trials // 3),
         )
+
+        def score(values: dict[str, float], trial: int, images: int = images) -> float:
+            return objective(search, config.recipe_with({**fixed, **values}, seed=trial), images)
+
         print(f"{images:,} images", flush=True)
-        run_study(search, study, trials=config.fine_tune_trials, images=images, fixed=fixed)
-        weights[images] = study.best()[0][REGULARISER]
+        values, _ = run_study(study, span, score, trials=config.fine_tune_trials)
+        weights[images] = values[REGULARISER]
     write_json(search.out / FINE_TUNE_FILE, {str(images): weight for images, weight in weights.items()})
     return weights
 
@@ -267,6 +266,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _ended() -> tuple[Any, Any]:
+    states = _optuna().trial.TrialState
+    return states.COMPLETE, states.FAIL
+
+
 def _optuna() -> Any:
     try:
         optuna = importlib.import_module("optuna")
@@ -274,7 +278,7 @@ def _optuna() -> Any:
         raise ImportError(
             "training.hyperparameter_search needs Optuna: pip install 'mousev1[search]'"
         ) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # failed trials are printed here
     return optuna
 
 
