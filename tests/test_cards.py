@@ -24,7 +24,7 @@ from mousev1.hub.model_cards import (
     results_table,
 )
 from mousev1.hub.registry import RELEASED
-from mousev1.metrics.unit_scores import ScoreTable
+from mousev1.metrics.score_table import ScoreTable
 
 CARDS = Path(__file__).parent.parent / "model_cards"
 

@@ -156,7 +156,7 @@ def test_a_failed_write_leaves_the_old_scan_and_no_rubbish(
         raise OSError("no space left on device")
 
     monkeypatch.setattr("mousev1.data.io.write_hdf5", full)
-    monkeypatch.setattr("mousev1.data.file_tree._statistics", full)
+    monkeypatch.setattr("mousev1.data.file_tree_writer._statistics", full)
     with pytest.raises(OSError, match="no space left"):
         make_scan(1).write(path, overwrite=True)
     assert read_scan(path) == make_scan(0)
@@ -413,7 +413,7 @@ def test_empty_folders_other_folders_and_several_scans_are_refused(tmp_path: Pat
 @pytest.mark.parametrize("name", ["scan", "scan.zip"])
 def test_a_newer_tree_of_ours_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("mousev1.data.file_tree.FORMAT_VERSION", 2)
+        patch.setattr("mousev1.data.file_tree_writer.FORMAT_VERSION", 2)
         make_scan().write(tmp_path / name)
     with pytest.raises(
         ValueError, match=r"format version 2 is newer than this mousev1 reads \(1\).*pip install"

@@ -26,7 +26,7 @@ from mousev1.hub.cores import load_core
 from mousev1.hub.model_files import load_model, save_model
 from mousev1.hub.push import push_core, push_model
 from mousev1.insilico.extrapolation import measure_extrapolation
-from mousev1.metrics.unit_scores import score_table
+from mousev1.metrics.score_table import score_table
 from mousev1.storage.core_files import load_core_folder, save_core
 
 REPO = "lab/tiny"

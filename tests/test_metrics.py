@@ -10,7 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from mousev1.metrics import unit_scores as metrics
+from mousev1 import metrics
+from mousev1.metrics import unit_scores
 
 # One unit, two images shown twice: A gives 1 and 3, B gives 5 and 7.
 EVEN = np.array([[1.0], [3.0], [5.0], [7.0]])
@@ -189,7 +190,7 @@ def test_every_score_equals_a_plain_loop_over_units_on_ragged_repeats():
 def test_scores_do_not_depend_on_the_block_size(monkeypatch):
     predictions, responses, ids = made_up(units=7)
     expected = metrics.score_table(predictions, responses, ids, np.arange(7))
-    monkeypatch.setattr(metrics, "BLOCK_ELEMENTS", 3 * len(ids))
+    monkeypatch.setattr(unit_scores, "BLOCK_ELEMENTS", 3 * len(ids))
     table = metrics.score_table(predictions, responses, ids, np.arange(7))
     for name, column in expected.columns.items():
         np.testing.assert_allclose(table[name], column, rtol=0, atol=1e-14)

@@ -14,7 +14,7 @@ from mousev1.insilico.ascent import AscentSettings
 from mousev1.insilico.frame import Frame
 from mousev1.insilico.mei import optimal_images
 from mousev1.insilico.tuning_protocol import TuningExtrapolation, TuningSettings
-from mousev1.metrics.unit_scores import ScoreTable, score_table
+from mousev1.metrics.score_table import ScoreTable, score_table
 from small import FRAME, SMALL, random_model, smooth_noise
 
 pytest.importorskip("matplotlib")
@@ -66,7 +66,7 @@ def test_tuning_panels_show_the_curves_and_hollow_points_outside():
     figure = plot.tuning_panels(tuning, units=np.array([3, 1]))
     assert len(figure.axes) == 10
     first = figure.axes[0]
-    assert first.get_ylabel() == f"unit {tuning.unit_ids[3]}"
+    assert first.get_ylabel() == f"neuron {tuning.unit_ids[3]}"
     curve, hollow = (
         next(line for line in first.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 6),
         next(line for line in first.lines if line.get_markerfacecolor() == "white"),

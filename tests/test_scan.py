@@ -217,3 +217,42 @@ def test_trial_image_index_inverts_ids_and_names_those_never_seen() -> None:
         trial_image_index([30, 10], ["10"])
     with pytest.raises(ValueError, match="more than once"):
         trial_image_index([30, 30], [30])
+
+
+# What the documentation of Scan says, as it says it, and a scan that breaks or uses it.
+REFUSED = {
+    "finite": {"images": np.full((3, 16, 20), np.inf)},
+    "Every image is shown in a trial": {"trial_image": [1, 0, 1, 1, 1], "tiers": ["test"] * 5},
+    "whole numbers (int64) or strings, each once": {"image_ids": [10, 12, 12]},
+    "index into ``images`` of what each trial showed": {"trial_image": [2, 0, 1, 2, 3]},
+    '``"train"``, ``"validation"`` or ``"test"``': {"tiers": ["test", "train", "oracle", "test", "test"]},
+    "All trials of an image are in one tier": {"tiers": ["test", "train", "validation", "train", "test"]},
+    "at least 0": {"responses": np.full((5, 2), -1.0)},
+    "whole numbers, each once": {"unit_ids": [7, 7]},
+    "(U, 3) or (U, 2) cortical positions": {"positions": np.zeros((2, 4))},
+    "array with U rows": {"neuron_meta": {"area": np.zeros(3)}},
+    "name to (T,) numbers": {"covariates": {"running": np.zeros(4)}},
+}
+ALLOWED = {
+    "Neurons that never respond are allowed": {"responses": np.zeros((5, 2))},
+    "or None": {"positions": None, "match_ids": None, "animal_id": None},
+    "or strings, each once": {"image_ids": ["a", "b", "c"]},
+    "-1 means unmatched": {"match_ids": [-1, -1]},
+    "NaN where a value is missing": {"covariates": {"running": np.full(5, np.nan)}},
+    "any other is kept too": {"covariates": {"mood": np.zeros(5)}},
+}
+
+
+def test_what_the_documentation_of_a_scan_says_holds() -> None:
+    # oracle: the scans that the sentences are about
+    text = " ".join(str(Scan.__doc__).split())
+    for sentence, changes in REFUSED.items():
+        assert sentence in text
+        with pytest.raises(ValueError, match="expected"):
+            Scan(**parts(**changes))
+    for sentence, changes in ALLOWED.items():
+        assert sentence in text
+        Scan(**parts(**changes))
+    # nothing is promised besides
+    assert text.count("allowed") == sum(sentence.count("allowed") for sentence in ALLOWED)
+    assert text.count("each once") == 2

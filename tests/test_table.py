@@ -22,7 +22,7 @@ from mousev1.insilico.posterior_samples import Estimate
 from mousev1.insilico.receptive_field import ReceptiveFields
 from mousev1.insilico.tuning import Tuning
 from mousev1.insilico.tuning_protocol import TuningExtrapolation, TuningSettings
-from mousev1.metrics.unit_scores import ScoreTable
+from mousev1.metrics.score_table import ScoreTable
 from mousev1.storage.table import Table, check_parquet, write_parquet
 
 ONE, TWO = np.array([0.25, np.nan]), np.array([[1.0, 2.0], [3.0, np.nan]])

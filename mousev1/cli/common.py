@@ -11,7 +11,7 @@ import numpy as np
 
 from mousev1.data.io import read_scan
 from mousev1.data.scan import Scan
-from mousev1.metrics.unit_scores import ScoreTable
+from mousev1.metrics.score_table import ScoreTable
 from mousev1.model.response_model import ResponseModel
 from mousev1.plot.figure import check_matplotlib, save
 

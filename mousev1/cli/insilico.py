@@ -23,7 +23,7 @@ from mousev1.insilico.experiment import Display, export_experiment
 from mousev1.insilico.frame import Frame
 from mousev1.insilico.manifest import read_manifest
 from mousev1.insilico.units import best_units, modulation, units_with_ids
-from mousev1.metrics.unit_scores import ScoreTable
+from mousev1.metrics.score_table import ScoreTable
 from mousev1.model.response_model import ResponseModel
 from mousev1.plot.figure import check_matplotlib
 from mousev1.storage.table import check_parquet

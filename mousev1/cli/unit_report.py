@@ -18,7 +18,7 @@ from mousev1.insilico.mei import OptimalImages, optimal_images
 from mousev1.insilico.receptive_field import ReceptiveFields, readout_position, receptive_fields
 from mousev1.insilico.tuning import Tuning, measure_tuning
 from mousev1.insilico.tuning_protocol import TuningSettings
-from mousev1.metrics.unit_scores import ScoreTable
+from mousev1.metrics.score_table import ScoreTable
 from mousev1.model.response_model import ResponseModel
 from mousev1.storage.atomic import replacing
 from mousev1.storage.table import check_parquet, write_csv, write_parquet

@@ -23,7 +23,7 @@ from mousev1.compare.results import BASELINES, LINEAR, MEAN, RANDOM, CurveRow, L
 from mousev1.core.network import Core, CoreConfig
 from mousev1.core.representation import Representation
 from mousev1.data.images import image_identities
-from mousev1.data.scan import Scan
+from mousev1.data.scan import Scan, Trials
 from mousev1.fit.fitting import fit_scan
 from mousev1.fit.inputs import MIN_IMAGES
 from mousev1.metrics.intervals import mean_of_defined
@@ -110,34 +110,34 @@ def transfer_curve(
     if baselines:
         random = _random_core(core.config if isinstance(core, Core) else CoreConfig(), scan, seed)
         fits |= {RANDOM: _readout_fit(random, options), LINEAR: _linear_fit, MEAN: _mean_fit}
+    draws = [(partition, count) for partition in range(partitions) for count in counts]
+    if units is None:  # all images and all neurons are the same in every partition
+        draws = [(partition, count) for partition, count in draws if not partition or count != available]
     test = scan.trials("test")
-    _, first, image = np.unique(test.image_ids, return_index=True, return_inverse=True)
     rows: list[CurveRow] = []
-    # All images and all neurons are the same in every partition.
-    plan = [
-        (partition, count)
-        for partition in range(partitions)
-        for count in counts
-        if not (partition and count == available and units is None)
-    ]
-    bar = tqdm(itertools.product(plan, fits), total=len(plan) * len(fits), unit="fit", disable=not progress)
+    bar = tqdm(itertools.product(draws, fits), total=len(draws) * len(fits), unit="fit", disable=not progress)
     for (partition, count), name in bar:
         subset, known = draw_partition(scan, count, seed=(seed, partition), neurons=units, truth=truth)
         started = time.perf_counter()
         predict = fits[name](subset, seed)
         seconds = round(time.perf_counter() - started, 3)
-        scores = transfer_scores(predict(test.images[first])[image], subset, known)
+        scores = transfer_scores(_per_trial(predict, test), subset, known)
         rows.append(CurveRow(name, count, partition, subset.n_units, seconds, **scores))
-    oracle = oracle_correlation(test.responses, test.image_ids)
     return LearningCurve(
         rows=tuple(rows),
         scan=scan.name,
         cortex=scan.positions is not None,
         units_drawn=units is not None,
-        oracle=mean_of_defined(oracle),
+        oracle=mean_of_defined(oracle_correlation(test.responses, test.image_ids)),
         seed=seed,
         simulated=simulated or truth is not None,
     )
+
+
+def _per_trial(predict: Predict, trials: Trials) -> Array:
+    """Rates (T, U) of trials; every image is predicted once."""
+    _, first, image = np.unique(trials.image_ids, return_index=True, return_inverse=True)
+    return predict(trials.images[first])[image]
 
 
 def _check_core(core: object) -> None:

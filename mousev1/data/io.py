@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mousev1.data.archive import is_scan_folder
-from mousev1.data.file_tree import read_file_tree, write_file_tree
+from mousev1.data.file_tree import read_file_tree
+from mousev1.data.file_tree_writer import write_file_tree
 from mousev1.data.hdf5 import read_hdf5, write_hdf5
 from mousev1.data.scan import Scan
 from mousev1.errors import listing

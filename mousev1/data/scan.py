@@ -82,7 +82,7 @@ class Scan:
     Attributes:
         name: what the scan is called in messages and in the models fitted on it.
         images: (I, C, H, W) or (I, H, W) distinct images, uint8, or float32 (other numbers become
-            float32). Images that no trial shows are allowed.
+            float32), finite. Every image is shown in a trial.
         image_ids: (I,) whole numbers (int64) or strings, each once.
         trial_image: (T,) index into ``images`` of what each trial showed; ``trial_image_index`` finds
             it from ids.

@@ -19,7 +19,7 @@ from mousev1.metrics.intervals import mean_of_defined
 from mousev1.metrics.score_names import RECORDING_SCORES, SCORES, TABLE_SCORES
 
 if TYPE_CHECKING:
-    from mousev1.metrics.unit_scores import ScoreTable
+    from mousev1.metrics.score_table import ScoreTable
     from mousev1.model.response_model import ResponseModel
 
 TAGS = ["neuroscience", "visual-cortex", "mouse-v1", "system-identification"]

@@ -20,7 +20,7 @@ from mousev1.storage.core_files import save_core
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
-    from mousev1.metrics.unit_scores import ScoreTable
+    from mousev1.metrics.score_table import ScoreTable
     from mousev1.model.response_model import ResponseModel
 
 logger = logging.getLogger("mousev1")

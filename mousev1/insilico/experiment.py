@@ -26,7 +26,7 @@ from mousev1.insilico.gallery import rank_gallery
 from mousev1.insilico.manifest import FIRST_ID, MANIFEST_FILE, NO_UNIT, Manifest, read_manifest
 from mousev1.insilico.masks import confine, masks_of, scrambled
 from mousev1.insilico.mei import optimal_images
-from mousev1.insilico.units import check_units
+from mousev1.insilico.units import check_request
 from mousev1.model.response_model import ResponseModel
 from mousev1.storage.atomic import replacing
 
@@ -116,57 +116,70 @@ def export_experiment(
         FileExistsError: the folder is not empty.
     """
     settings, display = settings or AscentSettings(), display or Display()
-    contract = model.core.config.input
-    frame = frame or Frame.of_model(model)
-    index = check_units(units, model.n_units)
+    index, frame = check_request(model, units, frame)
     folder = _check_folder(folder, overwrite)
-    if gallery is None and random_images:
-        raise ValueError(f"random_images: expected a gallery to take {random_images} images from, got none")
-    natural = None if gallery is None else prepare_images(gallery, contract)[:, 0].float().numpy()
-    if natural is not None and not 0 <= random_images <= len(natural):
-        raise ValueError(
-            f"random_images: expected 0 to {len(natural)}, as the gallery has, got {random_images}"
-        )
-
+    natural = _natural_images(model, gallery, random_images)
     made = dict(_for_units(model, index, natural, frame, settings, mask, seed, progress))
-    ids = model.unit_ids.cpu().numpy()
-    classes = [name for name, images in made.items() for _ in images]
-    made_for = np.tile(ids[index], len(made))
+    ids = model.unit_ids.cpu().numpy()[index]
+    made_for = np.tile(ids, len(made))
     if natural is not None and random_images:
         varied = np.flatnonzero(natural.reshape(len(natural), -1).std(axis=1) > 0)
         chosen = np.random.default_rng(seed).permutation(varied)[:random_images]
         made[RANDOM] = set_contrast(natural[chosen], frame, rms=settings.contrast, clip=True)
-        classes += [RANDOM] * len(chosen)
     made[BLANK] = frame.blank()
-    classes.append(BLANK)
+    classes = [name for name, images in made.items() for _ in images]
     made_for = np.concatenate([made_for, np.full(len(classes) - len(made_for), NO_UNIT)])
 
     pixels = display.to_file(np.concatenate(list(made.values())), frame)
     shown = display.shown(pixels, frame)
-    digits = len(str(len(shown)))
-    files = tuple(
-        f"{i:0{digits}d}-{name}" + ("" if unit == NO_UNIT else f"-unit{unit}") + ".png"
-        for i, (name, unit) in enumerate(zip(classes, made_for, strict=True))
-    )
     manifest = Manifest(
         image_ids=FIRST_ID + np.arange(len(shown)),
-        files=files,
+        files=_file_names(classes, made_for),
         classes=tuple(classes),
         made_for=made_for,
         contrast=rms_contrast(shown, frame),
         extrapolation=_distances(model, shown, index, made_for),
         gamma=display.gamma,
-        unit_ids=ids[index],
+        unit_ids=ids,
         predictions=model.predict(shown, progress=progress)[:, index].astype(np.float64),
     )
+    _write(folder, manifest, pixels, display.magnify)
+    return manifest
+
+
+def _natural_images(model: ResponseModel, gallery: Images | None, random_images: int) -> Images32 | None:
+    """(N, H, W) of a gallery that has enough images, if there is one."""
+    if gallery is None:
+        if random_images:
+            raise ValueError(
+                f"random_images: expected a gallery to take {random_images} images from, got none"
+            )
+        return None
+    natural: Images32 = prepare_images(gallery, model.core.config.input)[:, 0].float().numpy()
+    if not 0 <= random_images <= len(natural):
+        raise ValueError(
+            f"random_images: expected 0 to {len(natural)}, as the gallery has, got {random_images}"
+        )
+    return natural
+
+
+def _file_names(classes: list[str], made_for: NDArray[np.int64]) -> tuple[str, ...]:
+    """Numbers of one width first, so that names sort as they are listed."""
+    digits = len(str(len(classes)))
+    return tuple(
+        f"{i:0{digits}d}-{name}" + ("" if unit == NO_UNIT else f"-unit{unit}") + ".png"
+        for i, (name, unit) in enumerate(zip(classes, made_for, strict=True))
+    )
+
+
+def _write(folder: Path, manifest: Manifest, pixels: NDArray[np.uint8], magnify: int) -> None:
     _clear(folder)
-    for name, picture in zip(files, pixels, strict=True):
-        large = picture.repeat(display.magnify, axis=0).repeat(display.magnify, axis=1)
+    for name, picture in zip(manifest.files, pixels, strict=True):
+        large = picture.repeat(magnify, axis=0).repeat(magnify, axis=1)
         with replacing(folder / name) as staging:
             Image.fromarray(large).save(staging, format="PNG")
     # last, so that a manifest has all its images
     manifest.write(folder / MANIFEST_FILE)
-    return manifest
 
 
 def read_shown(folder: str | Path, manifest: Manifest, frame: Frame) -> Images32:

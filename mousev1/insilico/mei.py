@@ -1,4 +1,4 @@
-"""Most exciting and most inhibiting images: what a unit would like to see most, and least.
+"""Most exciting and most inhibiting images: what drives a unit most, and least.
 
 For a whole population at once, as inception loops do for V1 (Walker et al. 2019, Nature Neuroscience; Bashivan et
 al. 2019, Science), by the gradient ascent of ``mousev1.insilico.ascent``.
@@ -7,7 +7,7 @@ al. 2019, Science), by the gradient ascent of ``mousev1.insilico.ascent``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from mousev1.errors import check_choice
 from mousev1.insilico.ascent import Ascent, AscentSettings, check_contrast, noise
 from mousev1.insilico.frame import Float, Frame, Images32
 from mousev1.insilico.unit_patches import LocalView
-from mousev1.insilico.units import check_units
+from mousev1.insilico.units import check_request
 from mousev1.model.response_model import ResponseModel
 from mousev1.readout.gaussian import rate_from_drive
 from mousev1.storage.table import Table
@@ -97,7 +97,7 @@ def optimal_images(
         settings: contrast, steps, blur and number of random starts.
         starts: (U, H, W) images to start from as well, such as the best of a gallery for each unit
             (``mousev1.insilico.rank_gallery``). The part that the unit sees takes up all the contrast.
-        seed: of the random starts. A unit's start depends on the seed and its place in the model alone.
+        seed: of the random starts. A unit's start depends on the seed and its index in the model alone.
         progress: show a progress bar.
 
     Raises:
@@ -115,13 +115,7 @@ def optimal_images(
     """
     check_choice("kind", kind, ("exciting", "inhibiting"))
     settings = settings or AscentSettings()
-    config = model.core.config
-    if config.input_channels != 1:
-        raise ValueError(
-            f"model: expected a core of gray images, got one of {config.input_channels} channels"
-        )
-    frame = frame or Frame.of_model(model)
-    index = check_units(units, model.n_units)
+    index, frame = check_request(model, units, frame)
     view = LocalView(model, height=frame.height, width=frame.width)
     check_contrast(settings.contrast, frame, view.patch_height * view.patch_width)
     given = None if starts is None else _check_starts(starts, len(index), frame)
@@ -130,60 +124,14 @@ def optimal_images(
         raise ValueError("settings: expected at least one seed, or starts, got neither")
 
     ascent = Ascent(view, frame, settings, sign=1.0 if kind == "exciting" else -1.0)
-    size = (view.patch_height, view.patch_width)
-    patches = torch.empty(len(index), n_starts, *size)
-    around = torch.empty(len(index), n_starts)
-    trace = torch.empty(len(index), n_starts, settings.steps + 1)
-    jobs = [(row, start) for start in range(n_starts) for row in range(len(index))]
-    batches = range(0, len(jobs), PATCHES_AT_A_TIME)
-    for first in tqdm(batches, desc=f"most {kind} images", unit="batch", disable=not progress):
-        rows, which = zip(*jobs[first : first + PATCHES_AT_A_TIME], strict=True)
-        chosen = torch.from_numpy(index[list(rows)]).to(model.device)
-        begin = torch.empty(len(rows), *size)
-        for i, (row, start) in enumerate(zip(rows, which, strict=True)):
-            if start < settings.seeds:
-                begin[i] = noise(size, seed=(seed, start, int(index[row])))
-            else:
-                assert given is not None
-                top, left = view.origin[index[row]].tolist()
-                begin[i] = given[row, top : top + size[0], left : left + size[1]]
-        found, path = ascent.run(begin.to(model.device), chosen)
-        patches[list(rows), list(which)] = found.patch[:, 0].cpu()
-        around[list(rows), list(which)] = found.around[:, 0, 0, 0].cpu()
-        trace[list(rows), list(which)] = path.cpu()
-    return _gather(model, view, frame, kind, settings, index, patches, around, trace)
-
-
-def _gather(
-    model: ResponseModel,
-    view: LocalView,
-    frame: Frame,
-    kind: str,
-    settings: AscentSettings,
-    index: NDArray[np.int64],
-    patches: Tensor,
-    around: Tensor,
-    trace: Tensor,
-) -> OptimalImages:
-    """The best start of every unit as a whole image, with what is to be told about all of them."""
-    units = torch.from_numpy(index)
-    scale = model.response_scale.cpu()[units]
-    blank = torch.full((1, 1, frame.height, frame.width), frame.background, device=model.device)
+    begin = _Starts(view, index, settings.seeds, given, seed)
+    climbed = _climb(ascent, begin, n_starts, desc=f"most {kind} images", progress=progress)
+    images, reached, best = _best(model, view, frame, index, climbed, kind)
+    rows, scale = torch.arange(len(index)), model.response_scale.cpu()[torch.from_numpy(index)]
     with torch.no_grad():
-        blank_response = model(blank)[0].cpu()[units]
-        reached = torch.stack(
-            [_drives(view, patches[:, start] + frame.background, units) for start in range(patches.shape[1])],
-            dim=1,
-        )
-    best = (reached if kind == "exciting" else -reached).argmax(dim=1)
-    rows = torch.arange(len(index))
-    whole = (around[rows, best] + frame.background)[:, None, None, None]
-    images = view.place(
-        (patches[rows, best][:, None] + frame.background).to(model.device),
-        units.to(model.device),
-        whole.expand(-1, 1, frame.height, frame.width).to(model.device),
-    )
-    deviation = images[:, 0].cpu().double() - frame.background
+        blank = torch.full((1, 1, frame.height, frame.width), frame.background, device=model.device)
+        blank_response = model(blank)[0].cpu()[torch.from_numpy(index)]
+    deviation = images.double() - frame.background
     contrast = deviation.square().mean(dim=(1, 2)).sqrt() / (frame.background - frame.black)
     response = rate_from_drive(reached) * scale[:, None]
     return OptimalImages(
@@ -191,14 +139,89 @@ def _gather(
         frame=frame,
         kind=kind,
         settings=settings,
-        images=images[:, 0].cpu().numpy(),
+        images=images.numpy(),
         response=response[rows, best].double().numpy(),
         blank_response=blank_response.double().numpy(),
         contrast=contrast.numpy(),
         start_response=response.double().numpy(),
-        agreement=_agreement(patches, best),
-        trace=(rate_from_drive(trace) * scale[:, None, None]).numpy(),
+        agreement=_agreement(climbed.patches, best),
+        trace=(rate_from_drive(climbed.trace) * scale[:, None, None]).numpy(),
     )
+
+
+@dataclass(frozen=True)
+class _Starts:
+    """Where the ascent of each unit begins: at noise, and at an image of its own if one is given."""
+
+    view: LocalView
+    index: NDArray[np.int64]  # (U,)
+    seeds: int
+    given: Tensor | None  # (U, H, W)
+    seed: int
+
+    def patch(self, row: int, start: int) -> Tensor:
+        """(h, w)."""
+        size = (self.view.patch_height, self.view.patch_width)
+        if start < self.seeds or self.given is None:
+            return noise(size, seed=(self.seed, start, int(self.index[row])))
+        top, left = self.view.origin[self.index[row]].tolist()
+        return self.given[row, top : top + size[0], left : left + size[1]]
+
+
+class _Climbed(NamedTuple):
+    """What U units from S starts ended at."""
+
+    patches: Tensor  # (U, S, h, w), without the background
+    around: Tensor  # (U, S), what surrounds the patch, without the background
+    trace: Tensor  # (U, S, T + 1), drives
+
+
+def _climb(ascent: Ascent, begin: _Starts, starts: int, *, desc: str, progress: bool) -> _Climbed:
+    view, device = begin.view, begin.view.bias.device
+    units = len(begin.index)
+    out = _Climbed(
+        torch.empty(units, starts, view.patch_height, view.patch_width),
+        torch.empty(units, starts),
+        torch.empty(units, starts, len(ascent.lengths) + 1),
+    )
+    jobs = [(row, start) for start in range(starts) for row in range(units)]
+    batches = range(0, len(jobs), PATCHES_AT_A_TIME)
+    for first in tqdm(batches, desc=desc, unit="batch", disable=not progress):
+        rows, which = (list(part) for part in zip(*jobs[first : first + PATCHES_AT_A_TIME], strict=True))
+        patches = torch.stack([begin.patch(row, start) for row, start in zip(rows, which, strict=True)])
+        found, path = ascent.run(patches.to(device), torch.from_numpy(begin.index[rows]).to(device))
+        out.patches[rows, which] = found.patch[:, 0].cpu()
+        out.around[rows, which] = found.around[:, 0, 0, 0].cpu()
+        out.trace[rows, which] = path.cpu()
+    return out
+
+
+def _best(
+    model: ResponseModel,
+    view: LocalView,
+    frame: Frame,
+    index: NDArray[np.int64],
+    climbed: _Climbed,
+    kind: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Whole images (U, H, W) of every unit's best start, drives (U, S) reached, and which start it is (U,)."""
+    units, rows = torch.from_numpy(index), torch.arange(len(index))
+    with torch.no_grad():
+        reached = torch.stack(
+            [
+                _drives(view, climbed.patches[:, start] + frame.background, units)
+                for start in range(climbed.patches.shape[1])
+            ],
+            dim=1,
+        )
+    best = (reached if kind == "exciting" else -reached).argmax(dim=1)
+    around = (climbed.around[rows, best] + frame.background)[:, None, None, None]
+    images = view.place(
+        (climbed.patches[rows, best][:, None] + frame.background).to(model.device),
+        units.to(model.device),
+        around.expand(-1, 1, frame.height, frame.width).to(model.device),
+    )
+    return images[:, 0].cpu(), reached, best
 
 
 def _drives(view: LocalView, patches: Tensor, units: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from mousev1.data.images import Images, prepare_images
 from mousev1.insilico.field_fits import GaborFit, GaussianFit, fit_gabors, fit_gaussians
 from mousev1.insilico.frame import Float, Frame, Images32
 from mousev1.insilico.unit_patches import LocalView
-from mousev1.insilico.units import check_units
+from mousev1.insilico.units import check_request
 from mousev1.model.response_model import ResponseModel
 from mousev1.storage.table import Table
 
@@ -144,20 +144,14 @@ def receptive_fields(
     Raises:
         ValueError: images of another size than the frame's, or no such unit.
     """
-    config = model.core.config
-    if config.input_channels != 1:
-        raise ValueError(
-            f"model: expected a core of gray images, got one of {config.input_channels} channels"
-        )
-    stack = prepare_images(images, config.input)
+    stack = prepare_images(images, model.core.config.input)
     height, width = stack.shape[2:]
     model.check_size((height, width))
-    frame = frame or Frame.of(model.core, height=height, width=width)
+    index, frame = check_request(model, units, frame or Frame.of(model.core, height=height, width=width))
     if (frame.height, frame.width) != (height, width):
         raise ValueError(
             f"images: expected {frame.height} x {frame.width} as the frame, got {height} x {width}"
         )
-    index = check_units(units, model.n_units)
     view = LocalView(model, height=height, width=width)
     stack = stack.to(model.device, torch.float32)
     scale = model.response_scale
@@ -167,9 +161,9 @@ def receptive_fields(
         gradients = _gradients(view, stack, int(unit)) * scale[unit]
         mean, principal, energy, linearity[row] = _summary(gradients.flatten(1))
         top, left = view.origin[unit].tolist()
-        window = (slice(top, top + view.patch_height), slice(left, left + view.patch_width))
+        patch = (slice(top, top + view.patch_height), slice(left, left + view.patch_width))
         for out, values in zip(maps, (mean, principal, energy), strict=True):
-            out[row][window] = values.view(view.patch_height, view.patch_width).cpu().numpy()
+            out[row][patch] = values.view(view.patch_height, view.patch_width).cpu().numpy()
     x, y = readout_position(model, frame)
     gaussian = fit_gaussians(maps[2] ** 2, frame)
     return ReceptiveFields(

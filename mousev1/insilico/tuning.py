@@ -46,7 +46,7 @@ from mousev1.insilico.tuning_protocol import (
     indices_of,
 )
 from mousev1.insilico.unit_patches import LocalView
-from mousev1.insilico.units import check_units
+from mousev1.insilico.units import check_request
 from mousev1.model.response_model import ResponseModel
 from mousev1.readout.interpolation import sample_at
 from mousev1.storage.table import Table
@@ -163,11 +163,8 @@ def measure_tuning(
     Raises:
         ValueError: no such unit, or a stimulus that the frame cannot show.
     """
-    if model.core.config.input_channels != 1:
-        raise ValueError("model: expected a core of gray images, got one with more channels")
     settings = settings or TuningSettings()
-    frame = frame or Frame.of_model(model)
-    index = check_units(units, model.n_units)
+    index, frame = check_request(model, units, frame)
     x, y = (values[index] for values in readout_position(model, frame))
     if centres_deg is not None:
         x, y = (np.asarray(values, dtype=np.float64) for values in centres_deg)

@@ -10,7 +10,22 @@ from numpy.typing import NDArray
 
 from mousev1.data.images import Images
 from mousev1.errors import listing
+from mousev1.insilico.frame import Frame
 from mousev1.model.response_model import ResponseModel
+
+
+def check_request(
+    model: ResponseModel, units: object, frame: Frame | None
+) -> tuple[NDArray[np.int64], Frame]:
+    """Indices of the units asked for, and the frame; by default all of them, and the frame of the fit's images.
+
+    Raises:
+        ValueError: a core of colour images, no such unit, or none at all.
+    """
+    channels = model.core.config.input_channels
+    if channels != 1:
+        raise ValueError(f"model: expected a core of gray images, got one of {channels} channels")
+    return check_units(units, model.n_units), frame or Frame.of_model(model)
 
 
 def check_units(units: object, n_units: int) -> NDArray[np.int64]:

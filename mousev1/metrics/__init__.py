@@ -1,8 +1,8 @@
 """How well predictions meet recordings: scores per neuron and per population, with intervals."""
 
+from mousev1.metrics.score_table import ScoreTable, score_table
 from mousev1.metrics.unit_scores import (
     FractionOracle,
-    ScoreTable,
     correlation,
     correlation_to_average,
     fev,
@@ -11,7 +11,6 @@ from mousev1.metrics.unit_scores import (
     fraction_oracle,
     oracle_correlation,
     poisson_loss,
-    score_table,
     single_trial_correlation,
 )
 

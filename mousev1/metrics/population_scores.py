@@ -12,13 +12,8 @@ import numpy.typing as npt
 from mousev1.data.scan import Scan
 from mousev1.errors import listing
 from mousev1.metrics.intervals import mean_of_defined
-from mousev1.metrics.unit_scores import (
-    FEVE_NEEDS_FEV,
-    correlation,
-    fraction_oracle,
-    poisson_loss,
-    score_table,
-)
+from mousev1.metrics.score_table import score_table
+from mousev1.metrics.unit_scores import FEVE_NEEDS_FEV, correlation, fraction_oracle, poisson_loss
 
 Array = npt.NDArray[Any]
 

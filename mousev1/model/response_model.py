@@ -24,7 +24,7 @@ from mousev1.readout.interpolation import region_around, sample_at
 from mousev1.readout.posterior import WeightPosterior, rate_std
 
 if TYPE_CHECKING:
-    from mousev1.metrics.unit_scores import ScoreTable
+    from mousev1.metrics.score_table import ScoreTable
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
@@ -279,7 +279,7 @@ class ResponseModel(nn.Module):
         Returns:
             Correlations, oracle and explained variance per unit; NaN where undefined.
         """
-        from mousev1.metrics.unit_scores import score_table
+        from mousev1.metrics.score_table import score_table
 
         config = self.core.config
         stack = prepare_images(

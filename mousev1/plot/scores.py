@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mousev1.metrics.unit_scores import FEVE_NEEDS_FEV, ScoreTable
+from mousev1.metrics.score_table import ScoreTable
+from mousev1.metrics.unit_scores import FEVE_NEEDS_FEV
 from mousev1.plot.figure import new_figure, plain
 from mousev1.plot.palette import BLUE, GREY, INK, VERMILION
 

@@ -15,6 +15,14 @@ from mousev1.plot.palette import BLUE, GREY, INK, PALE, VERMILION
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LABELS = {
+    "orientation": "orientation (deg)",
+    "frequency": "cycles per degree",
+    "phase": "phase (deg)",
+    "size": "diameter (deg)",
+    "contrast": "Michelson contrast",
+}
+
 
 def tuning_panels(
     tuning: Tuning,
@@ -33,58 +41,45 @@ def tuning_panels(
     """
     rows = np.arange(min(8, len(tuning))) if units is None else np.asarray(units)
     figure = new_figure(9.5, 1.25 * len(rows) + 0.8, title)
-    panels = figure.subplots(len(rows), 5, squeeze=False)
-    settings = tuning.settings
-    angles = 180.0 / settings.orientations * np.arange(settings.orientations)
-    phases = 360.0 / settings.phases * np.arange(settings.phases)
-    names = ("orientation", "frequency", "phase", "size", "contrast")
-    x_of: dict[str, Any] = {
-        "orientation": angles,
-        "frequency": settings.frequencies_cpd,
-        "phase": phases,
-        "size": settings.diameters_deg,
-        "contrast": settings.contrasts,
-    }
-    labels = {
-        "orientation": "orientation (deg)",
-        "frequency": "cycles per degree",
-        "phase": "phase (deg)",
-        "size": "diameter (deg)",
-        "contrast": "Michelson contrast",
-    }
-    marked: dict[str, Estimate | None] = {
-        "orientation": tuning.orientation_deg,
-        "frequency": tuning.frequency_cpd,
-        "phase": None,
-        "size": tuning.size_deg,
-        "contrast": tuning.semi_saturation,
-    }
+    panels = figure.subplots(len(rows), len(LABELS), squeeze=False)
     for line, row in zip(panels, rows, strict=True):
-        for axes, name in zip(line, names, strict=True):
-            x, y = np.asarray(x_of[name]), getattr(tuning, f"{name}_curve")[row]
-            _band(axes, marked[name], row, period=180.0 if name == "orientation" else None)
-            far = np.zeros(len(x), dtype=bool)
-            if name != "phase":
-                far = getattr(tuning.extrapolation, name)[row] > 1
-            axes.axhline(0.0, color=GREY, linewidth=0.5)
-            axes.plot(x, y, color=BLUE, linewidth=1)
-            axes.plot(x[~far], y[~far], "o", color=BLUE, markersize=2.5)
-            axes.plot(x[far], y[far], "o", color=VERMILION, markerfacecolor="white", markersize=3)
-            if name in ("frequency", "size", "contrast"):
-                axes.set_xscale("log")
-                axes.minorticks_off()
-                ticks = _ticks(name)
-                axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-            elif name == "orientation":
-                axes.set_xticks([0, 45, 90, 135])
-            else:
-                axes.set_xticks([0, 90, 180, 270])
-            if row == rows[-1]:
-                axes.set_xlabel(labels[name])
-            plain(axes)
-            axes.set_title(_note(tuning, name, int(row)), fontsize=6.5, color=INK, pad=2)
-        line[0].set_ylabel(f"unit {tuning.unit_ids[row]}")
+        for axes, name in zip(line, LABELS, strict=True):
+            _panel(axes, tuning, name, int(row))
+        line[0].set_ylabel(f"neuron {tuning.unit_ids[row]}")
+    for axes, label in zip(panels[-1], LABELS.values(), strict=True):
+        axes.set_xlabel(label)
     return figure
+
+
+def _panel(axes: Any, tuning: Tuning, name: str, row: int) -> None:
+    settings = tuning.settings
+    x_of: dict[str, tuple[Any, Estimate | None]] = {
+        "orientation": (
+            180.0 / settings.orientations * np.arange(settings.orientations),
+            tuning.orientation_deg,
+        ),
+        "frequency": (settings.frequencies_cpd, tuning.frequency_cpd),
+        "phase": (360.0 / settings.phases * np.arange(settings.phases), None),
+        "size": (settings.diameters_deg, tuning.size_deg),
+        "contrast": (settings.contrasts, tuning.semi_saturation),
+    }
+    shown, marked = x_of[name]
+    x, y = np.asarray(shown), getattr(tuning, f"{name}_curve")[row]
+    _band(axes, marked, row, period=180.0 if name == "orientation" else None)
+    far = np.zeros(len(x), dtype=bool) if name == "phase" else getattr(tuning.extrapolation, name)[row] > 1
+    axes.axhline(0.0, color=GREY, linewidth=0.5)
+    axes.plot(x, y, color=BLUE, linewidth=1)
+    axes.plot(x[~far], y[~far], "o", color=BLUE, markersize=2.5)
+    axes.plot(x[far], y[far], "o", color=VERMILION, markerfacecolor="white", markersize=3)
+    if name in ("frequency", "size", "contrast"):
+        axes.set_xscale("log")
+        axes.minorticks_off()
+        ticks = _ticks(name)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    else:
+        axes.set_xticks([0, 45, 90, 135] if name == "orientation" else [0, 90, 180, 270])
+    plain(axes)
+    axes.set_title(_note(tuning, name, row), fontsize=6.5, color=INK, pad=2)
 
 
 def population_tuning(tuning: Tuning, *, title: str | None = None) -> Figure:
