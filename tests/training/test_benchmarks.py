@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from mousev1.core.network import Core, CoreConfig, InputContract
 from training import provenance
 from training.measurements import curve, recordings, scaling, speed
+from training.paper_figures.data_efficiency import images_needed
 
 
 def test_multiply_adds_of_a_tiny_core_equal_a_count_by_hand():
@@ -51,11 +53,11 @@ def test_epochs_come_from_the_authors_library_at_the_same_size_before_anything_e
         "images": 4472,
         "fits": {"peer": {"epochs": [{}] * 7, "test": {"single_trial_correlation": 0.3}, "seconds": 1.0}},
     }
-    cells = {
+    runs = {
         f"sgd/{images}": {"fit": {"epochs": epochs}, "test": {}, "seconds": 1.0}
         for images, epochs in ((1000, 20), (4472, 9))
     }
-    ours = {"units": 1000, "cells": {**cells, "convex/1000": {"fit": {}, "test": {}, "seconds": 1.0}}}
+    ours = {"units": 1000, "runs": {**runs, "convex/1000": {"fit": {}, "test": {}, "seconds": 1.0}}}
     paths = [tmp_path / "peer.json", tmp_path / "ours.json"]
     for path, values in zip(paths, (peer, ours), strict=True):
         path.write_text(json.dumps(values))
@@ -100,22 +102,22 @@ def test_a_whole_fit_of_the_authors_library_is_its_epochs_and_what_comes_before_
 
 @pytest.mark.parametrize(
     ("target", "expected"),
-    [(0.1, 10.0), (0.3, 10.0**1.5), (0.4, 100.0), (0.5, 10.0**2.5), (0.7, None)],
+    [(0.1, 10.0), (0.3, 10.0**1.5), (0.4, 100.0), (0.5, 10.0**2.5), (0.7, math.inf)],
 )
 def test_images_to_reach_a_score_on_a_curve_drawn_by_hand(target, expected):
-    found = curve.images_to_reach([10, 100, 1000], [0.2, 0.4, 0.6], target)
-    assert found == (None if expected is None else pytest.approx(expected))
+    found = images_needed({10: 0.2, 100: 0.4, 1000: 0.6}, target)
+    assert found == pytest.approx(expected)
 
 
 def test_a_curve_that_was_stopped_continues_and_repeats_nothing(tmp_path, monkeypatch):
     done = []
     core = Core.random(CoreConfig(hidden_channels=1, layers=1), seed=0)
 
-    def run_cell(task, method):
+    def run_method(task, method):
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append((method, task.images))
-        scores = dict.fromkeys(curve.SCORES, task.images / 1000)
+        scores = dict.fromkeys(curve.DRAWN, task.images / 1000)
         return {
             "date": "today",
             "machine": {"load_1_minute": 0.1},
@@ -124,14 +126,14 @@ def test_a_curve_that_was_stopped_continues_and_repeats_nothing(tmp_path, monkey
             "fit": None,
         }
 
-    monkeypatch.setattr(curve, "run_cell", run_cell)
+    monkeypatch.setattr(curve, "run_method", run_method)
     monkeypatch.setattr(curve, "_task", lambda options, images: argparse.Namespace(core=core, images=images))
     scan, out = tmp_path / "scan", tmp_path / "curve.json"
     scan.write_bytes(b"recordings")
     arguments = [str(scan), "--core", "core", "--images", "10", "20", "--out", str(out)]
     with pytest.raises(KeyboardInterrupt):
         curve.main(arguments)
-    assert list(json.loads(out.read_text())["cells"]) == ["convex/10", "sgd/10", "convex/20"]
+    assert list(json.loads(out.read_text())["runs"]) == ["convex/10", "sgd/10", "convex/20"]
     del done[:]
     curve.main(arguments)
     assert done == [("sgd", 20)]

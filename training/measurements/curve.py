@@ -4,61 +4,40 @@
 
 The recipe is ``method="sgd"``, whose scores equal those of its authors' library (``transfer``), on features
 computed once. Both get the same core, neurons and images; fewer images are always among the more. Every
-cell, one method at one number of images, is written as soon as it is there and not repeated, so that an
+run, one method at one number of images, is written as soon as it is there and not repeated, so that an
 interrupted run continues where it stopped. With ``--figure`` both curves are drawn.
 """
 
 from __future__ import annotations
 
 import argparse
-import shlex
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from mousev1.fit.fitting import SGDSettings
 from mousev1.fit.inputs import check_inputs, response_scale
 from mousev1.fit.sgd import fit_sgd
+from mousev1.metrics.score_names import SCORES
 from mousev1.model.response_model import FitRecord, ResponseModel
+from mousev1.plot.palette import BLUE, ORANGE
 from training import provenance
+from training.measurements import script
 from training.measurements.transfer import Fitted, Task, make_task, run_convex, score
+from training.paper_figures.data_efficiency import images_needed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 IMAGES = (50, 100, 200, 450, 1000, 2500, 4472)
 LABELS = {"convex": "convex fit", "sgd": 'published recipe (method="sgd")'}
-COLOURS = {"convex": "tab:blue", "sgd": "tab:orange"}
-SCORES = {
-    "true_rate_correlation": "correlation with the true rate",
-    "single_trial_correlation": "single-trial correlation",
-    "fraction_oracle": "fraction oracle",
-}
-
-
-def images_to_reach(images: Sequence[float], scores: Sequence[float], target: float) -> float | None:
-    """Where a learning curve first reaches a score, linear between its points in log images.
-
-    Args:
-        images: numbers of images, increasing.
-        scores: the score at each.
-        target: the score to reach.
-
-    Returns:
-        A number of images; the first of ``images`` if the curve starts above, None if it never gets there.
-    """
-    if scores[0] >= target:
-        return float(images[0])
-    for k in range(1, len(images)):
-        if scores[k] >= target:
-            part = (target - scores[k - 1]) / (scores[k] - scores[k - 1])
-            return float(np.exp(np.interp(part, (0.0, 1.0), np.log([images[k - 1], images[k]]))))
-    return None
+STYLES = {"convex": BLUE, "sgd": ORANGE}
+DRAWN = ("true_rate_correlation", "single_trial_correlation", "fraction_oracle")
 
 
 def run_recipe(task: Task) -> Fitted:
@@ -99,7 +78,7 @@ def run_recipe(task: Task) -> Fitted:
 METHODS: dict[str, Callable[[Task], Fitted]] = {"convex": run_convex, "sgd": run_recipe}
 
 
-def run_cell(task: Task, method: str) -> dict[str, Any]:
+def run_method(task: Task, method: str) -> dict[str, Any]:
     """Fit and score one method on the training images of the task."""
     started = time.perf_counter()
     fitted = METHODS[method](task)
@@ -112,27 +91,27 @@ def run_cell(task: Task, method: str) -> dict[str, Any]:
     }
 
 
-def curve(cells: dict[str, Any], method: str, name: str) -> tuple[list[int], list[float]]:
+def curve(runs: dict[str, Any], method: str, name: str) -> tuple[list[int], list[float]]:
     """Numbers of images and a test score (or ``seconds``) of one method, in order."""
     points = []
-    for key, cell in cells.items():
+    for key, run in runs.items():
         of, _, images = key.partition("/")
-        value = cell["seconds"] if name == "seconds" else cell["test"].get(name)
+        value = run["seconds"] if name == "seconds" else run["test"].get(name)
         if of == method and value is not None:
             points.append((int(images), float(value)))
     return [images for images, _ in sorted(points)], [value for _, value in sorted(points)]
 
 
-def savings(cells: dict[str, Any]) -> list[dict[str, Any]]:
+def savings(runs: dict[str, Any]) -> list[dict[str, Any]]:
     """How many images the convex fit needs for what the recipe reaches with some."""
     found = []
-    for name in SCORES:
-        images, scores = curve(cells, "convex", name)
-        for count, target in zip(*curve(cells, "sgd", name), strict=True):
+    for name in DRAWN:
+        images, scores = curve(runs, "convex", name)
+        for count, target in zip(*curve(runs, "sgd", name), strict=True):
             if images:
-                needed = images_to_reach(images, scores, target)
+                needed = images_needed(dict(zip(images, scores, strict=True)), target)
                 entry = {"score": name, "recipe_images": count, "recipe_score": target}
-                found.append({**entry, "convex_images": None if needed is None else round(needed, 1)})
+                found.append({**entry, "convex_images": round(needed, 1) if math.isfinite(needed) else None})
     return found
 
 
@@ -140,15 +119,15 @@ def draw(results: dict[str, Any]) -> Figure:
     """Both learning curves, and what they cost."""
     from matplotlib.figure import Figure
 
-    cells = results["cells"]
+    runs = results["runs"]
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    best = next((name for name in SCORES if curve(cells, "convex", name)[0]), "single_trial_correlation")
+    best = next((name for name in DRAWN if curve(runs, "convex", name)[0]), "single_trial_correlation")
     for method, label in LABELS.items():
-        style = {"color": COLOURS[method], "marker": "o", "markersize": 4, "label": label}
-        left.plot(*curve(cells, method, best), **style)
-        right.plot(*curve(cells, method, "seconds"), **style)
-    for saved in savings(cells):
+        style = {"color": STYLES[method], "marker": "o", "markersize": 4, "label": label}
+        left.plot(*curve(runs, method, best), **style)
+        right.plot(*curve(runs, method, "seconds"), **style)
+    for saved in savings(runs):
         if saved["score"] == best and saved["recipe_images"] in (1000, 4472) and saved["convex_images"]:
             ends = [saved["convex_images"], saved["recipe_images"]]
             left.plot(ends, [saved["recipe_score"]] * 2, color="gray", linestyle=":", zorder=0)
@@ -162,7 +141,7 @@ def draw(results: dict[str, Any]) -> Figure:
             )
     left.set(xlabel="training images", ylabel=SCORES[best] + ", test", xscale="log")
     right.set(xlabel="training images", ylabel="seconds of the fit", xscale="log", yscale="log")
-    ticks = sorted({images for method in LABELS for images in curve(cells, method, best)[0]})
+    ticks = sorted({images for method in LABELS for images in curve(runs, method, best)[0]})
     for axes in (left, right):
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axes.minorticks_off()
@@ -180,67 +159,52 @@ def draw(results: dict[str, Any]) -> Figure:
 
 def table(results: dict[str, Any]) -> str:
     """The curves as Markdown, the recipe beside the convex fit."""
-    cells = results["cells"]
+    runs = results["runs"]
     lines = [
         "| images | true rate: convex / recipe | single trial: convex / recipe | fraction oracle: convex / "
         "recipe | seconds: convex / recipe | load of the machine |",
         "|---|---|---|---|---|---|",
     ]
-    for images in sorted({int(key.partition("/")[2]) for key in cells}):
-        both = [cells.get(f"{method}/{images}") for method in ("convex", "sgd")]
+    for images in sorted({int(key.partition("/")[2]) for key in runs}):
+        both = [runs.get(f"{method}/{images}") for method in ("convex", "sgd")]
         columns = [
-            " / ".join("-" if cell is None else _digits(cell["test"].get(name)) for cell in both)
-            for name in SCORES
+            " / ".join("-" if run is None else _digits(run["test"].get(name)) for run in both)
+            for name in DRAWN
         ]
-        seconds = " / ".join("-" if cell is None else f"{cell['seconds']:,.1f}" for cell in both)
-        loads = " / ".join("-" if cell is None else f"{cell['machine']['load_1_minute']}" for cell in both)
+        seconds = " / ".join("-" if run is None else f"{run['seconds']:,.1f}" for run in both)
+        loads = " / ".join("-" if run is None else f"{run['machine']['load_1_minute']}" for run in both)
         lines.append(f"| {images:,} | {' | '.join(columns)} | {seconds} | {loads} |")
-    for saved in savings(cells):
+    for saved in savings(runs):
         if saved["score"] == "true_rate_correlation":
             needed = saved["convex_images"]
-            told = "more images than were tried" if needed is None else f"{needed:,.0f} images"
-            if needed == min(curve(cells, "convex", saved["score"])[0]):
-                told += " or fewer"
+            shown = "more images than were tried" if needed is None else f"{needed:,.0f} images"
+            if needed == min(curve(runs, "convex", saved["score"])[0]):
+                shown += " or fewer"
             lines.append(
                 f"\nThe recipe's true-rate correlation with {saved['recipe_images']:,} images "
-                f"({saved['recipe_score']:.4f}) takes the convex fit {told}."
+                f"({saved['recipe_score']:.4f}) takes the convex fit {shown}."
             )
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the cells that the result file lacks, then write the curves as text and figure."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(given)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    header = {
-        "what": "learning curves on simulated responses of real neurons' positions",
-        "scan": options.scan.name,
-        "data_sha256": provenance.data_sha256(options.scan),
-        "units": options.units,
-        "seed": options.seed,
-    }
-    results: dict[str, Any] = {}
+    """Do the runs that the result file lacks, then write the curves as text and figure."""
+    options = _parser().options(arguments)
+    core = _task(options, options.images[0]).core
+    what = "learning curves on simulated responses of real neurons' positions"
+    header = script.identity(what, options.scan, core, options.seed) | {"units": options.units}
+    results = script.resume(options, header, "runs")
     for images in options.images:
         for method in options.methods:
-            if not results:
-                core = _task(options, images).core
-                header |= {"core": core.name, "core_hash": core.content_hash()}
-                results = provenance.resume(options.out, header, {"cells": {}})
-                results["command"] = shlex.join(["python", "-m", "training.measurements.curve", *given])
             key = f"{method}/{images}"
-            if key in results["cells"] and method not in options.rerun:
+            if key in results["runs"] and method not in options.rerun:
                 continue
-            results["cells"][key] = run_cell(_task(options, images), method)
-            results["images_needed"] = savings(results["cells"])
+            run = results["runs"][key] = run_method(_task(options, images), method)
+            results["images_needed"] = savings(results["runs"])
             provenance.write_json(options.out, results)
-            cell = results["cells"][key]
-            scores = {name: value for name, value in cell["test"].items() if name in SCORES}
-            print(f"{key}: {scores}, {cell['seconds']:.1f} s", file=sys.stderr, flush=True)
-    text = table(results)
-    print(text)
-    options.out.with_suffix(".md").write_text(f"{_heading(results)}\n\n{text}\n", encoding="utf-8")
+            scores = {name: value for name, value in run["test"].items() if name in DRAWN}
+            print(f"{key}: {scores}, {run['seconds']:.1f} s", file=sys.stderr, flush=True)
+    script.write_table(options.out, _heading(results), table(results))
     if options.figure is not None:
         draw(results).savefig(options.figure, dpi=150)
 
@@ -250,7 +214,7 @@ def _task(options: argparse.Namespace, images: int) -> Task:
 
 
 def _heading(results: dict[str, Any]) -> str:
-    dates = sorted(cell["date"] for cell in results["cells"].values())
+    dates = sorted(run["date"] for run in results["runs"].values())
     return (
         f"Learning curves, {results['units']:,} neurons of {results['scan']} (responses simulated), core "
         f"{results['core']}, seed {results['seed']}, measured {dates[0]} to {dates[-1]} with "
@@ -262,28 +226,20 @@ def _digits(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.measurements.curve",
-        description="Test scores of the convex fit and of the published recipe against training images.",
+def _parser() -> script.Parser:
+    parser = script.parser(
+        "curve", "Test scores of the convex fit and of the published recipe against training images."
     )
-    parser.add_argument("scan", type=Path, help="a scan with tiers train, validation and test")
-    parser.add_argument("--core", type=Path, required=True, help="a published checkpoint, or a core's folder")
     parser.add_argument("--truth", type=Path, help="true rates of a simulated scan (.npz)")
     parser.add_argument("--units", type=int, default=1000, help="neurons, chosen by the seed (default: 1000)")
     parser.add_argument("--images", type=int, nargs="+", default=IMAGES, help="numbers of training images")
     parser.add_argument(
         "--methods", nargs="+", choices=LABELS, default=list(LABELS), help="default: convex sgd"
     )
-    parser.add_argument(
-        "--rerun", nargs="+", choices=LABELS, default=[], help="repeat cells of these methods"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
-    parser.add_argument("--core-mode", choices=("eval",), default="eval", help=argparse.SUPPRESS)
+    parser.add_argument("--rerun", nargs="+", choices=LABELS, default=[], help="repeat runs of these methods")
+    parser.set_defaults(core_mode="eval")
     parser.add_argument("--max-epochs", type=int, default=200, help="limit of the recipe (default: 200)")
-    parser.add_argument("--threads", type=int, help="of torch (default: torch's own)")
     parser.add_argument("--figure", type=Path, help="also draw the curves into this file (.png)")
-    parser.add_argument("--out", type=Path, required=True, help="result file (.json); a table goes beside it")
     return parser
 
 

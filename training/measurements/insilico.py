@@ -42,6 +42,7 @@ from mousev1.model.response_model import ResponseModel
 from mousev1.readout.gaussian import as_gaussian, rate_from_drive
 from mousev1.readout.interpolation import sample_at
 from training import provenance
+from training.measurements import script
 from training.measurements.insilico_truth import fitted_model
 from training.measurements.transfer import Task, make_task
 
@@ -150,12 +151,9 @@ def well_predicted(task: Task, model: ResponseModel) -> Array:
     test = task.scan.trials("test")
     ids, first, which = np.unique(test.image_ids, return_index=True, return_inverse=True)
     rates = model.predict(test.images[first])
-    if task.true_rates is None:
+    if task.truth is None:
         return correlation_to_average(rates[which], test.responses, test.image_ids)
-    true_ids, true, live = task.true_rates
-    place = {image: row for row, image in enumerate(true_ids.tolist())}
-    found = correlation(rates, true[[place[image] for image in ids.tolist()]])
-    return np.where(live, found, np.nan)
+    return np.where(task.truth.live, correlation(rates, task.truth.of_images(ids)), np.nan)
 
 
 def agreement(view: LocalView, first: Array, second: Array) -> Array:
@@ -233,7 +231,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], ResponseModel,
     results = {
         **provenance.circumstances(),
         "scan": scan.name,
-        "responses": "recorded" if task.true_rates is None else "simulated by a published digital twin",
+        "responses": "recorded" if task.truth is None else "simulated by a published digital twin",
         "data_sha256": provenance.data_sha256(options.scan),
         "core": task.core.name,
         "core_hash": task.core.content_hash(),
@@ -249,7 +247,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], ResponseModel,
         "turns": turns,
         "well_predicted": {
             "threshold": WELL_PREDICTED,
-            "judged_by": "true rates" if task.true_rates is not None else "recorded averages",
+            "judged_by": "true rates" if task.truth is not None else "recorded averages",
             "units": int(good.sum()),
         },
         "beats_natural": share(found.response >= natural, good),
@@ -360,9 +358,7 @@ def markdown(results: dict[str, Any], title: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write the result file with its table and figures."""
-    options = _parser().parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = _parser().options(arguments)
     results, model, found, order = measure(options)
     provenance.write_json(options.out, results)
     title = f"{results['core']} core, {results['responses'].split()[0]} responses"
@@ -374,13 +370,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(text)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.measurements.insilico",
-        description="Most exciting images of a population: time, and whether natural images do better.",
+def _parser() -> script.Parser:
+    parser = script.parser(
+        "insilico", "Most exciting images of a population: time, and whether natural images do better."
     )
-    parser.add_argument("scan", type=Path, help="a scan with tiers train, validation and test")
-    parser.add_argument("--core", type=Path, required=True, help="a published checkpoint, or a core's folder")
     parser.add_argument("--truth", type=Path, help="true rates of a simulated scan (.npz)")
     parser.add_argument(
         "--gallery", type=Path, required=True, help="natural images: an .npz whose first array is (N, H, W)"
@@ -392,12 +385,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--contrast", type=float, default=0.1, help="RMS contrast (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="turns that are timed (default: %(default)s)")
     parser.add_argument("--loop-units", type=int, default=2, help="units of a loop's turn (default: 2)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
-    parser.add_argument("--threads", type=int, help="of torch (default: torch's own)")
     parser.add_argument(
         "--models", type=Path, default=Path("runs/insilico-models"), help="where fitted models are kept"
     )
-    parser.add_argument("--out", type=Path, required=True, help="result file (.json)")
     # what make_task asks for: all training images, a core that stays as it is
     parser.set_defaults(images=None, core_mode="eval", max_epochs=0)
     return parser

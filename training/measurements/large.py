@@ -31,6 +31,7 @@ from mousev1.model.response_model import FitRecord, ResponseModel
 from mousev1.readout.gaussian import FeatureWeights, FreePositions, GaussianReadout
 from mousev1.storage.atomic import replacing
 from training import provenance
+from training.measurements import script
 from training.measurements.transfer import read_core
 from training.simulation.dead_leaves import dead_leaves
 
@@ -131,10 +132,7 @@ def fit(core: Core, folder: Path, *, memory: int, seed: int) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Simulate what is not there yet, then fit in a process of its own and write what it took."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(given)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = _parser().options(arguments)
     core = read_core(options.core)
     budget = round(options.memory * 1e9)
     if options.fit:
@@ -149,14 +147,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{shape}; choose another folder"
         )
     circumstances = provenance.circumstances()
-    command = [sys.executable, "-m", "training.measurements.large", *given, "--fit"]
+    command = [sys.executable, "-m", "training.measurements.large", *options.given, "--fit"]
     with tempfile.TemporaryFile("w+") as log:
         done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=log, text=True)
         log.seek(0)
-        told = log.read()
+        printed = log.read()
     if done.returncode != 0:
-        raise SystemExit(f"the fit failed:\n{told}")
-    plan = next(line for line in told.replace("\r", "\n").splitlines() if "predicted peak memory" in line)
+        raise SystemExit(f"the fit failed:\n{printed}")
+    plan = next(line for line in printed.replace("\r", "\n").splitlines() if "predicted peak memory" in line)
     found = json.loads(done.stdout.splitlines()[-1])
     results = {
         "what": "a fit under a memory budget; neurons, images and responses are simulated",
@@ -174,20 +172,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps(results, indent=1))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.measurements.large",
-        description="A simulated scan fitted under a memory budget.",
-    )
-    parser.add_argument("--core", type=Path, required=True, help="a published checkpoint, or a core's folder")
+def _parser() -> script.Parser:
+    parser = script.parser("large", "A simulated scan fitted under a memory budget.", "")
     parser.add_argument("--folder", type=Path, required=True, help="where the simulated scan is, or will be")
     parser.add_argument("--units", type=int, default=UNITS, help=f"neurons (default: {UNITS:,})")
     parser.add_argument("--images", type=int, default=IMAGES, help=f"training images (default: {IMAGES:,})")
     parser.add_argument("--memory", type=float, default=GIGABYTES, help="budget in GB (default: 8)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
-    parser.add_argument("--threads", type=int, help="of torch (default: torch's own)")
     parser.add_argument("--fit", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, required=True, help="result file (.json)")
     return parser
 
 

@@ -15,8 +15,6 @@ Factor and estimator are chosen on the training pictures of each fold, by cross-
 
 from __future__ import annotations
 
-import argparse
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +32,7 @@ from mousev1 import metrics
 from mousev1.core.inference import fuse
 from mousev1.core.network import Core
 from training import provenance
+from training.measurements import script
 from training.measurements.transfer import read_core
 
 Array = npt.NDArray[Any]
@@ -407,10 +406,10 @@ def table(results: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     for row in results["summary"]:
-        cells = [_cell(row[key]) if key in row else "-" for key in ("core", "random", "difference")]
+        entries = [_entry(row[key]) if key in row else "-" for key in ("core", "random", "difference")]
         if "random" in row:
-            cells[1] += f", {row['random_cores']} cores"
-        lines.append(f"| {row['region']} | {row['estimator']} | {' | '.join(cells)} |")
+            entries[1] += f", {row['random_cores']} cores"
+        lines.append(f"| {row['region']} | {row['estimator']} | {' | '.join(entries)} |")
     ceilings = ", ".join(
         f"region {region + 1} {value:.3f}" for region, value in enumerate(results["ceiling"])
     )
@@ -420,10 +419,7 @@ def table(results: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate the cores that the result file lacks, then summarise all."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(given)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = _parser().options(arguments)
     with np.load(options.recordings) as arrays:
         pictures = arrays["images"]
         trials = [arrays[f"region{region}_responses"] for region in (1, 2)]
@@ -440,8 +436,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "folds": FOLDS,
         "inner_folds": INNER_FOLDS,
     }
-    results = provenance.resume(options.out, header, {"cores": {}})
-    results["command"] = shlex.join(["python", "-m", "training.measurements.recordings", *given])
+    results = script.resume(options, header, "cores")
     results["ceiling"] = [round(ceiling(repeats), 4) for repeats in trials]
     # the published core first: it is what the summary compares with
     cores = [core, *(Core.random(core.config, seed=seed) for seed in range(options.seeds))]
@@ -457,35 +452,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results["summary"] = summarise(results["cores"])
         provenance.write_json(options.out, results)
         print(f"{candidate.name}: done", file=sys.stderr, flush=True)
-    text = table(results)
-    print(text)
     heading = (
         f"Real recordings ({results['recordings']}): correlation of each neuron's average response with "
         f"predictions of pictures held out (ten folds), mean over neurons and 95% interval. "
         f"{provenance.now()}, `{results['command']}`"
     )
-    options.out.with_suffix(".md").write_text(f"{heading}\n\n{text}\n", encoding="utf-8")
+    script.write_table(options.out, heading, table(results))
 
 
-def _cell(value: dict[str, Any]) -> str:
+def _entry(value: dict[str, Any]) -> str:
     note = f" ({value['undefined']} undefined)" if value["undefined"] else ""
     return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]{note}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.measurements.recordings",
-        description="Real mouse V1, 50 pictures: the published core against random ones.",
+def _parser() -> script.Parser:
+    parser = script.parser(
+        "recordings", "Real mouse V1, 50 pictures: the published core against random ones.", "", seed=False
     )
     parser.add_argument("recordings", type=Path, help="pictures and responses of two regions (.npz)")
-    parser.add_argument("--core", type=Path, required=True, help="a published checkpoint, or a core's folder")
     parser.add_argument("--seeds", type=int, default=5, help="random cores (default: 5)")
     parser.add_argument(
         "--library-seeds", type=int, default=1, help="random cores that fit_readout is run on (default: 1)"
     )
-    parser.add_argument("--threads", type=int, help="of torch (default: torch's own)")
     parser.add_argument("--rerun", action="store_true", help="repeat what the result file has")
-    parser.add_argument("--out", type=Path, required=True, help="result file (.json); a table goes beside it")
     return parser
 
 

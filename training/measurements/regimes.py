@@ -14,9 +14,7 @@ as in the regime ``gamma``, so that the difference is what the bad ones do to th
 
 from __future__ import annotations
 
-import argparse
 import json
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -26,13 +24,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 import mousev1
 from mousev1 import metrics
 from mousev1.core.network import Core
 from mousev1.model.response_model import ResponseModel
 from training import provenance
+from training.measurements import script
 from training.measurements.regime_conditions import CLEAN, REGIMES, Regime
 from training.measurements.transfer import read_core
 from training.measurements.twins import Twin, read_twins
@@ -166,25 +164,24 @@ def table(rows: dict[str, Any], twins: Sequence[str], before: dict[str, Any] | N
     ]
     lines = [f"| group | regime | {' | '.join(columns)} |", "|---|---" + "|---" * len(columns) + "|"]
     for regime in REGIMES:
-        cells = []
+        entries = []
         for twin in twins:
             fits = [rows.get(f"{twin}/{regime.name}/{method}", {}) for method in METHODS]
             if before:
-                cells.append(_shown(before.get(f"{twin}/{regime.name}/convex", {}), "healthy"))
-            cells.append(" / ".join(_shown(fit, "healthy") for fit in fits))
-            cells.append(" / ".join(_shown(fit, "bad") for fit in fits))
-            cells.append(_shown(fits[0], "coverage"))
-            cells.append(" / ".join("-" if "seconds" not in fit else f"{fit['seconds']:.0f}" for fit in fits))
-        lines.append(f"| {regime.group} | {regime.name} | {' | '.join(cells)} |")
+                entries.append(_shown(before.get(f"{twin}/{regime.name}/convex", {}), "healthy"))
+            entries.append(" / ".join(_shown(fit, "healthy") for fit in fits))
+            entries.append(" / ".join(_shown(fit, "bad") for fit in fits))
+            entries.append(_shown(fits[0], "coverage"))
+            entries.append(
+                " / ".join("-" if "seconds" not in fit else f"{fit['seconds']:.0f}" for fit in fits)
+            )
+        lines.append(f"| {regime.group} | {regime.name} | {' | '.join(entries)} |")
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the rows that the result file lacks, then write the table beside it."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(given)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = _parser().options(arguments)
     core = read_core(options.weights / "lurz_11s_core.pt")
     with np.load(options.patches) as arrays:
         photographs = arrays["patches"]
@@ -196,8 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "core": core.name,
         "core_hash": core.content_hash(),
     }
-    results = provenance.resume(options.out, header, {"rows": {}})
-    results["command"] = shlex.join(["python", "-m", "training.measurements.regimes", *given])
+    results = script.resume(options, header, "rows")
     for regime in REGIMES:
         if options.regimes and regime.name not in options.regimes:
             continue
@@ -215,12 +211,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"{keys[method]}: {shown}", file=sys.stderr, flush=True)
     names = [twin.name for twin in twins]
     before = None if options.before is None else json.loads(options.before.read_text("utf-8"))["rows"]
-    told = "\n".join(f"- {line}" for line in findings(results["rows"], names)) or "- nothing"
+    listed = "\n".join(f"- {line}" for line in findings(results["rows"], names)) or "- nothing"
     text = (
         f"Regimes, simulated from two published models, core {core.name}, seed {options.seed}: mean correlation of "
         f"healthy neurons' predictions with their true rates, convex fit / recipe, with `{results['command']}`\n\n"
         f"{table(results['rows'], names, before)}\n\nBeyond what is aimed at (recipe ahead by {LEAD:g}, others "
-        f"harmed by {LOSS:g}, intervals outside .88 to .985):\n\n{told}\n"
+        f"harmed by {LOSS:g}, intervals outside .88 to .985):\n\n{listed}\n"
     )
     options.out.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
@@ -242,8 +238,8 @@ def _shown(row: dict[str, Any], name: str) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> script.Parser:
+    parser = script.Parser(
         prog="python -m training.measurements.regimes",
         description="The convex fit and the published recipe in many regimes of simulated responses.",
     )

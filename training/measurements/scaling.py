@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -20,10 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 import mousev1
+from mousev1.plot.palette import BLUE
 from training import provenance
+from training.measurements import script
 from training.measurements.transfer import make_task, read_core
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def run_point(options: argparse.Namespace, units: int, images: int) -> dict[str,
         rows = task.train_rows
         np.savez(data, images=train.images[rows], responses=train.responses[rows], positions=positions)
         flags = ["--core", str(options.core), "--seed", str(options.seed), "--point", str(data)]
+        flags += ["--out", str(options.out)]
         if options.threads:
             flags += ["--threads", str(options.threads)]
         command = [sys.executable, "-m", "training.measurements.scaling", str(options.scan), *flags]
@@ -129,7 +130,7 @@ def draw(results: dict[str, Any]) -> Figure:
         }
         for row, (name, (title, values)) in enumerate(rows.items()):
             axes = grid[row, column]
-            axes.loglog(at, values, "o", color="tab:blue")
+            axes.loglog(at, values, "o", color=BLUE)
             fitted = results["exponents"].get(f"{name} against {axis}")
             if fitted:
                 styles = (("all", "-"), ("upper_three", ":")) if len(along) > 3 else (("all", "-"),)
@@ -163,7 +164,7 @@ def table(results: dict[str, Any]) -> str:
         "|" + "---|" * 7,
     ]
     for p in sorted(results["points"].values(), key=lambda p: (p["units"], p["images"])):
-        cells = [
+        entries = [
             f"{p['units']:,}",
             f"{p['images']:,}",
             f"{p['seconds']:,.1f}",
@@ -172,7 +173,7 @@ def table(results: dict[str, Any]) -> str:
             f"{p['memory_before_mb']:,.0f}",
             f"{p['machine']['load_1_minute']}",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(entries)} |")
     for name, value in results["exponents"].items():
         lines.append(
             f"\nExponent of {name}: {value['all']:.2f} (upper three sizes {value['upper_three']:.2f})."
@@ -182,26 +183,13 @@ def table(results: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the sizes that the result file lacks, then write exponents, table and figure."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(given)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = _parser().options(arguments)
     if options.point is not None:
         print(json.dumps(measure(options.point, options.core, options.seed)))
         return
-    if options.out is None:
-        raise SystemExit("--out: expected a result file (.json)")
-    core = read_core(options.core)
-    header = {
-        "what": "time and memory of the convex fit, simulated responses",
-        "scan": options.scan.name,
-        "data_sha256": provenance.data_sha256(options.scan),
-        "core": core.name,
-        "core_hash": core.content_hash(),
-        "seed": options.seed,
-    }
-    results = provenance.resume(options.out, header, {"points": {}})
-    results["command"] = shlex.join(["python", "-m", "training.measurements.scaling", *given])
+    what = "time and memory of the convex fit, simulated responses"
+    header = script.identity(what, options.scan, read_core(options.core), options.seed)
+    results = script.resume(options, header, "points")
     for units, images in sizes(options.units, options.images):
         key = f"{units}x{images}"
         if key in results["points"] and not options.rerun:
@@ -211,36 +199,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{key}: {results['points'][key]['seconds']:.1f} s", file=sys.stderr, flush=True)
     results["exponents"] = exponents(results["points"])
     provenance.write_json(options.out, results)
-    text = table(results)
-    print(text)
     machine = provenance.machine()
     heading = (
         f"Time and memory of the convex fit, {results['scan']} (responses simulated), core {results['core']}, "
         f"{provenance.now()}, {machine['cpu']}, {machine['cpus']} cores. `{results['command']}`"
     )
-    options.out.with_suffix(".md").write_text(f"{heading}\n\n{text}\n", encoding="utf-8")
+    script.write_table(options.out, heading, table(results))
     if options.figure is not None:
         draw(results).savefig(options.figure, dpi=150)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.measurements.scaling",
-        description="Time and memory of the convex fit against neurons and images.",
+def _parser() -> script.Parser:
+    parser = script.parser(
+        "scaling",
+        "Time and memory of the convex fit against neurons and images.",
+        "a scan with cortical positions and training trials",
     )
-    parser.add_argument("scan", type=Path, help="a scan with cortical positions and training trials")
-    parser.add_argument("--core", type=Path, required=True, help="a published checkpoint, or a core's folder")
     parser.add_argument("--units", type=int, nargs="+", default=list(UNITS), help="numbers of neurons")
     parser.add_argument("--images", type=int, nargs="+", default=list(IMAGES), help="numbers of images")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
-    parser.add_argument("--truth", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--core-mode", choices=("eval",), default="eval", help=argparse.SUPPRESS)
-    parser.add_argument("--max-epochs", type=int, default=200, help=argparse.SUPPRESS)
-    parser.add_argument("--threads", type=int, help="of torch (default: torch's own)")
+    parser.set_defaults(truth=None, core_mode="eval", max_epochs=0)
     parser.add_argument("--rerun", action="store_true", help="measure again what the result file has")
     parser.add_argument("--point", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--figure", type=Path, help="also draw the results into this file (.png)")
-    parser.add_argument("--out", type=Path, help="result file (.json); a table goes beside it")
     return parser
 
 

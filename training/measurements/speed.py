@@ -21,7 +21,6 @@ import argparse
 import json
 import math
 import multiprocessing
-import shlex
 import statistics
 import subprocess
 import sys
@@ -46,6 +45,7 @@ from mousev1.model.response_model import FitRecord, ResponseModel
 from mousev1.readout.gaussian import FeatureWeights, FreePositions, GaussianReadout
 from mousev1.storage.core_files import save_core
 from training import provenance
+from training.measurements import script
 from training.measurements.peer import (
     PeerFit,
     PeerSettings,
@@ -348,7 +348,7 @@ def fits_in_turns(options: argparse.Namespace, units: int, images: int) -> dict[
     return {
         "units": task.scan.n_units,
         "images": len(task.train_rows),
-        "responses": "simulated" if task.true_rates is not None else "recorded",
+        "responses": "simulated" if task.truth is not None else "recorded",
         "seconds": measured,
         "processor_seconds": busy,
         "mousev1_test": test,
@@ -444,10 +444,10 @@ def recorded_epochs(paths: Sequence[Path], units: int, images: int, *, seed: int
         if "peer" in values.get("fits", {}):
             fit = values["fits"]["peer"]
             runs.append((values["images"] or images, True, len(fit["epochs"]), fit["test"], fit["seconds"]))
-        for key, cell in values.get("cells", {}).items():
+        for key, run in values.get("runs", {}).items():
             method, _, count = key.partition("/")
-            if method == "sgd" and "epochs" in cell["fit"]:
-                runs.append((int(count), False, int(cell["fit"]["epochs"]), cell["test"], cell["seconds"]))
+            if method == "sgd" and "epochs" in run["fit"]:
+                runs.append((int(count), False, int(run["fit"]["epochs"]), run["test"], run["seconds"]))
         for count, peers, epochs, test, seconds in runs:
             same_size = count == images
             # None is all units of the scan
@@ -570,25 +570,14 @@ def _shares(features: Mapping[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the result file lacks, and print all of it as a table."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(given)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = _parser().options(arguments)
     if options.memory_side:
         units, images = _size(options.sizes[0])
         print(json.dumps(measure_memory(_task(options, units, images), options.memory_side)))
         return
     core = read_core(options.core)
-    header = {
-        "what": "speed of neuralpredictors 0.3.0 and mousev1, in turns",
-        "scan": options.scan.name,
-        "data_sha256": provenance.data_sha256(options.scan),
-        "core": core.name,
-        "core_hash": core.content_hash(),
-        "seed": options.seed,
-    }
-    results = provenance.resume(options.out, header, {"parts": {}})
-    results["command"] = shlex.join(["python", "-m", "training.measurements.speed", *given])
+    what = "speed of neuralpredictors 0.3.0 and mousev1, in turns"
+    results = script.resume(options, script.identity(what, options.scan, core, options.seed), "parts")
 
     def measure(name: str, run: Callable[[], dict[str, Any]]) -> None:
         if name in results["parts"] and not options.rerun:
@@ -625,17 +614,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "memory" in options.parts:
             measure(
                 f"memory {units:,} neurons, {images:,} images",
-                partial(_memory_of_both, size, given),
+                partial(_memory_of_both, size, options.given),
             )
-    text = table(results)
-    print(text)
     machine = provenance.machine()
     heading = (
         f"{provenance.now()}, {machine['cpu']}, {machine['cpus']} cores, {machine['torch_threads']} threads, "
         f"torch {provenance.versions()['torch']}. Fits: {results['scan']}, whose responses are simulated. "
         f"Loads at the time are in `{options.out.name}`. `{results['command']}`"
     )
-    options.out.with_suffix(".md").write_text(f"{heading}\n\n{text}\n", encoding="utf-8")
+    script.write_table(options.out, heading, table(results))
 
 
 def _memory_of_both(size: str, given: Sequence[str]) -> dict[str, Any]:
@@ -691,13 +678,8 @@ def _output(command: list[str]) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.measurements.speed",
-        description="Time the authors' library and mousev1 in turns.",
-    )
-    parser.add_argument("scan", type=Path, help="a scan with tiers train, validation and test")
-    parser.add_argument("--core", type=Path, required=True, help="a published checkpoint, or a core's folder")
+def _parser() -> script.Parser:
+    parser = script.parser("speed", "Time the authors' library and mousev1 in turns.")
     parser.add_argument("--truth", type=Path, help="true rates of a simulated scan (.npz)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), help="neurons x images of the fits")
@@ -709,13 +691,9 @@ def _parser() -> argparse.ArgumentParser:
         "--fit-rounds", type=int, default=2, help="turns of fits in each process (default: 2)"
     )
     parser.add_argument("--epochs", type=int, default=2, help="epochs of the recipe per turn (default: 2)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
-    parser.add_argument("--core-mode", choices=("eval",), default="eval", help=argparse.SUPPRESS)
-    parser.add_argument("--max-epochs", type=int, default=200, help=argparse.SUPPRESS)
+    parser.set_defaults(core_mode="eval", max_epochs=200)
     parser.add_argument("--memory-side", choices=(OURS, PEER), help=argparse.SUPPRESS)
-    parser.add_argument("--threads", type=int, help="of torch (default: torch's own)")
     parser.add_argument("--rerun", action="store_true", help="measure again what the result file has")
-    parser.add_argument("--out", type=Path, required=True, help="result file (.json); a table goes beside it")
     return parser
 
 

@@ -19,14 +19,16 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 import mousev1
 from mousev1 import metrics
 from mousev1.core.network import Core
 from mousev1.core.representation import as_core
 from mousev1.fit.fitting import SGDSettings
+from mousev1.metrics.intervals import mean_of_defined
+from mousev1.metrics.population_scores import Truth
 from training import provenance
+from training.measurements import script
 from training.measurements.peer import PeerSettings, fit_peer, import_peer
 
 Array = npt.NDArray[Any]
@@ -40,8 +42,7 @@ class Task:
         core: the frozen core.
         scan: the chosen units of the scan.
         train_rows: which training trials to learn from.
-        true_rates: image ids (I,), noise-free rates of those images (I, U), and which units are live (U,);
-            None for real recordings.
+        truth: of the units of the scan; None for real recordings.
         seed: of everything random.
         core_mode: ``"eval"`` freezes the core's batch norm, ``"train"`` lets it follow the batch.
         max_epochs: limit for the methods that train in epochs.
@@ -50,7 +51,7 @@ class Task:
     core: Core
     scan: mousev1.Scan
     train_rows: Array
-    true_rates: tuple[Array, Array, Array] | None
+    truth: Truth | None
     seed: int
     core_mode: Literal["eval", "train"]
     max_epochs: int
@@ -123,9 +124,7 @@ def _run_mousev1(task: Task, method: str, settings: SGDSettings | None) -> Fitte
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the methods that are not in the result file yet, and print all of it as a table."""
-    options = _parser().parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = _parser().options(arguments)
     if "peer" in options.methods:
         import_peer()  # its import time is not part of its fit
 
@@ -177,12 +176,12 @@ def make_task(options: argparse.Namespace) -> Task:
     truth = None
     if options.truth is not None:
         with np.load(options.truth) as arrays:
-            truth = (arrays["test_image_id"], arrays["rate_test"][:, units], ~arrays["dead"][units])
+            truth = Truth(arrays["test_image_id"], arrays["rate_test"], ~arrays["dead"]).select_units(units)
     return Task(
         core=read_core(options.core),
         scan=scan.select_units(units),
         train_rows=rows,
-        true_rates=truth,
+        truth=truth,
         seed=options.seed,
         core_mode=options.core_mode,
         max_epochs=options.max_epochs,
@@ -205,16 +204,13 @@ def score(task: Task, predict: Callable[[Array], Array], tier: str) -> dict[str,
     scores = metrics.score_table(rates[which], trials.responses, trials.image_ids, task.scan.unit_ids)
     single, average = scores.single_trial_correlation, scores.correlation_to_average
     found: dict[str, float | int | None] = {
-        "single_trial_correlation": _mean(single),
-        "correlation_to_average": _mean(average),
-        "fraction_oracle": _plain(scores.fraction_oracle),
+        "single_trial_correlation": _defined(mean_of_defined(single)),
+        "correlation_to_average": _defined(mean_of_defined(average)),
+        "fraction_oracle": _defined(scores.fraction_oracle),
         "undefined_units": int(np.isnan(single).sum()),
     }
-    if task.true_rates is not None and tier == "test":
-        true_ids, true, live = task.true_rates
-        place = {image: row for row, image in enumerate(true_ids.tolist())}
-        true = true[[place[image] for image in ids.tolist()]]
-        found["true_rate_correlation"] = _mean(metrics.correlation(rates, true)[live])
+    if task.truth is not None and tier == "test":
+        found["true_rate_correlation"] = _defined(task.truth.correlation(rates, ids))
     return found
 
 
@@ -238,10 +234,10 @@ def table(results: dict[str, Any]) -> str:
     ]
     for method, fit in fits.items():
         values = [fit[tier].get(name) for tier, name in columns.values()]
-        cells = "".join(f"{'-' if value is None else f'{value:.4f}':>17}" for value in values)
+        entries = "".join(f"{'-' if value is None else f'{value:.4f}':>17}" for value in values)
         epochs = len(fit["epochs"]) if "epochs" in fit else "-"
         speed = f"{peer / fit['seconds']:.1f}x" if peer else "-"
-        lines.append(f"{method:8}{cells}{epochs:>8}{fit['seconds']:>10.1f}{speed:>9}")
+        lines.append(f"{method:8}{entries}{epochs:>8}{fit['seconds']:>10.1f}{speed:>9}")
     return "\n".join(lines)
 
 
@@ -253,25 +249,16 @@ def _choose(available: int, wanted: int | None, what: str, seed: int) -> Array:
     return np.sort(np.random.default_rng(seed).permutation(available)[:wanted])
 
 
-def _mean(values: Array) -> float | None:
-    defined = values[np.isfinite(values)]
-    return float(defined.mean()) if defined.size else None
-
-
-def _plain(value: float) -> float | None:
+def _defined(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.measurements.transfer",
-        description="Compare the authors' library with mousev1 on one scan, core, neurons and split.",
+def _parser() -> script.Parser:
+    parser = script.parser(
+        "transfer", "Compare the authors' library with mousev1 on one scan, core, neurons and split."
     )
-    parser.add_argument("scan", type=Path, help="a scan with tiers train, validation and test")
-    parser.add_argument("--core", type=Path, required=True, help="a published checkpoint, or a core's folder")
     parser.add_argument("--units", type=int, help="how many neurons, chosen by the seed (default: all)")
     parser.add_argument("--images", type=int, help="how many training images, likewise (default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS, default=["peer", "sgd"], help="default: peer sgd"
     )
@@ -283,9 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--max-epochs", type=int, default=200, help="limit of peer and sgd (default: 200)")
     parser.add_argument("--truth", type=Path, help="true rates of a simulated scan (.npz)")
-    parser.add_argument("--threads", type=int, help="of torch (default: torch's own)")
     parser.add_argument("--rerun", action="store_true", help="repeat fits that the result file has")
-    parser.add_argument("--out", type=Path, required=True, help="result file (.json)")
     return parser
 
 
