@@ -17,11 +17,8 @@ from mousev1.hub.model_cards import (
     SIMULATED,
     TAGS,
     core_card,
-    fill_block,
-    identity,
     mean_scores,
     readout_card,
-    results_table,
 )
 from mousev1.hub.registry import RELEASED
 from mousev1.metrics.score_table import ScoreTable
@@ -107,28 +104,28 @@ def test_card_of_11s_promises_no_measured_result_of_ours():
     assert "does not redistribute the weights" in text
 
 
-def test_identity_of_an_unreleased_core_is_said_to_be_pending():
+def test_identity_of_an_unreleased_core_is_said_to_be_pending(update: ModuleType):
     from dataclasses import replace
 
-    table = identity(replace(RELEASED["11-S"], content_hash=None, revision="abc"))
+    table = update.identity(replace(RELEASED["11-S"], content_hash=None, revision="abc"))
     assert "none yet: this core has not been released" in table
     assert "| revision | `abc` |" in table
     assert "not published yet" not in table
 
 
-def test_results_are_laid_out_flat_and_their_absence_is_said():
-    table = results_table({"transfer": {"200 images": 0.123456, "note": "ok"}, "scans": 11})
+def test_results_are_laid_out_flat_and_their_absence_is_said(update: ModuleType):
+    table = update.results_table({"transfer": {"200 images": 0.123456, "note": "ok"}, "scans": 11})
     assert table.splitlines()[2:] == [
         "| transfer, 200 images | 0.1235 |",
         "| transfer, note | ok |",
         "| scans | 11 |",
     ]
-    assert results_table(None) == "Not measured yet."
+    assert update.results_table(None) == "Not measured yet."
 
 
-def test_block_that_is_not_there_is_an_error():
+def test_block_that_is_not_there_is_an_error(update: ModuleType):
     with pytest.raises(ValueError, match="expected one block"):
-        fill_block("no blocks here", "results", "x")
+        update.fill_block("no blocks here", "results", "x")
 
 
 # ---------------------------------------------------------------- automatic cards

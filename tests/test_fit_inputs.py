@@ -150,7 +150,7 @@ def test_images_of_another_size_than_the_cores_are_noted_and_those_of_another_th
     assert model.record.image_size == (16, 24)
     assert not any("own frame" in note for note in model.record.notes)
     with pytest.raises(
-        ValueError, match=rf"the fit was told pixels_per_degree={doubled:g}; pass it here, too"
+        ValueError, match=rf"the fit was given pixels_per_degree={doubled:g}; pass it here, too"
     ):
         model.predict(large)
     assert model.predict(large, pixels_per_degree=doubled).shape == (40, 3)

@@ -1,13 +1,14 @@
 """What the training images look like to the core, small enough to travel with a model.
 
-The features of all training images at all places are described by their mean m and covariance S (C x C).
-A feature vector f, at a place of some stimulus, is as far from them as
+The features of all training images at all locations are described by their mean m and covariance S (C x C).
+A feature vector f, at a location of some stimulus, is as far from them as
 
     distance(f) = sqrt((f - m)' S^-1 (f - m) / C),
 
-the Mahalanobis distance per channel (Lee et al. 2018, NeurIPS, use it to tell inputs unlike the training
+the Mahalanobis distance per channel (Lee et al. 2018, NeurIPS, use it to find inputs unlike the training
 set). Features are no Gaussians, so that the distance is judged by that of the training images themselves: by
-its quantiles over their places, and, for a whole image, by the quantiles of its root mean square over places.
+its quantiles over locations, and, for a whole image, by the quantiles of its root mean square over
+locations.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from mousev1.core.representation import FrozenCore
 IMAGES = 128
 """Images that statistics are computed from; more change the quantiles by less than their scatter."""
 
-PLACES_AT_A_TIME = 32
-"""Places whose features are summed in one go, in the cache."""
+LOCATIONS_AT_A_TIME = 32
+"""Locations whose features are summed in one go, in the cache."""
 
 LEVELS = 201
 """Quantiles kept: 0, 0.5, ... 100 percent."""
@@ -40,9 +41,9 @@ class TrainingStatistics:
     """Distances of features from those of the training images.
 
     Attributes:
-        mean: (C,) float32, mean of the features over images and places.
+        mean: (C,) float32, mean of the features over images and locations.
         whitening: (C, C) float32, W with W W' = S^-1 / C: distance(f) = |(f - mean) W|.
-        place_quantiles: (Q,) float32, distances at single places, at evenly spaced quantiles from 0 to 1.
+        place_quantiles: (Q,) float32, distances at single locations, at evenly spaced quantiles from 0 to 1.
         image_quantiles: (Q,) float32, root mean square distances of whole images, likewise.
         gray: (2,) float32, mean gray value of the training images, and the mean over images of the standard
             deviation of their pixels.
@@ -88,7 +89,7 @@ class TrainingStatistics:
         return (maps - (self.mean @ self.whitening)[:, None]).view(features.shape)
 
     def place_percentile(self, distance: Tensor) -> Tensor:
-        """How many percent of the training images' places are nearer, 0 to 100."""
+        """How many percent of the training images' locations are nearer, 0 to 100."""
         return _percentile(distance, self.place_quantiles)
 
     def image_percentile(self, distance: Tensor) -> Tensor:
@@ -96,14 +97,14 @@ class TrainingStatistics:
         return _percentile(distance, self.image_quantiles)
 
     def limit(self, level: float, *, whole_image: bool = False) -> float:
-        """The distance that ``level`` percent of the training images' places (or images) stay below."""
+        """The distance that ``level`` percent of the training images' locations (or images) stay below."""
         quantiles = self.image_quantiles if whole_image else self.place_quantiles
         return float(_quantiles(quantiles, torch.tensor([level / 100], device=quantiles.device))[0])
 
 
-def are_kept_for(core: FrozenCore) -> bool:
-    """Whether models on a core hold statistics: other networks may have so many channels that a covariance
-    outweighs the readout.
+def has_training_statistics(core: FrozenCore) -> bool:
+    """Whether models on this network hold statistics: only on a ``Core``, as the covariance of a network with many
+    channels would be larger than the readout.
     """
     return isinstance(core, Core)
 
@@ -131,13 +132,13 @@ def statistics_of(
     """Statistics of images whose features are known; all in main memory.
 
     Args:
-        features: (P, n, C) of any precision, at all P places.
+        features: (P, n, C) of any precision, at all P locations.
         images: (n, C_in, H, W), gray values in the core's value range, any real type.
         mean: (C,) that was subtracted from the features; 0 by default.
         std: (C,) that they were divided by after that; 1 by default.
     """
-    places, count, size = features.shape
-    parts = features.split(PLACES_AT_A_TIME)
+    locations, count, size = features.shape
+    parts = features.split(LOCATIONS_AT_A_TIME)
     # Sums of single precision over a part, around a value near the mean, of double precision over the parts.
     pivot = parts[0].float().mean(dim=(0, 1))
     total = torch.zeros(size, dtype=torch.float64)
@@ -146,9 +147,9 @@ def statistics_of(
         away = (part.float() - pivot).flatten(0, 1)
         total += away.sum(dim=0)
         products += away.T @ away
-    total /= places * count
+    total /= locations * count
     scale = torch.ones_like(total) if std is None else std.double()
-    covariance = (products / (places * count) - total[:, None] * total) * scale * scale[:, None]
+    covariance = (products / (locations * count) - total[:, None] * total) * scale * scale[:, None]
     values, vectors = torch.linalg.eigh(covariance)
     values = values.clamp_min(SMALLEST_VARIANCE * float(values[-1].clamp_min(1e-30)))
     whitening = vectors * (values * size).rsqrt()
@@ -179,16 +180,16 @@ def _sorted(values: Tensor) -> Tensor:
 
 def _quantiles(ordered: Tensor, levels: Tensor) -> Tensor:
     """Quantiles of sorted values (torch.quantile takes no more than 16 million)."""
-    place = levels * (len(ordered) - 1)
-    low = place.floor().long()
+    rank = levels * (len(ordered) - 1)
+    low = rank.floor().long()
     high = (low + 1).clamp_max(len(ordered) - 1)
-    return torch.lerp(ordered[low], ordered[high], (place - low).to(ordered.dtype))
+    return torch.lerp(ordered[low], ordered[high], (rank - low).to(ordered.dtype))
 
 
 def _percentile(values: Tensor, quantiles: Tensor) -> Tensor:
-    """Place of values among quantiles, interpolated, in percent."""
+    """Percentile of values among quantiles, interpolated."""
     flat = values.flatten().contiguous()
     high = torch.searchsorted(quantiles, flat).clamp(1, len(quantiles) - 1)
     below, above = quantiles[high - 1], quantiles[high]
-    share = ((flat - below) / (above - below).clamp_min(1e-30)).clamp(0.0, 1.0)
-    return ((high - 1 + share) * (100.0 / (len(quantiles) - 1))).view(values.shape)
+    fraction = ((flat - below) / (above - below).clamp_min(1e-30)).clamp(0.0, 1.0)
+    return ((high - 1 + fraction) * (100.0 / (len(quantiles) - 1))).view(values.shape)

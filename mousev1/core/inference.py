@@ -20,9 +20,9 @@ because the exponential touches the straight line at v = 0. Both affine maps dis
 convolutions on either side.
 
 If only a part of the feature map is asked for, each layer computes what the later ones need for it: 11-S sees
-51 x 51 pixels from one place, but 13 x 13 of them in its last layer, 25 x 25 in the one before.
+51 x 51 pixels from one location, but 13 x 13 of them in its last layer, 25 x 25 in the one before.
 
-Features come with channels last in memory, as readouts read them: all channels at a place. On a processor
+Features come with channels last in memory, as readouts read them: all channels at a location. On a processor
 the last 1x1 convolution works in that layout already, on the part that was asked for.
 """
 
@@ -120,7 +120,7 @@ class FusedCore(nn.Module):
 
     @property
     def elu_is_cheap(self) -> bool:
-        """Whether convolutions hand on V in the place of v: on a processor, in float32."""
+        """Whether convolutions hand on V instead of v: on a processor, in float32."""
         return self.get_buffer("weight_0").device.type == "cpu" and self.dtype == torch.float32
 
     @property
@@ -172,14 +172,14 @@ class FusedCore(nn.Module):
         x = x[..., rows.wanted, columns.wanted]
         if self.ends_channels_last:
             x = F.conv2d(x.contiguous(memory_format=torch.channels_last), *stages[-1])
-        places = x.permute(0, 2, 3, 1)
-        out = out.view(places.shape)
+        last = x.permute(0, 2, 3, 1)
+        out = out.view(last.shape)
         if not cheap:
-            out.copy_(places)
+            out.copy_(last)
             return
         if self.ends_channels_last:
-            places = _cheap_elu(places.contiguous())
-        torch.add(torch.tensor(-1.0), places, alpha=LN2, out=out)
+            last = _cheap_elu(last.contiguous())
+        torch.add(torch.tensor(-1.0), last, alpha=LN2, out=out)
 
     def extra_repr(self) -> str:
         """Name, type and layout, for ``print``."""
@@ -251,7 +251,7 @@ def _needed(size: int, start: int, stop: int, kernel: int, layers: int) -> _Need
 
 
 def _for_cheap_elu(stages: list[tuple[Tensor, Tensor | None]]) -> list[tuple[Tensor, Tensor | None]]:
-    """The same convolutions, for what ``_cheap_elu`` takes and gives in the place of each ELU."""
+    """The same convolutions, for what ``_cheap_elu`` takes and gives instead of each ELU."""
     out = []
     for i, (weight, bias) in enumerate(stages):
         if i % 3 == 0:  # before an ELU

@@ -23,7 +23,7 @@ MAX_KERNEL = 255
 
 @dataclass(frozen=True)
 class InputContract:
-    """What the images of a core mean: the one place where stimulus constants live.
+    """What the images of a core mean: the only definition of the stimulus constants.
 
     Attributes:
         value_range: smallest and largest gray value of an image; 0 to 255 for 8-bit pictures.

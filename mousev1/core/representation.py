@@ -1,4 +1,4 @@
-"""Any network in the place of a frozen core, so that other representations can be compared with it.
+"""Any network instead of a frozen core, so that other representations can be compared with it.
 
 What a fit and a prediction ask of a core is written down in ``FrozenCore``. ``mousev1.Core`` answers it;
 ``Representation`` makes every torch module answer it that maps images to feature maps.
@@ -145,7 +145,7 @@ class Preprocessing(nn.Module):
 
 
 class Representation(Identified):
-    """A torch module in the place of a frozen core: for ``fit_readout``, ``predict`` and ``score``.
+    """A torch module instead of a frozen core: for ``fit_readout``, ``predict`` and ``score``.
 
     Args:
         module: maps (N, channels, u H, u W) float32 images, u the upsampling, to (N, C, H', W') features,

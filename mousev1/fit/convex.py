@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mousev1.core.feature_statistics import IMAGES as STATISTICS_IMAGES
-from mousev1.core.feature_statistics import TrainingStatistics, are_kept_for, statistics_of
+from mousev1.core.feature_statistics import TrainingStatistics, has_training_statistics, statistics_of
 from mousev1.core.representation import FrozenCore
 from mousev1.fit.features import FeatureStore
 from mousev1.fit.memory import MemoryPlan, peak_memory, plan_memory
@@ -169,7 +169,7 @@ def _constant_neurons(images: Tensor, responses: Tensor) -> Tensor:
 
 
 def _statistics(core: FrozenCore, first: FeatureStore, images: Tensor) -> TrainingStatistics | None:
-    if not are_kept_for(core):
+    if not has_training_statistics(core):
         return None
     standardisation = first.standardisation
     return statistics_of(

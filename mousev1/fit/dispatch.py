@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mousev1.core.feature_statistics import TrainingStatistics, are_kept_for, training_statistics
+from mousev1.core.feature_statistics import TrainingStatistics, has_training_statistics, training_statistics
 from mousev1.core.representation import FrozenCore
 from mousev1.fit.convex import ConvexFit, fit_convex
 from mousev1.fit.inputs import FitInputs
@@ -142,7 +142,7 @@ def sgd(request: FitRequest, settings: SGDSettings) -> FitResult:
         fit.readout,
         fit.core,
         {"validation_correlation": fit.validation_correlation},
-        statistics=training_statistics(fit.core, data.images) if are_kept_for(fit.core) else None,
+        statistics=training_statistics(fit.core, data.images) if has_training_statistics(fit.core) else None,
     )
 
 

@@ -104,18 +104,27 @@ def import_checkpoint(
     if not core_state:
         return core_from_state(state, contract, name, source=str(path))
     core = core_from_state(core_state, contract, name, source=str(path))
+    session, readout = _readout_state(state, session, path)
+    return _import_model(core, readout, session, final_tanh, source=str(path))
+
+
+def _readout_state(
+    state: dict[str, Tensor], session: str | None, path: Path
+) -> tuple[str, dict[str, Tensor]]:
+    """One session and the tensors of its readout; ``ValueError`` if it is unclear which, or not there."""
     sessions = sorted({key.split(".")[1] for key in state if key.startswith("readout.")})
     if session is None and len(sessions) == 1:
         session = sessions[0]
-    if session not in sessions:
+    if session is None or session not in sessions:
         raise ValueError(
             f"session: expected one of the readouts in {path}, {listing(sessions)}, got {session!r}"
         )
     if foreign := sorted(key for key in state if not key.startswith(("core.", "readout."))):
         raise ValueError(f"{path}: parts that this library has no place for: {listing(foreign)}")
     prefix = f"readout.{session}."
-    readout = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    return _import_model(core, readout, session, final_tanh, source=str(path))
+    return session, {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

@@ -43,9 +43,9 @@ def load_core(name: str | Path = DEFAULT_CORE, *, revision: str | None = None, v
         name: a registered name (``"11-S"``, ``"sim-11S"``), a folder written by ``save_core``, or
             ``"owner/repo"`` on the Hub. A registered name is looked for inside the package, in the local
             caches, on the Hub and, for 11-S, at its authors' own file, which is converted once and kept
-            in ``cache_folder()``. In each place the content hash has to be the registered one.
+            in ``cache_folder()``. Whatever the source, the content hash has to be the registered one.
         revision: branch, tag or commit of a Hub repository. Without it the newest commit is taken; the
-            core's ``revision`` then tells which one that was.
+            core's ``revision`` is then that commit.
         verify: compute the features stored with the core again and compare.
 
     Returns:

@@ -1,14 +1,14 @@
 """Model cards: what the ``README.md`` of a core or of a fitted readout says about it.
 
 A card states what can be read off the object and the registry, and nothing else. What only people
-know (animal, area, indicator) has its place in ``model_cards/readout_template.md``.
+know (animal, area, indicator) belongs in ``model_cards/readout_template.md``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def readout_card(
     Args:
         model: the fitted model.
         scores: from ``model.score`` on trials that the fit has not seen; they become the results in
-            the card's metadata. Scores that are undefined for every unit are left out.
+            the card's metadata. Scores that are undefined for every neuron are left out.
         repo_id: where the model will be, for the example.
         dataset: what it was scored on, in words.
         licence: a licence identifier of the Hub, such as ``"cc-by-4.0"``; none is stated by default.
@@ -85,8 +85,8 @@ def readout_card(
         input_contract(core.config),
         "## Results\n\n" + _score_table(scores, record.scores),
         f'## How to use it\n\n```python\nimport mousev1\n\nmodel = mousev1.load_model("{where}")\n'
-        "rates = model.predict(images)  # (N, H, W) gray values to (N, units)\n```\n",
-        "## When not to use it\n\n- For other neurons than these: a readout belongs to its units and to one "
+        "rates = model.predict(images)  # (N, H, W) gray values to (N, neurons)\n```\n",
+        "## When not to use it\n\n- For other neurons than these: a readout belongs to its neurons and to one "
         "core.\n- For images at another resolution without passing `pixels_per_degree`, or far from natural "
         "scenes without checking.\n- For responses that depend on running, pupil or time: the model sees the "
         "image alone.\n",
@@ -96,50 +96,9 @@ def readout_card(
 
 
 def mean_scores(scores: ScoreTable) -> dict[str, float]:
-    """Mean of every score over the units where it is defined, without those defined nowhere."""
+    """Mean of every score over the neurons where it is defined; scores defined for no neuron are left out."""
     means = {name: mean_of_defined(getattr(scores, name)) for name in TABLE_SCORES}
     return {name: mean for name, mean in means.items() if math.isfinite(mean)}
-
-
-def fill_block(card: str, block: str, text: str) -> str:
-    """A hand-written card with one of its blocks written anew.
-
-    Args:
-        card: text with lines ``<!-- BLOCK: start -->`` and ``<!-- BLOCK: end -->``, once each.
-        block: name of the block.
-        text: what goes between the two.
-    """
-    start, end = f"<!-- {block}: start -->", f"<!-- {block}: end -->"
-    if card.count(start) != 1 or card.count(end) != 1:
-        raise ValueError(f"card: expected one block between '{start}' and '{end}'")
-    before, rest = card.split(start)
-    after = rest.split(end)[1]
-    return f"{before}{start}\n\n{text.strip()}\n\n{end}{after}"
-
-
-def identity(released: ReleasedCore) -> str:
-    """The registry's entry of a core, as the table in its card."""
-    pending = "none yet: this core has not been released"
-    rows = [
-        ("name", f"`{released.name}`"),
-        ("Hub repository", f"`{released.repository}`" + ("" if released.revision else ", not published yet")),
-        ("content hash", f"`{released.content_hash}`" if released.content_hash else pending),
-        (
-            "SHA-256 of `model.safetensors`",
-            f"`{released.weights_sha256}`" if released.weights_sha256 else pending,
-        ),
-        ("licence of the weights", released.licence),
-    ]
-    if released.revision:
-        rows.insert(2, ("revision", f"`{released.revision}`"))
-    if released.origin is not None:
-        rows += [("authors' file", released.origin.url), ("its SHA-256", f"`{released.origin.sha256}`")]
-    return _table("", "", rows)
-
-
-def results_table(results: Mapping[str, Any] | None) -> str:
-    """Measured results as a table: names to numbers, texts or further such mappings; None if there are none."""
-    return "Not measured yet." if results is None else _table("what", "value", _flatten(results))
 
 
 def input_contract(config: FeatureConfig) -> str:
@@ -236,9 +195,9 @@ def _about(released: ReleasedCore | None) -> str:
             "A convolutional network whose features linear readouts turn into responses of neurons. It is "
             "none of the cores that mousev1 knows by name.\n"
         )
-    loud = SIMULATED + "\n\n" if released.simulated else ""
+    warning = SIMULATED + "\n\n" if released.simulated else ""
     return (
-        f"{loud}`{released.name}`, {released.summary}.\n\nLicence of the weights: {released.licence}.\n"
+        f"{warning}`{released.name}`, {released.summary}.\n\nLicence of the weights: {released.licence}.\n"
         + (f"\nPublished by its authors at {released.origin.url}\n" if released.origin else "")
     )
 
@@ -262,20 +221,3 @@ def _score_table(scores: ScoreTable | None, recorded: Mapping[str, float]) -> st
         rows.append(f"| {SCORES[name]} | {value} | {undefined} |")
     heads = ["| score | mean over neurons | neurons without it |", "|---|---|---|"]
     return "\n".join([*heads, *rows]) + "\n"
-
-
-def _table(left: str, right: str, rows: list[tuple[str, str]]) -> str:
-    return "\n".join(
-        [f"| {left} | {right} |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
-    )
-
-
-def _flatten(results: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    rows = []
-    for name, value in results.items():
-        label = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            rows += _flatten(value, f"{label}, ")
-        else:
-            rows.append((label, f"{value:.4g}" if isinstance(value, float) else str(value)))
-    return rows

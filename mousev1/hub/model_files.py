@@ -62,7 +62,7 @@ def save_model(
 
     Args:
         model: what to save.
-        folder: where to; see ``checkpoint.write_artifact`` for what may be there.
+        folder: where to; see ``artifact.write_artifact`` for what may be there.
         include_core: put the core's weights in as well, so that the folder stands alone. By default
             only a core that could not be had again (it has no ``source``) is put in.
         include_posterior: keep what ``predict(return_std=True)`` needs, as much again as the readout.
@@ -210,7 +210,7 @@ def _read_record(values: dict[str, Any]) -> FitRecord:
 
 
 def _check_units(tensors: dict[str, Tensor], units: int, path: Path) -> None:
-    """Refuse ids and scales of the units that are missing, of a wrong kind or meaningless."""
+    """Refuse ids and scales of the neurons that are missing, of a wrong kind or meaningless."""
     if missing := [name for name in UNIT_TENSORS if name not in tensors]:
         raise ValueError(f"{path}: missing {listing(missing)}")
     for name, dtype in zip(UNIT_TENSORS, (torch.int64, torch.float32), strict=True):

@@ -42,7 +42,7 @@ def push_core(
     Args:
         core: the core.
         repo_id: ``owner/repo``; made if it is not there.
-        card: text of ``README.md``; by default what the core itself tells.
+        card: text of ``README.md``; by default what can be read off the core.
         licence: a licence identifier of the Hub for the card, such as ``"mit"``.
         private: whether a repository made by this call is private; the account's default if None.
         commit_message: of the commit.

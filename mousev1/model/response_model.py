@@ -1,4 +1,4 @@
-"""A fitted model of a scan: core, readout and what is known of its units."""
+"""A fitted model of a scan: core, readout and what is known of its neurons."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 
-UNITS_AT_A_TIME = 512
+NEURONS_AT_A_TIME = 512
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class FitRecord:
         pixels_per_degree: resolution of the images given to the fit, before they were resampled to
             the core's; None if they had the core's.
         image_size: (H, W) of the training images in pixels, once resampled; None if unknown.
-        scores: mean scores over units by name, such as ``validation_correlation``.
-        notes: what the user should know, such as units without any response.
+        scores: mean scores over neurons by name, such as ``validation_correlation``.
+        notes: what the user should know, such as neurons without any response.
     """
 
     method: str
@@ -57,17 +57,17 @@ class FitRecord:
 
 
 class ResponseModel(nn.Module):
-    """Predicts the response of every unit of a scan to any image.
+    """Predicts the response of every neuron of a scan to any image.
 
     Args:
         core: the frozen core.
-        readout: the readout of the scan's units, on that core's features.
-        unit_ids: (U,) whole numbers, the scan's own names of its units.
+        readout: the readout of the scan's neurons, on that core's features.
+        unit_ids: (U,) whole numbers, the scan's own names of its neurons.
         response_scale: (U,) positive; a rate of 1 from the readout is this much in the units of the
             recorded responses.
         record: how the model was made.
-        posterior: how well the weights are known, if the fit tells.
-        training_statistics: what the training images look like to the core, if the fit tells: by it
+        posterior: how well the weights are known, if the fit estimates it.
+        training_statistics: what the training images look like to the core, if the fit keeps it: by it
             ``mousev1.insilico.measure_extrapolation`` knows stimuli unlike them.
 
     As a torch module it maps (N, C_in, H, W) gray values to (N, U) rates with gradients; ``predict``
@@ -120,7 +120,7 @@ class ResponseModel(nn.Module):
 
     @property
     def n_units(self) -> int:
-        """Number of units U."""
+        """Number of neurons U."""
         return int(self.unit_ids.shape[0])
 
     @property
@@ -241,7 +241,7 @@ class ResponseModel(nn.Module):
         remedy = "if they show the same part of the visual field, pass pixels_per_degree= to resample them"
         if pixels_per_degree is None and self.record.pixels_per_degree is not None:
             remedy = (
-                f"the fit was told pixels_per_degree={self.record.pixels_per_degree:g}; pass it here, too"
+                f"the fit was given pixels_per_degree={self.record.pixels_per_degree:g}; pass it here, too"
             )
         raise ValueError(
             f"images: expected {fitted[0]}x{fitted[1]} pixels at the core's resolution, as the model was fitted "
@@ -249,10 +249,10 @@ class ResponseModel(nn.Module):
         )
 
     def _rate_std(self, features: Tensor, mu: Tensor, drive: Tensor) -> Tensor:
-        """Standard deviation of the readout's rates, (N, U), a block of units at a time; mu (U, 2) on the features."""
+        """Standard deviation of the rates, (N, U), a block of neurons at a time; mu (U, 2) on the features."""
         assert self.posterior is not None
         posterior = self.posterior.to(self.device)
-        blocks = torch.arange(self.n_units, device=self.device).split(UNITS_AT_A_TIME)
+        blocks = torch.arange(self.n_units, device=self.device).split(NEURONS_AT_A_TIME)
         variance = [
             posterior.select(block).drive_variance(sample_at(features, mu[block])) for block in blocks
         ]
@@ -267,7 +267,7 @@ class ResponseModel(nn.Module):
         pixels_per_degree: float | None = None,
         progress: bool = False,
     ) -> ScoreTable:
-        """How well the model predicts recorded responses, one row per unit.
+        """How well the model predicts recorded responses, one row per neuron.
 
         Args:
             images: T pictures, one per trial (repeats included), as for ``predict``.
@@ -277,7 +277,7 @@ class ResponseModel(nn.Module):
             progress: show a progress bar.
 
         Returns:
-            Correlations, oracle and explained variance per unit; NaN where undefined.
+            Correlations, oracle and explained variance per neuron; NaN where undefined.
         """
         from mousev1.metrics.score_table import score_table
 
@@ -306,7 +306,7 @@ class ResponseModel(nn.Module):
         include_posterior: bool = True,
         overwrite: bool = False,
     ) -> Path:
-        """Write the model as a folder that ``mousev1.load_model`` reads; see ``model_io.save_model``."""
+        """Write the model as a folder that ``mousev1.load_model`` reads; see ``mousev1.save_model``."""
         from mousev1.hub.model_files import save_model
 
         return save_model(
@@ -318,5 +318,5 @@ class ResponseModel(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """Units and origin, for ``print(model)``."""
+        """Neurons and origin, for ``print(model)``."""
         return f"units={self.n_units}, fitted by {self.record.method!r} on core {self.core.name!r}"
