@@ -275,7 +275,7 @@ def test_the_ceiling_of_noisy_averages_is_the_correlation_that_the_true_rate_rea
 def test_reaching_a_score_takes_the_fewest_images_that_do(monkeypatch):
     """A fit whose score is its share of 100 images reaches .62 with 65 of them, and 1.01 never."""
     task = speed.Task(None, None, np.arange(100), None, seed=0, core_mode="eval", max_epochs=1)
-    monkeypatch.setattr(speed, "fit_ours", lambda some: argparse.Namespace(predict=len(some.train_rows)))
+    monkeypatch.setattr(speed, "fit_ours", lambda some, **_: argparse.Namespace(predict=len(some.train_rows)))
     monkeypatch.setattr(speed, "score", lambda _, images, tier: {"single_trial_correlation": images / 100})
     found = speed.time_to_reach(task, {"single_trial_correlation": 0.62})
     assert found["images"] == 65

@@ -10,6 +10,7 @@ import pytest
 
 import mousev1
 from mousev1.storage.core_files import save_core
+from training.measurements import task as tasks
 from training.measurements import transfer
 
 UNITS, TRAIN, VALIDATION, TEST, REPEATS = 8, 40, 12, 10, 3
@@ -75,9 +76,9 @@ def test_a_finished_fit_is_kept_and_a_missing_one_added(files, tmp_path, monkeyp
     first = run(files, out, "--methods", "sgd")
     calls = []
 
-    def again(task: transfer.Task) -> transfer.Fitted:
+    def again(task: tasks.Task) -> transfer.MethodFit:
         calls.append(task)
-        return transfer.Fitted(lambda images: np.ones((len(images), 6)), {})
+        return transfer.MethodFit(lambda images: np.ones((len(images), 6)), {})
 
     monkeypatch.setitem(transfer.METHODS, "sgd", again)
     monkeypatch.setitem(transfer.METHODS, "convex", again)
@@ -94,7 +95,7 @@ def test_a_finished_fit_is_kept_and_a_missing_one_added(files, tmp_path, monkeyp
 def test_what_was_finished_survives_a_crash_of_the_next_fit(files, tmp_path, monkeypatch):
     out = tmp_path / "results.json"
 
-    def crash(task: transfer.Task) -> transfer.Fitted:
+    def crash(task: tasks.Task) -> transfer.MethodFit:
         raise KeyboardInterrupt
 
     monkeypatch.setitem(transfer.METHODS, "convex", crash)
@@ -116,7 +117,7 @@ def test_true_rate_correlation_is_of_live_units_and_aligned_by_image(files, tmp_
     options = transfer._parser().parse_args(
         [str(scan), "--core", str(core), "--truth", str(truth), "--out", str(tmp_path / "x.json")]
     )
-    task = transfer.make_task(options)
+    task = tasks.make_task(options, None, None)
     with np.load(truth) as arrays:
         true, dead = arrays["rate_test"], arrays["dead"]
 
@@ -126,11 +127,11 @@ def test_true_rate_correlation_is_of_live_units_and_aligned_by_image(files, tmp_
         rows = [int(np.flatnonzero((pictures == image).all(axis=(1, 2, 3)))[0]) for image in images]
         return np.where(dead, -1.0, 1.0) * true[rows]
 
-    assert transfer.score(task, oracle, "test")["true_rate_correlation"] == pytest.approx(1.0)
+    assert tasks.score(task, oracle, "test")["true_rate_correlation"] == pytest.approx(1.0)
 
 
 def test_fewer_images_of_a_seed_are_among_the_more():
-    few, more = (set(transfer._choose(100, n, "images", 3).tolist()) for n in (20, 50))
+    few, more = (set(tasks.choose(100, n, "images", 3).tolist()) for n in (20, 50))
     assert few < more
     with pytest.raises(SystemExit, match="--images: expected 1 to 100"):
-        transfer._choose(100, 101, "images", 3)
+        tasks.choose(100, 101, "images", 3)

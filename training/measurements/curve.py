@@ -14,13 +14,12 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mousev1.fit.fitting import SGDSettings
 from mousev1.fit.inputs import check_inputs, response_scale
 from mousev1.fit.sgd import fit_sgd
 from mousev1.metrics.score_names import SCORES
@@ -28,7 +27,8 @@ from mousev1.model.response_model import FitRecord, ResponseModel
 from mousev1.plot.palette import BLUE, ORANGE
 from training import provenance
 from training.measurements import script
-from training.measurements.transfer import Fitted, Task, make_task, run_convex, score
+from training.measurements.task import Task, make_task, score
+from training.measurements.transfer import MethodFit, recipe, run_convex
 from training.paper_figures.data_efficiency import images_needed
 
 if TYPE_CHECKING:
@@ -40,16 +40,16 @@ STYLES = {"convex": BLUE, "sgd": ORANGE}
 DRAWN = ("true_rate_correlation", "single_trial_correlation", "fraction_oracle")
 
 
-def run_recipe(task: Task) -> Fitted:
+def run_recipe(task: Task) -> MethodFit:
     """``method="sgd"`` in its parts, because a fitted model does not keep the number of epochs."""
-    train, validation = task.scan.trials("train"), task.scan.trials("validation")
+    images, responses, image_ids = task.training
     data = check_inputs(
         task.core,
-        train.images[task.train_rows],
-        train.responses[task.train_rows],
+        images,
+        responses,
         task.scan.positions,
-        image_ids=train.image_ids[task.train_rows],
-        validation=(validation.images, validation.responses),
+        image_ids=image_ids,
+        validation=task.validation,
         pixels_per_degree=None,
     )
     assert data.validation is not None
@@ -59,7 +59,7 @@ def run_recipe(task: Task) -> Fitted:
         (data.images, data.responses / scale),
         (data.validation[0], data.validation[1] / scale),
         data.cortex,
-        settings=SGDSettings(max_epochs=task.max_epochs, loss_trials=task.file_trials),
+        settings=recipe(task),
         seed=task.seed,
         device=torch.device("cpu"),
         progress=False,
@@ -72,16 +72,13 @@ def run_recipe(task: Task) -> Fitted:
         record=FitRecord("sgd"),
     )
     found = {"validation_correlation": fit.validation_correlation, "epochs": fit.epochs}
-    return Fitted(model.predict, {"fit": found})
-
-
-METHODS: dict[str, Callable[[Task], Fitted]] = {"convex": run_convex, "sgd": run_recipe}
+    return MethodFit(model.predict, {"fit": found})
 
 
 def run_method(task: Task, method: str) -> dict[str, Any]:
     """Fit and score one method on the training images of the task."""
     started = time.perf_counter()
-    fitted = METHODS[method](task)
+    fitted = run_convex(task) if method == "convex" else run_recipe(task)
     seconds = time.perf_counter() - started
     return {
         **provenance.circumstances(),
@@ -210,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _task(options: argparse.Namespace, images: int) -> Task:
-    return make_task(argparse.Namespace(**{**vars(options), "images": images}))
+    return make_task(options, options.units, images, max_epochs=options.max_epochs)
 
 
 def _heading(results: dict[str, Any]) -> str:
@@ -237,7 +234,6 @@ def _parser() -> script.Parser:
         "--methods", nargs="+", choices=LABELS, default=list(LABELS), help="default: convex sgd"
     )
     parser.add_argument("--rerun", nargs="+", choices=LABELS, default=[], help="repeat runs of these methods")
-    parser.set_defaults(core_mode="eval")
     parser.add_argument("--max-epochs", type=int, default=200, help="limit of the recipe (default: 200)")
     parser.add_argument("--figure", type=Path, help="also draw the curves into this file (.png)")
     return parser

@@ -44,7 +44,7 @@ from mousev1.readout.interpolation import sample_at
 from training import provenance
 from training.measurements import script
 from training.measurements.insilico_truth import fitted_model
-from training.measurements.transfer import Task, make_task
+from training.measurements.task import Task, make_task
 
 Array = npt.NDArray[Any]
 
@@ -190,7 +190,7 @@ def summary(values: Array) -> dict[str, float]:
 
 def measure(options: argparse.Namespace) -> tuple[dict[str, Any], ResponseModel, OptimalImages, Array]:
     """Everything that goes into the result file, and what the figures need."""
-    task = make_task(options)
+    task = make_task(options, options.units, None)
     scan = replace(task.scan, name=f"{task.scan.name}-{task.scan.n_units}-units")
     model, cached = fitted_model(scan, task.core, options.models, options.seed)
     frame = Frame.of(task.core)
@@ -388,8 +388,6 @@ def _parser() -> script.Parser:
     parser.add_argument(
         "--models", type=Path, default=Path("runs/insilico-models"), help="where fitted models are kept"
     )
-    # what make_task asks for: all training images, a core that stays as it is
-    parser.set_defaults(images=None, core_mode="eval", max_epochs=0)
     return parser
 
 

@@ -32,7 +32,7 @@ from mousev1.readout.gaussian import FeatureWeights, FreePositions, GaussianRead
 from mousev1.storage.atomic import replacing
 from training import provenance
 from training.measurements import script
-from training.measurements.transfer import read_core
+from training.measurements.task import read_core
 from training.simulation.dead_leaves import dead_leaves
 
 UNITS, IMAGES, TEST_IMAGES = 20_000, 30_000, 500

@@ -196,81 +196,101 @@ def fit_peer(
         seed: of the initial readout, the order of the images and the sampled positions.
     """
     settings = settings or PeerSettings()
-    peer = import_peer()
+    import_peer()
     started = time.perf_counter()
     contract = core.config.input
     images = _standardise(train[0], contract.mean, contract.std)
-    held_out = _standardise(validation[0], contract.mean, contract.std)
     scale = response_scale(train[1])
     responses = torch.from_numpy(train[1] / scale).float()
-    held_out_responses = np.asarray(validation[1] / scale, dtype=np.float32)
-    records: list[Epoch] = []
-
+    held_out = _standardise(validation[0], contract.mean, contract.std)
+    evaluation = _Evaluation(held_out, validation[1] / scale, settings.batch_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_model(core, images, responses.mean(dim=0), positions, settings=settings)
-        optimizer = torch.optim.Adam(model.readout.parameters(), lr=settings.learning_rate)
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer,
-            mode="max",
-            factor=settings.decay,
-            patience=settings.patience,
-            threshold=settings.tolerance,
-            threshold_mode="abs",
-            min_lr=settings.min_learning_rate,
-        )
-        poisson = peer.loss(avg=False)
-        n = settings.loss_trials or len(images)
-        trained: tuple[int, tuple[float, float], float] | None = None  # epoch, its start, its learning rate
-
-        def validation_correlation(model: nn.Module) -> float:
-            nonlocal trained
-            with torch.no_grad():
-                rates = torch.cat([model(batch) for batch in torch.split(held_out, settings.batch_size)])
-            correlations = peer.measures.corr(held_out_responses, rates.numpy(), axis=0)
-            value = float(np.nan_to_num(correlations).mean())
-            # early_stopping also evaluates when it restores a state; only the first is an epoch's
-            if trained is not None:
-                number, (began, busy), rate = trained
-                took = time.perf_counter() - began, time.process_time() - busy
-                records.append(Epoch(number, *took, value, rate))
-                trained = None
-            return value
-
-        model.train()
-        steps = peer.early_stopping(
-            model,
-            validation_correlation,
-            interval=1,
-            patience=settings.patience,
-            max_iter=settings.max_epochs,
-            maximize=True,
-            tolerance=settings.tolerance,
-            restore_best=True,
-            scheduler=scheduler,
-            lr_decay_steps=settings.rounds,
-        )
-        for epoch, _ in steps:
-            began, rate = (time.perf_counter(), time.process_time()), optimizer.param_groups[0]["lr"]
-            model.core.train(settings.core_mode == "train")
-            for chosen in torch.split(torch.randperm(len(images)), settings.batch_size):
-                rates = model(images[chosen], detach_core=True)
-                likelihood = poisson(output=rates, target=responses[chosen])
-                loss = math.sqrt(n / len(chosen)) * likelihood + model.readout.regularizer()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            trained = (epoch, began, rate)
-
-    model.eval()
+        _train(model, images, responses, evaluation, settings)
     return PeerFit(
-        model=model,
+        model=model.eval(),
         contract_mean=contract.mean,
         contract_std=contract.std,
         response_scale=torch.from_numpy(scale).float(),
-        epochs=tuple(records),
+        epochs=tuple(evaluation.epochs),
         seconds=time.perf_counter() - started,
     )
+
+
+class _Evaluation:
+    """The validation correlation that stops training; it also keeps the time of every epoch.
+
+    Args:
+        images: (N, C, H, W), standardised.
+        responses: (N, U), scaled.
+        batch_size: images at a time.
+    """
+
+    def __init__(self, images: Tensor, responses: Array, batch_size: int) -> None:
+        self.epochs: list[Epoch] = []
+        self._images, self._batch_size = images, batch_size
+        self._responses = np.asarray(responses, dtype=np.float32)
+        self._begun: tuple[int, float, float, float] | None = None
+
+    def begin(self, epoch: int, learning_rate: float) -> None:
+        """An epoch begins, which ends with the next evaluation."""
+        self._begun = epoch, learning_rate, time.perf_counter(), time.process_time()
+
+    def __call__(self, model: nn.Module) -> float:
+        """Mean correlation over neurons, 0 for those where it is undefined."""
+        with torch.no_grad():
+            rates = torch.cat([model(batch) for batch in torch.split(self._images, self._batch_size)])
+        correlations = import_peer().measures.corr(self._responses, rates.numpy(), axis=0)
+        value = float(np.nan_to_num(correlations).mean())
+        # early_stopping also evaluates when it restores a state; only the first is an epoch's
+        if self._begun is not None:
+            number, rate, began, busy = self._begun
+            took = time.perf_counter() - began, time.process_time() - busy
+            self.epochs.append(Epoch(number, *took, value, rate))
+            self._begun = None
+        return value
+
+
+def _train(
+    model: Any, images: Tensor, responses: Tensor, evaluation: _Evaluation, settings: PeerSettings
+) -> None:
+    """The recipe's loop: epochs until the evaluation no longer gets better; the best state stays."""
+    peer = import_peer()
+    optimizer = torch.optim.Adam(model.readout.parameters(), lr=settings.learning_rate)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer,
+        mode="max",
+        factor=settings.decay,
+        patience=settings.patience,
+        threshold=settings.tolerance,
+        threshold_mode="abs",
+        min_lr=settings.min_learning_rate,
+    )
+    model.train()
+    epochs = peer.early_stopping(
+        model,
+        evaluation,
+        interval=1,
+        patience=settings.patience,
+        max_iter=settings.max_epochs,
+        maximize=True,
+        tolerance=settings.tolerance,
+        restore_best=True,
+        scheduler=scheduler,
+        lr_decay_steps=settings.rounds,
+    )
+    poisson, trials = peer.loss(avg=False), settings.loss_trials or len(images)
+    for epoch, _ in epochs:
+        evaluation.begin(epoch, optimizer.param_groups[0]["lr"])
+        model.core.train(settings.core_mode == "train")
+        for chosen in torch.split(torch.randperm(len(images)), settings.batch_size):
+            rates = model(images[chosen], detach_core=True)
+            likelihood = poisson(output=rates, target=responses[chosen])
+            loss = math.sqrt(trials / len(chosen)) * likelihood + model.readout.regularizer()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
 
 
 def build_model(

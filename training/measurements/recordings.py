@@ -33,7 +33,7 @@ from mousev1.core.inference import fuse
 from mousev1.core.network import Core
 from training import provenance
 from training.measurements import script
-from training.measurements.transfer import read_core
+from training.measurements.task import read_core
 
 Array = npt.NDArray[Any]
 

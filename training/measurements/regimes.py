@@ -32,7 +32,7 @@ from mousev1.model.response_model import ResponseModel
 from training import provenance
 from training.measurements import script
 from training.measurements.regime_conditions import CLEAN, REGIMES, Regime
-from training.measurements.transfer import read_core
+from training.measurements.task import read_core
 from training.measurements.twins import Twin, read_twins
 
 Array = npt.NDArray[Any]

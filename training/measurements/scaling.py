@@ -24,7 +24,7 @@ import mousev1
 from mousev1.plot.palette import BLUE
 from training import provenance
 from training.measurements import script
-from training.measurements.transfer import make_task, read_core
+from training.measurements.task import make_task, read_core
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,15 +61,14 @@ def measure(data: Path, core: Path, seed: int) -> dict[str, Any]:
 
 def run_point(options: argparse.Namespace, units: int, images: int) -> dict[str, Any]:
     """One size, in a process of its own."""
-    task = make_task(argparse.Namespace(**{**vars(options), "units": units, "images": images}))
-    train = task.scan.trials("train")
+    task = make_task(options, units, images)
+    train_images, responses, _ = task.training
     positions = task.scan.positions
     assert positions is not None, "a scan with cortical positions is needed"
     circumstances = provenance.circumstances()
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data.npz"
-        rows = task.train_rows
-        np.savez(data, images=train.images[rows], responses=train.responses[rows], positions=positions)
+        np.savez(data, images=train_images, responses=responses, positions=positions)
         flags = ["--core", str(options.core), "--seed", str(options.seed), "--point", str(data)]
         flags += ["--out", str(options.out)]
         if options.threads:
@@ -217,7 +216,7 @@ def _parser() -> script.Parser:
     )
     parser.add_argument("--units", type=int, nargs="+", default=list(UNITS), help="numbers of neurons")
     parser.add_argument("--images", type=int, nargs="+", default=list(IMAGES), help="numbers of images")
-    parser.set_defaults(truth=None, core_mode="eval", max_epochs=0)
+    parser.set_defaults(truth=None)
     parser.add_argument("--rerun", action="store_true", help="measure again what the result file has")
     parser.add_argument("--point", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--figure", type=Path, help="also draw the results into this file (.png)")

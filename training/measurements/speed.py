@@ -51,11 +51,10 @@ from training.measurements.peer import (
     PeerSettings,
     build_core,
     build_model,
-    fit_peer,
     import_peer,
     peer_core_state,
 )
-from training.measurements.transfer import Task, make_task, read_core, score
+from training.measurements.task import Task, fit_ours, fit_theirs, make_task, peer_settings, read_core, score
 
 Array = npt.NDArray[Any]
 Result = TypeVar("Result")
@@ -331,12 +330,12 @@ def fits_in_turns(options: argparse.Namespace, units: int, images: int) -> dict[
     test = {}
     for _ in range(options.fit_rounds):
         started, processor = time.perf_counter(), time.process_time()
-        model = fit_ours(task)
+        model = fit_ours(task, progress=False)
         measured[OURS].append(time.perf_counter() - started)
         busy[OURS].append(time.process_time() - processor)
         test = score(task, model.predict, "test")
         processor = time.process_time()
-        fit = fit_theirs(task, options.epochs)
+        fit = fit_theirs(task, peer_settings(task))
         busy_in_all = time.process_time() - processor
         for taken, name, in_all in (
             (measured, "seconds", fit.seconds),
@@ -386,7 +385,7 @@ def time_to_reach(task: Task, peer_test: Mapping[str, Any]) -> dict[str, Any] | 
         rows = np.sort(shuffled[: round(share * len(shuffled))])
         some = replace(task, train_rows=rows)
         started, processor = time.perf_counter(), time.process_time()
-        model = fit_ours(some)
+        model = fit_ours(some, progress=False)
         seconds, busy = time.perf_counter() - started, time.process_time() - processor
         test = score(task, model.predict, "test")
         if reaches(test, peer_test):
@@ -400,35 +399,6 @@ def reaches(test: Mapping[str, Any], peer_test: Mapping[str, Any] | None) -> boo
         return None
     name = "true_rate_correlation" if "true_rate_correlation" in test else "single_trial_correlation"
     return bool(test[name] >= peer_test[name])
-
-
-def fit_ours(task: Task) -> ResponseModel:
-    """The convex fit, from arrays to a model."""
-    train = task.scan.trials("train")
-    return mousev1.fit_readout(
-        train.images[task.train_rows],
-        train.responses[task.train_rows],
-        task.scan.positions,
-        core=task.core,
-        image_ids=train.image_ids[task.train_rows],
-        unit_ids=task.scan.unit_ids,
-        constant_units="mean",
-        seed=task.seed,
-        progress=False,
-    )
-
-
-def fit_theirs(task: Task, epochs: int) -> PeerFit:
-    """A few epochs of the published recipe with the authors' library."""
-    train, validation = task.scan.trials("train"), task.scan.trials("validation")
-    return fit_peer(
-        task.core,
-        (train.images[task.train_rows], train.responses[task.train_rows]),
-        (validation.images, validation.responses),
-        task.scan.positions,
-        settings=PeerSettings(max_epochs=epochs, loss_trials=task.file_trials),
-        seed=task.seed,
-    )
 
 
 def recorded_epochs(paths: Sequence[Path], units: int, images: int, *, seed: int = 0) -> dict[str, Any]:
@@ -484,9 +454,9 @@ def measure_memory(task: Task, side: str) -> dict[str, float]:
     """Most memory of this process in MB before and after one fit (of one epoch, for the authors' library)."""
     before = provenance.peak_megabytes()
     if side == OURS:
-        fit_ours(task)
+        fit_ours(task, progress=False)
     else:
-        fit_theirs(task, 1)
+        fit_theirs(task, replace(peer_settings(task), max_epochs=1))
     return {"before": before, "peak": provenance.peak_megabytes()}
 
 
@@ -637,8 +607,7 @@ def _memory_of(side: str, size: str, given: Sequence[str]) -> dict[str, float]:
 
 
 def _task(options: argparse.Namespace, units: int, images: int) -> Task:
-    task = make_task(argparse.Namespace(**{**vars(options), "units": units, "images": images}))
-    return replace(task, max_epochs=options.epochs)
+    return make_task(options, units, images, max_epochs=options.epochs)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -691,7 +660,6 @@ def _parser() -> script.Parser:
         "--fit-rounds", type=int, default=2, help="turns of fits in each process (default: 2)"
     )
     parser.add_argument("--epochs", type=int, default=2, help="epochs of the recipe per turn (default: 2)")
-    parser.set_defaults(core_mode="eval", max_epochs=200)
     parser.add_argument("--memory-side", choices=(OURS, PEER), help=argparse.SUPPRESS)
     parser.add_argument("--rerun", action="store_true", help="measure again what the result file has")
     return parser

@@ -8,118 +8,62 @@ FILE.json as they come and are not repeated, so an interrupted benchmark continu
 
 from __future__ import annotations
 
-import argparse
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-import mousev1
-from mousev1 import metrics
-from mousev1.core.network import Core
-from mousev1.core.representation import as_core
 from mousev1.fit.fitting import SGDSettings
-from mousev1.metrics.intervals import mean_of_defined
-from mousev1.metrics.population_scores import Truth
 from training import provenance
 from training.measurements import script
-from training.measurements.peer import PeerSettings, fit_peer, import_peer
+from training.measurements.peer import import_peer
+from training.measurements.task import Task, fit_ours, fit_theirs, make_task, peer_settings, score
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Task:
-    """What every method is given, and the trials that it is judged on.
-
-    Attributes:
-        core: the frozen core.
-        scan: the chosen units of the scan.
-        train_rows: which training trials to learn from.
-        truth: of the units of the scan; None for real recordings.
-        seed: of everything random.
-        core_mode: ``"eval"`` freezes the core's batch norm, ``"train"`` lets it follow the batch.
-        max_epochs: limit for the methods that train in epochs.
-    """
-
-    core: Core
-    scan: mousev1.Scan
-    train_rows: Array
-    truth: Truth | None
-    seed: int
-    core_mode: Literal["eval", "train"]
-    max_epochs: int
-
-    @property
-    def file_trials(self) -> int:
-        """All trials of the scan: what the authors' loader scales the loss with, see ``PeerSettings``."""
-        return len(self.scan.responses)
-
-
-@dataclass(frozen=True)
-class Fitted:
+class MethodFit:
     """A fitted model behind the one function that scoring needs."""
 
     predict: Callable[[Array], Array]  # (N, C, H, W) gray values to (N, U) rates
     details: dict[str, Any]
 
 
-def run_peer(task: Task) -> Fitted:
+def run_peer(task: Task) -> MethodFit:
     """The published recipe with the authors' library."""
-    train, validation = task.scan.trials("train"), task.scan.trials("validation")
-    settings = PeerSettings(
-        core_mode=task.core_mode, max_epochs=task.max_epochs, loss_trials=task.file_trials
-    )
-    fit = fit_peer(
-        task.core,
-        (train.images[task.train_rows], train.responses[task.train_rows]),
-        (validation.images, validation.responses),
-        task.scan.positions,
-        settings=settings,
-        seed=task.seed,
-    )
+    settings = peer_settings(task)
+    fit = fit_theirs(task, settings)
     epochs = [epoch._asdict() for epoch in fit.epochs]
-    return Fitted(fit.predict, {"settings": asdict(settings), "epochs": epochs})
+    return MethodFit(fit.predict, {"settings": asdict(settings), "epochs": epochs})
 
 
-def run_sgd(task: Task) -> Fitted:
+def run_sgd(task: Task) -> MethodFit:
     """The published recipe in mousev1: features are computed once while the core is frozen."""
-    batchnorm = "batch" if task.core_mode == "train" else "frozen"
-    settings = SGDSettings(batchnorm=batchnorm, max_epochs=task.max_epochs, loss_trials=task.file_trials)
-    return _run_mousev1(task, "sgd", settings)
+    return _run_ours(task, method="sgd", settings=recipe(task))
 
 
-def run_convex(task: Task) -> Fitted:
+def run_convex(task: Task) -> MethodFit:
     """The convex solver of mousev1."""
-    return _run_mousev1(task, "convex", None)
+    return _run_ours(task, method="convex")
 
 
-METHODS: dict[str, Callable[[Task], Fitted]] = {"peer": run_peer, "sgd": run_sgd, "convex": run_convex}
+def recipe(task: Task) -> SGDSettings:
+    """The published recipe for a task, as mousev1 takes it."""
+    batchnorm = "batch" if task.core_mode == "train" else "frozen"
+    return SGDSettings(batchnorm=batchnorm, max_epochs=task.max_epochs, loss_trials=task.file_trials)
 
 
-def _run_mousev1(task: Task, method: str, settings: SGDSettings | None) -> Fitted:
-    train, validation = task.scan.trials("train"), task.scan.trials("validation")
-    model = mousev1.fit_readout(
-        train.images[task.train_rows],
-        train.responses[task.train_rows],
-        task.scan.positions,
-        core=task.core,
-        method=method,
-        settings=settings,
-        image_ids=train.image_ids[task.train_rows],
-        unit_ids=task.scan.unit_ids,
-        validation=(validation.images, validation.responses),
-        constant_units="mean",
-        seed=task.seed,
-        progress=sys.stderr.isatty(),
-    )
-    return Fitted(model.predict, {"settings": model.record.settings, "fit": model.record.scores})
+METHODS: dict[str, Callable[[Task], MethodFit]] = {"peer": run_peer, "sgd": run_sgd, "convex": run_convex}
+
+
+def _run_ours(task: Task, **options: Any) -> MethodFit:
+    model = fit_ours(task, validation=task.validation, **options)
+    return MethodFit(model.predict, {"settings": model.record.settings, "fit": model.record.scores})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -138,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "max_epochs": options.max_epochs,
         "truth": options.truth is not None,
     }
-    task = make_task(options)
+    task = make_task(
+        options, options.units, options.images, core_mode=options.core_mode, max_epochs=options.max_epochs
+    )
     header |= {"core": task.core.name, "core_hash": task.core.content_hash()}
     results = provenance.resume(options.out, header, {"fits": {}})
 
@@ -163,55 +109,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     print(table(results))
     print(f"wrote {options.out}")
-
-
-def make_task(options: argparse.Namespace) -> Task:
-    """Read scan and core, and choose units and training images by the seed.
-
-    Fewer units (or images) of one seed are always among the more of the same seed.
-    """
-    scan = mousev1.read_scan(options.scan)
-    units = _choose(scan.n_units, options.units, "units", options.seed)
-    rows = _choose(len(scan.trials("train")), options.images, "images", options.seed)
-    truth = None
-    if options.truth is not None:
-        with np.load(options.truth) as arrays:
-            truth = Truth(arrays["test_image_id"], arrays["rate_test"], ~arrays["dead"]).select_units(units)
-    return Task(
-        core=read_core(options.core),
-        scan=scan.select_units(units),
-        train_rows=rows,
-        truth=truth,
-        seed=options.seed,
-        core_mode=options.core_mode,
-        max_epochs=options.max_epochs,
-    )
-
-
-def read_core(path: Path) -> Core:
-    """The core of a published checkpoint (file), or one in mousev1's own format (folder)."""
-    if path.is_dir():
-        return mousev1.load_core(path)
-    found = mousev1.import_checkpoint(path)
-    return found if isinstance(found, Core) else as_core(found.core, str(path))
-
-
-def score(task: Task, predict: Callable[[Array], Array], tier: str) -> dict[str, float | int | None]:
-    """Mean scores over the units where they are defined; None where there is no such unit."""
-    trials = task.scan.trials(tier)
-    ids, first, which = np.unique(trials.image_ids, return_index=True, return_inverse=True)
-    rates = predict(trials.images[first])
-    scores = metrics.score_table(rates[which], trials.responses, trials.image_ids, task.scan.unit_ids)
-    single, average = scores.single_trial_correlation, scores.correlation_to_average
-    found: dict[str, float | int | None] = {
-        "single_trial_correlation": _defined(mean_of_defined(single)),
-        "correlation_to_average": _defined(mean_of_defined(average)),
-        "fraction_oracle": _defined(scores.fraction_oracle),
-        "undefined_units": int(np.isnan(single).sum()),
-    }
-    if task.truth is not None and tier == "test":
-        found["true_rate_correlation"] = _defined(task.truth.correlation(rates, ids))
-    return found
 
 
 def table(results: dict[str, Any]) -> str:
@@ -239,18 +136,6 @@ def table(results: dict[str, Any]) -> str:
         speed = f"{peer / fit['seconds']:.1f}x" if peer else "-"
         lines.append(f"{method:8}{entries}{epochs:>8}{fit['seconds']:>10.1f}{speed:>9}")
     return "\n".join(lines)
-
-
-def _choose(available: int, wanted: int | None, what: str, seed: int) -> Array:
-    if wanted is None:
-        return np.arange(available)
-    if not 1 <= wanted <= available:
-        raise SystemExit(f"--{what}: expected 1 to {available}, as the scan has, got {wanted}")
-    return np.sort(np.random.default_rng(seed).permutation(available)[:wanted])
-
-
-def _defined(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _parser() -> script.Parser:

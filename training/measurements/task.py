@@ -1,0 +1,166 @@
+"""The task that ways to fit are compared on: one scan, core, neurons and training images; and how a fit is scored."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+import mousev1
+from mousev1 import metrics
+from mousev1.core.network import Core
+from mousev1.core.representation import as_core
+from mousev1.metrics.intervals import mean_of_defined
+from mousev1.metrics.population_scores import Truth
+from mousev1.model.response_model import ResponseModel
+from training.measurements.peer import PeerFit, PeerSettings, fit_peer
+from training.simulation.truth import read_truth
+
+Array = npt.NDArray[Any]
+CoreMode = Literal["eval", "train"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every method is given, and the trials that it is judged on.
+
+    Attributes:
+        core: the frozen core.
+        scan: the chosen neurons of the scan.
+        train_rows: which training trials to learn from.
+        truth: true rates of the test images; None for real recordings.
+        seed: of everything random.
+        core_mode: ``"eval"`` freezes the core's batch norm, ``"train"`` lets it follow the batch.
+        max_epochs: limit for the methods that train in epochs.
+    """
+
+    core: Core
+    scan: mousev1.Scan
+    train_rows: Array
+    truth: Truth | None
+    seed: int
+    core_mode: CoreMode = "eval"
+    max_epochs: int = 200
+
+    @property
+    def training(self) -> tuple[Array, Array, Array]:
+        """Images, responses and image ids of the training trials to learn from."""
+        train = self.scan.trials("train")
+        return (
+            train.images[self.train_rows],
+            train.responses[self.train_rows],
+            train.image_ids[self.train_rows],
+        )
+
+    @property
+    def validation(self) -> tuple[Array, Array]:
+        """Images and responses of the validation trials."""
+        held = self.scan.trials("validation")
+        return held.images, held.responses
+
+    @property
+    def file_trials(self) -> int:
+        """All trials of the scan: what the authors' loader scales the loss with, see ``PeerSettings``."""
+        return len(self.scan.responses)
+
+
+def make_task(
+    options: argparse.Namespace,
+    units: int | None,
+    images: int | None,
+    *,
+    core_mode: CoreMode = "eval",
+    max_epochs: int = 200,
+) -> Task:
+    """Read scan and core, and choose neurons and training images by the seed.
+
+    Fewer neurons (or images) of one seed are always among the more of the same seed.
+
+    Args:
+        options: with ``scan``, ``core``, ``seed`` and ``truth``.
+        units: number of neurons; None for all.
+        images: number of training images; None for all.
+        core_mode: see ``Task``.
+        max_epochs: see ``Task``.
+    """
+    scan = mousev1.read_scan(options.scan)
+    neurons = choose(scan.n_units, units, "units", options.seed)
+    rows = choose(len(scan.trials("train")), images, "images", options.seed)
+    truth = None if options.truth is None else read_truth(options.truth).select_units(neurons)
+    core = read_core(options.core)
+    return Task(core, scan.select_units(neurons), rows, truth, options.seed, core_mode, max_epochs)
+
+
+def read_core(path: Path) -> Core:
+    """The core of a published checkpoint (file), or one in mousev1's own format (folder)."""
+    if path.is_dir():
+        return mousev1.load_core(path)
+    found = mousev1.import_checkpoint(path)
+    return found if isinstance(found, Core) else as_core(found.core, str(path))
+
+
+def choose(available: int, wanted: int | None, what: str, seed: int) -> Array:
+    """So many of ``available`` indices, drawn by the seed, ascending; ``SystemExit`` if there are fewer."""
+    if wanted is None:
+        return np.arange(available)
+    if not 1 <= wanted <= available:
+        raise SystemExit(f"--{what}: expected 1 to {available}, as the scan has, got {wanted}")
+    return np.sort(np.random.default_rng(seed).permutation(available)[:wanted])
+
+
+def fit_ours(task: Task, **options: Any) -> ResponseModel:
+    """A fit of mousev1, from arrays to a model; the convex one unless ``options`` say otherwise."""
+    images, responses, image_ids = task.training
+    return mousev1.fit_readout(
+        images,
+        responses,
+        task.scan.positions,
+        core=task.core,
+        image_ids=image_ids,
+        unit_ids=task.scan.unit_ids,
+        constant_units="mean",
+        seed=task.seed,
+        **{"progress": sys.stderr.isatty(), **options},
+    )
+
+
+def fit_theirs(task: Task, settings: PeerSettings) -> PeerFit:
+    """The published recipe with the authors' library."""
+    images, responses, _ = task.training
+    return fit_peer(
+        task.core,
+        (images, responses),
+        task.validation,
+        task.scan.positions,
+        settings=settings,
+        seed=task.seed,
+    )
+
+
+def peer_settings(task: Task) -> PeerSettings:
+    """The published recipe for a task."""
+    return PeerSettings(core_mode=task.core_mode, max_epochs=task.max_epochs, loss_trials=task.file_trials)
+
+
+def score(task: Task, predict: Callable[[Array], Array], tier: str) -> dict[str, float | int | None]:
+    """Mean scores over the neurons where they are defined; None where there is no such neuron."""
+    trials = task.scan.trials(tier)
+    ids, first, which = np.unique(trials.image_ids, return_index=True, return_inverse=True)
+    rates = predict(trials.images[first])
+    table = metrics.score_table(rates[which], trials.responses, trials.image_ids, task.scan.unit_ids)
+    found = {
+        "single_trial_correlation": mean_of_defined(table.single_trial_correlation),
+        "correlation_to_average": mean_of_defined(table.correlation_to_average),
+        "fraction_oracle": table.fraction_oracle,
+        "undefined_units": int(np.isnan(table.single_trial_correlation).sum()),
+    }
+    if task.truth is not None and tier == "test":
+        found["true_rate_correlation"] = task.truth.correlation(rates, ids)
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
