@@ -42,7 +42,7 @@ class GaborCells:
     filters: np.ndarray
 
 
-def gabor_cells(*, variance: float | None = None, misfit: float = 0.0) -> GaborCells:
+def gabor_cells(*, variance: float | None = None, model_error: float = 0.0) -> GaborCells:
     """Gabor units; with ``variance`` of the weights of every second channel, the model has a posterior."""
     orientation = np.array([0.0, 37.0, 90.0, 141.0, 60.0])
     cycles = np.array([0.1, 0.14, 0.12, 0.09, 0.11])  # per pixel
@@ -70,7 +70,7 @@ def gabor_cells(*, variance: float | None = None, misfit: float = 0.0) -> GaborC
         basis[-1, -1] = 1.0
         spread = torch.zeros(5, 18)
         spread[:, 1:16:2] = variance
-        spread[:, -1] = misfit
+        spread[:, -1] = model_error
         posterior = WeightPosterior(basis, spread)
     model = ResponseModel(
         core.freeze(),

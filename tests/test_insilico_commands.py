@@ -190,7 +190,10 @@ def test_units_are_ranked_by_what_images_do_to_them_where_nothing_was_recorded()
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["insilico", "{model}", "--units", 99, "--out", "{new}"], "units: the model has no unit '99'"),
+        (
+            ["insilico", "{model}", "--units", 99, "--out", "{new}"],
+            "units: the model has no neuron with unit id '99'",
+        ),
         (
             ["insilico", "{model}", "--contrast", 0.9, "--out", "{new}"],
             "contrast: expected an RMS contrast of at most",

@@ -220,7 +220,7 @@ def test_bad_asks_are_named(model, exported, tmp_path):
         Display(magnify=0)
     rates = np.ones(manifest.predictions.shape)
     scan = record(manifest, rates, repeats=1, by_name=False)
-    with pytest.raises(ValueError, match=r"4 of the manifest's 5 units are not in 'tomorrow'"):
+    with pytest.raises(ValueError, match=r"4 of the manifest's 5 neurons are not in 'tomorrow'"):
         score_classes(manifest, scan.select_units([0]))
     foreign = Manifest(**{**vars(manifest), "image_ids": manifest.image_ids + 500})
     with pytest.raises(ValueError, match="none of the 43 images of 'tomorrow'"):

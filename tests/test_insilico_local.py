@@ -76,8 +76,8 @@ def test_a_patch_put_back_is_where_it_was_cut():
     view = LocalView(model, height=20, width=24)
     images = torch.rand(40, 1, 20, 24)
     units = torch.arange(40)
-    torch.testing.assert_close(view.place(view.cut(images, units), units, images), images)
-    blank = view.place(view.cut(images, units), units, torch.zeros(1, 20, 24))
+    torch.testing.assert_close(view.put(view.cut(images, units), units, images), images)
+    blank = view.put(view.cut(images, units), units, torch.zeros(1, 20, 24))
     assert ((blank == images) | (blank == 0)).all()
     assert (blank != 0).sum() == 40 * view.patch_height * view.patch_width
 

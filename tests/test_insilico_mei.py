@@ -146,7 +146,7 @@ def test_table_is_written_with_one_row_per_unit(found, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"units": [UNITS]}, "units: expected indices from 0 to 6, as the model has 7 units, got 7"),
+        ({"units": [UNITS]}, "units: expected indices from 0 to 6, as the model has 7 neurons, got 7"),
         ({"kind": "boring"}, "kind: expected one of 'exciting', 'inhibiting', got 'boring'"),
         ({"settings": AscentSettings(contrast=0.5)}, "contrast: expected an RMS contrast of at most 0.43"),
         (

@@ -106,36 +106,36 @@ def test_a_posterior_without_variance_gives_intervals_of_no_width(known):
         np.testing.assert_allclose(index.high, index.value, rtol=1e-4, atol=1e-3)
 
 
-def test_uncertain_weights_and_misfit_widen_intervals():
+def test_uncertain_weights_and_model_error_widen_intervals():
     def width(**options):
         found = measure_tuning(gabor_cells(**options).model, settings=SETTINGS)
         return (found.orientation_deg.high - found.orientation_deg.low)[:4]
 
-    some, more, misfit = width(variance=0.01), width(variance=0.1), width(variance=0.01, misfit=0.3)
+    some, more, model_error = width(variance=0.01), width(variance=0.1), width(variance=0.01, model_error=0.3)
     assert (some > 0).all()
     assert (more > some).all()
-    assert (misfit > some).all()
+    assert (model_error > some).all()
 
 
-def test_draws_have_the_posteriors_variance_of_weights_and_of_misfit():
-    model = gabor_cells(variance=0.09, misfit=0.25).model
+def test_draws_have_the_posteriors_variance_of_weights_and_of_model_error():
+    model = gabor_cells(variance=0.09, model_error=0.25).model
     units = torch.arange(5)
     readouts = draw_readouts(model, units, torch.ones(16), draws=4000, seed=0)
     drawn = readouts.weights[:, 1:] - readouts.weights[:, :1]
     np.testing.assert_allclose(drawn[:, :, 1::2].std(dim=1), 0.3, rtol=0.06)
     assert (drawn[:, :, 0::2] == 0).all()
     assert (readouts.bias == readouts.bias[:, :1]).all()
-    # two stimuli with equal features share their misfit, remote ones have little in common
+    # two stimuli with equal features share their model error, remote ones have little in common
     near = torch.randn(1, 1, 16, generator=torch.Generator().manual_seed(0)).expand(5, 2, 16)
     far = torch.cat([near[:, :1], near[:, :1] + 16**0.5 * 2], dim=1)
     for features, expected in ((near, 1.0), (far, 0.0)):
-        error = readouts.misfit.errors(features)[:, 0].numpy()
+        error = readouts.model_error.errors(features)[:, 0].numpy()
         np.testing.assert_allclose(error.std(axis=0), 0.5, rtol=0.2)
         assert np.corrcoef(error.T)[0, 1] == pytest.approx(expected, abs=0.25)
 
 
 def test_a_units_result_does_not_depend_on_the_others():
-    model = gabor_cells(variance=0.05, misfit=0.1).model
+    model = gabor_cells(variance=0.05, model_error=0.1).model
     every, two = (
         measure_tuning(model, settings=SETTINGS),
         measure_tuning(model, units=[3, 1], settings=SETTINGS),
@@ -215,7 +215,7 @@ def test_a_dead_unit_has_no_tuning_and_harms_nobody():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"units": [7]}, "as the model has 5 units, got 7"),
+        ({"units": [7]}, "as the model has 5 neurons, got 7"),
         ({"units": []}, "units: expected a list"),
         ({"settings": TuningSettings(frequencies_cpd=(0.1, 0.2, 0.4))}, "frequency_cpd: .* at most 0.265"),
         ({"settings": TuningSettings(contrast=1.5)}, "contrast: .* the largest possible"),

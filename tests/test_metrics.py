@@ -223,7 +223,7 @@ def test_summary_averages_defined_units_and_counts_the_others():
     line = next(line for line in table.summary().splitlines() if "single-trial" in line)
     expected = np.mean(np.delete(table.single_trial_correlation, 4))
     assert f"{expected:.3f}" in line
-    assert "(1 unit left out)" in line
+    assert "(1 neuron left out)" in line
     assert len(table) == 6
     assert "-" in str(table).splitlines()[5].split()
 
@@ -238,13 +238,13 @@ def test_the_mean_feve_leaves_out_units_without_explainable_variance():
         feve=np.array([0.8, -5000.0, 0.6, np.nan]),
     )
     line = next(line for line in table.summary().splitlines() if "FEVE" in line)
-    assert line.split()[-5:] == ["0.700", "(2", "units", "left", "out)"]
+    assert line.split()[-5:] == ["0.700", "(2", "neurons", "left", "out)"]
     assert table.feve[1] == -5000.0
 
 
 def test_a_table_of_uneven_columns_is_refused():
     scores = np.zeros(3)
-    with pytest.raises(ValueError, match=r"fev: expected \(3,\), one per unit, got \(2,\)"):
+    with pytest.raises(ValueError, match=r"fev: expected \(3,\), one per neuron, got \(2,\)"):
         metrics.ScoreTable(np.arange(3), scores, scores, scores, scores[:2], scores)
 
 
@@ -291,7 +291,7 @@ def test_an_interrupted_csv_leaves_the_old_file_and_no_rest(tmp_path, monkeypatc
     ("change", "error", "message"),
     [
         ({"predictions": np.zeros((4, 2))}, ValueError, r"predictions: expected \(T, U\) = \(4, 1\)"),
-        ({"predictions": np.zeros(4)}, ValueError, r"predictions: expected \(T, U\), trials by units"),
+        ({"predictions": np.zeros(4)}, ValueError, r"predictions: expected \(T, U\), trials by neurons"),
         ({"predictions": np.array([["a"]] * 4)}, TypeError, "predictions: expected real numbers"),
         ({"responses": np.zeros((4, 1, 1))}, ValueError, r"responses: expected \(T, U\)"),
         ({"image_ids": [1, 2]}, ValueError, r"image_ids: expected \(4,\), one per trial, got \(2,\)"),

@@ -111,7 +111,7 @@ def test_score_distributions_leave_out_what_is_undefined():
     )
     figure = plot.score_distributions(table)
     mean = np.nanmean(table.single_trial_correlation)
-    assert figure.axes[0].get_title() == f"mean {mean:.3f}, 2 units"
+    assert figure.axes[0].get_title() == f"mean {mean:.3f}, 2 neurons"
     assert "fraction oracle" in figure.axes[3].get_title()
 
 

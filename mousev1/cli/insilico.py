@@ -32,7 +32,7 @@ RANKING_IMAGES = 200
 
 
 def insilico(options: Namespace) -> str:
-    """``mousev1 insilico``: tables, images and figures of units."""
+    """``mousev1 insilico``: tables, images and figures of neurons."""
     check_free(options.out, options.overwrite)
     # What is missing is reported now, not after the work.
     if not options.no_figures:
@@ -101,7 +101,7 @@ def score_manifest(options: Namespace) -> str:
     table = score_classes(predicted, read(options))
     print(table)
     if options.out is None:
-        return f"scored {len(predicted.unit_ids)} units by class; --out FILE.csv writes the table"
+        return f"scored {len(predicted.unit_ids)} neurons by class; --out FILE.csv writes the table"
     table.to_csv(options.out)
     return f"wrote {options.out}: scores of {len(table.classes)} classes of stimuli"
 

@@ -20,10 +20,10 @@ def write_hdf5(
     unit_ids: np.ndarray,
     extrapolation: FloatArray | None,
 ) -> None:
-    """Rates (N, U), names of images and units, and how far each image is from the training images if known."""
+    """Rates (N, U), names of images and neurons, and how far each image is from the training images if known."""
     with h5py.File(path, "w") as file:
         file["rates"] = rates
-        file["rates"].attrs["axes"] = "images, units"
+        file["rates"].attrs["axes"] = "images, neurons"
         file["images"] = [name.encode() for name in names]
         file["unit_ids"] = unit_ids
         if extrapolation is not None:
@@ -34,7 +34,7 @@ def write_hdf5(
 
 
 def write_csv(path: Path, rates: FloatArray, names: Sequence[str], unit_ids: np.ndarray) -> None:
-    """One row per image, one column per unit."""
+    """One row per image, one column per neuron."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["image", *(f"unit_{unit}" for unit in unit_ids)])

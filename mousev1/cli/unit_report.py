@@ -1,4 +1,4 @@
-"""Everything about some units of a model in one folder: tables, images and figures."""
+"""Everything about some neurons of a model in one folder: tables, images and figures."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SHEET_UNITS, PANEL_UNITS = 24, 8
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What was found about U units.
+    """What was found about U neurons.
 
     Attributes:
         exciting: most exciting images.
         inhibiting: most inhibiting images.
         fields: receptive fields.
         tuning: tuning curves and indices.
-        far: (U,) distance of each most exciting image from the training images for its unit, as a multiple of
+        far: (U,) distance of each most exciting image from the training images for its neuron, as a multiple of
             the limit; NaN if the model knows no statistics of them.
         tables: name of the file to its columns.
     """
@@ -60,11 +60,11 @@ def examine_units(
     seed: int = 0,
     progress: bool = False,
 ) -> Findings:
-    """Optimal images, gallery, receptive fields and tuning of units, with what lies outside marked.
+    """Optimal images, gallery, receptive fields and tuning of neurons, with what lies outside marked.
 
     Args:
         model: a fitted model of a core of gray images.
-        index: (U,) indices of units.
+        index: (U,) indices of neurons.
         natural: (N, H, W) natural images of the frame's size: the gallery; receptive fields are measured
             at up to 60 of them.
         ascent: settings of the optimal images; their contrast is also that of the gallery.
@@ -111,8 +111,8 @@ def write_report(
         folder: where to; an older one is replaced whole.
         model: that was examined.
         found: from ``examine_units``.
-        cortex: (all units of the model, 2 or 3) cortical positions, for the retinotopic map.
-        scores: of the model's units, for their distributions.
+        cortex: (all neurons of the model, 2 or 3) cortical positions, for the retinotopic map.
+        scores: of the model's neurons, for their distributions.
         title: begins the title of every figure, such as the name of the scan; say there if it is simulated.
         figures: draw figures (needs matplotlib).
         parquet: write tables as Parquet too (needs pyarrow).
@@ -176,7 +176,7 @@ def _figures(
         found.fields, title=named("receptive fields (principal gradient at natural images)")
     )
     out["fields_on_monitor"] = plot.fields_on_monitor(
-        found.fields, title=named(f"receptive fields of {len(found.fields)} units")
+        found.fields, title=named(f"receptive fields of {len(found.fields)} neurons")
     )
     out["tuning"] = plot.tuning_panels(
         found.tuning,
@@ -184,13 +184,13 @@ def _figures(
         title=named("tuning, evoked responses; bands: 95% intervals; hollow: outside the training images"),
     )
     out["population_tuning"] = plot.population_tuning(
-        found.tuning, title=named(f"tuning of {len(found.tuning)} units")
+        found.tuning, title=named(f"tuning of {len(found.tuning)} neurons")
     )
     if cortex is not None:
         x, y = readout_position(model, frame)
         out["retinotopy"] = plot.retinotopic_map(cortex, x, y, frame, title=named("retinotopic map"))
     if scores is not None:
-        out["scores"] = plot.score_distributions(scores, title=named(f"scores of {len(scores)} units"))
+        out["scores"] = plot.score_distributions(scores, title=named(f"scores of {len(scores)} neurons"))
     return out
 
 
@@ -203,7 +203,7 @@ def _sets(exciting: OptimalImages, inhibiting: OptimalImages) -> dict[str, Image
 
 
 def own_distance(model: ResponseModel, images: Images32, index: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(U,) distance of each unit's own image for that unit; NaN without statistics."""
+    """(U,) distance of each neuron's own image for that neuron; NaN without statistics."""
     if model.training_statistics is None:
         return np.full(len(index), np.nan)
     distance = measure_extrapolation(model, images, units=index).unit_distance

@@ -206,7 +206,7 @@ def _check_disjoint(scan: Scan) -> None:
 def _random_core(config: CoreConfig, scan: Scan, seed: int) -> Core:
     """A random core of the same shape."""
     if (config.input.mean, config.input.std) == (0.0, 1.0):
-        # Random filters on raw gray values would mostly tell how bright an image is: too easy to beat.
+        # Random filters on raw gray values would mostly measure how bright an image is: too easy to beat.
         gray = scan.trials("train").images
         contract = replace(config.input, mean=float(gray.mean()), std=float(gray.std()))
         config = replace(config, input=contract)

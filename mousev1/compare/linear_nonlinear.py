@@ -31,7 +31,7 @@ TRIALS_PER_BIN = 10
 BINS = 10
 UNITS_AT_A_TIME = 512
 LEAST_RATE = 1e-3
-"""Rates are at least this share of a neuron's mean response: a rate of zero would forbid any response."""
+"""Rates are at least this fraction of a neuron's mean response: a rate of zero would forbid any response."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class LinearNonlinear:
         offset: (U,) output of the filter is ``filters`` times the coarse image plus this.
         knots: (U, B) outputs of the filter, rising, at which the nonlinearity is known.
         values: (U, B) rates there, never falling; straight lines between, constant beyond.
-        ridge: (U,) the ridge that cross-validation chose, as a share of the mean variance of a pixel.
+        ridge: (U,) the ridge that cross-validation chose, as a fraction of the mean variance of a pixel.
     """
 
     filters: FloatArray

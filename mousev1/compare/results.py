@@ -116,7 +116,7 @@ class LearningCurve(Table):
 
     @property
     def headline(self) -> tuple[str, ...]:
-        """The scores that tell most: against the oracle, of the whole response, and the truth if it is known."""
+        """The scores that say most: against the oracle, of the whole response, and the truth if it is known."""
         first = "fraction_oracle" if self.defined("fraction_oracle") else "single_trial_correlation"
         wanted = (first, "deviance_explained", "true_rate_correlation")
         return tuple(score for score in wanted if self.defined(score))

@@ -1,6 +1,6 @@
 """The file tree that Lurz et al. 2021 and the Sensorium competition publish scans in.
 
-One scan is a folder, or a zip of it, read in place::
+One scan is a folder, or a zip of it, read without unpacking::
 
     data/images/<trial>.npy          (C, H, W) or (H, W) picture of each trial, uint8 or float
     data/responses/<trial>.npy       (U,) response of every neuron in that trial

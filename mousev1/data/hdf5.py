@@ -7,7 +7,7 @@ Attributes of the root group::
     name              what the scan is called
     animal_id         text; absent if unknown
 
-Datasets (T trials, C channels, H, W, U units, I distinct images; texts are UTF-8)::
+Datasets (T trials, C channels, H, W, U neurons, I distinct images; texts are UTF-8)::
 
     images                  (I, C, H, W) uint8 or float32, gray values
     image_ids               (I,) int64 or text, each once

@@ -1,7 +1,7 @@
 """A scan: which images an animal saw, when, and how its neurons answered.
 
 Everything is checked once, when a ``Scan`` is made; what takes a ``Scan`` need not check again.
-Axes are written N images, T trials, C channels, H, W, U units (neurons), I distinct images.
+Axes are written N images, T trials, C channels, H, W, U neurons, I distinct images.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Gradient ascent in pixel space, for many units' images at once.
+"""Gradient ascent in pixel space, for many neurons' images at once.
 
-For a unit with drive z (the response before its output nonlinearity, which only grows with it) the image
+For a neuron with drive z (the response before its output nonlinearity, which only grows with it) the image
 background + d takes steps (Erhan et al. 2009; Walker et al. 2019, Nature Neuroscience)
 
     d <- P(d + s_t |P| G_t * grad z(d) / |G_t * grad z(d)|),
 
 where G_t is a Gaussian blur (the published regulariser: it keeps the image from filling with frequencies that
-the unit hardly sees; its width falls during the ascent), s_t a step that falls from ``step`` to ``last_step``,
+the neuron hardly sees; its width falls during the ascent), s_t a step that falls from ``step`` to ``last_step``,
 and P puts d back to what may be shown: mean zero, the norm |P| that the contrast allows, no gray value
 beyond the range.
 
 Mean and contrast (RMS) are those of the whole frame, so that the images may be compared with any other stimulus
-of the same contrast. Only the part that the unit sees is optimised and computed, see
+of the same contrast. Only the part that the neuron sees is optimised and computed, see
 ``mousev1.insilico.unit_patches``; the rest of the screen stays uniform.
 """
 
@@ -32,7 +32,7 @@ ROUNDS, LAST_ROUNDS = 3, 100
 
 
 class View(Protocol):
-    """Drives of units at patches of their images, with gradients: ``mousev1.insilico.unit_patches.LocalView``."""
+    """Drives of neurons at patches of their images, with gradients: ``mousev1.insilico.unit_patches.LocalView``."""
 
     @property
     def patch_height(self) -> int:
@@ -43,7 +43,7 @@ class View(Protocol):
         """Columns of a patch."""
 
     def drive(self, patches: Tensor, units: Tensor) -> Tensor:
-        """(B,) drives of units (B,) at patches (B, 1, h, w)."""
+        """(B,) drives of neurons (B,) at patches (B, 1, h, w)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class AscentSettings:
         contrast: RMS contrast of the whole frame, see ``mousev1.insilico.contrast``. A tenth lets most
             images stay inside the range of gray values.
         steps: gradient steps.
-        seeds: random starts; the best of them is kept, and how well they agree is told.
+        seeds: random starts; the best of them is kept, and how well they agree is reported.
         blur_px: standard deviation of the gradient's blur at the first step, in pixels.
         last_blur_px: the same at the last step.
         step: length of the first step, as a fraction of the norm that the contrast allows.
@@ -174,15 +174,15 @@ def blurred(x: Tensor, sigma: float) -> Tensor:
     if sigma == 0:
         return x
     reach = int(np.ceil(3 * sigma))
-    places = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype) / sigma
-    kernel = torch.exp(-0.5 * places.square())
+    offsets = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype) / sigma
+    kernel = torch.exp(-0.5 * offsets.square())
     kernel = kernel / kernel.sum()
     x = F.conv2d(x, kernel.view(1, 1, -1, 1), padding=(reach, 0))
     return F.conv2d(x, kernel.view(1, 1, 1, -1), padding=(0, reach))
 
 
 def check_contrast(contrast: float, frame: Frame, seen: int) -> None:
-    """Pixels at either end of the range, where a unit sees any, are all the contrast there is."""
+    """Pixels at either end of the range, where a neuron sees any, are all the contrast there is."""
     low, high = frame.value_range
     span = ((high - frame.background) * (frame.background - low)) ** 0.5
     largest = span / (frame.background - frame.black) * (seen / (frame.height * frame.width)) ** 0.5

@@ -23,8 +23,8 @@ ALL = "all"
 class ClassScores(Table):
     """Scores of K classes of stimuli; the last is ``"all"`` of them together.
 
-    Responses to one image are averaged over its repeats first. Relative responses are those of a unit over
-    its own mean over all images, so that units of any scale can be averaged.
+    Responses to one image are averaged over its repeats first. Relative responses are those of a neuron over
+    its own mean over all images, so that neurons of any scale can be averaged.
 
     Attributes:
         classes: K names.
@@ -32,14 +32,14 @@ class ClassScores(Table):
         n_trials: (K,) trials.
         unit_correlation: (K, U) correlation of predicted and recorded responses over the images of a class;
             NaN with fewer than three images or where either side is constant.
-        own_predicted: (K,) mean predicted relative response of units to the images made for them; NaN for
-            classes that are made for no unit.
+        own_predicted: (K,) mean predicted relative response of neurons to the images made for them; NaN for
+            classes that are made for no neuron.
         own_recorded: (K,) the same, recorded.
-        others_predicted: (K,) mean predicted relative response to the images of a class made for other units.
+        others_predicted: (K,) mean predicted relative response to the images of a class made for other neurons.
         others_recorded: (K,) the same, recorded.
-        own_rank: (K,) share of all images that a unit answered less than the one made for it, mean over
-            units; 1 is best.
-        unit_ids: (U,) the units.
+        own_rank: (K,) fraction of all images that a neuron answered less than the one made for it, mean over
+            neurons; 1 is best.
+        unit_ids: (U,) the neurons.
     """
 
     classes: tuple[str, ...]
@@ -55,7 +55,7 @@ class ClassScores(Table):
 
     @property
     def correlation(self) -> Float:
-        """(K,) mean over the units where it is defined; NaN if nowhere."""
+        """(K,) mean over the neurons where it is defined; NaN if nowhere."""
         defined = np.isfinite(self.unit_correlation)
         total = np.where(defined, self.unit_correlation, 0.0).sum(axis=1)
         return np.where(defined.any(axis=1), total / np.maximum(defined.sum(axis=1), 1), np.nan)
@@ -91,9 +91,9 @@ class ClassScores(Table):
         lines = [f"{heads[0]:<18}" + "".join(f"{head:>12}" for head in heads[1:])]
         for row in self.to_rows():
             values = (row["correlation"], row["own_predicted"], row["own_recorded"], row["others_recorded"])
-            cells = [f"{v:.3f}" if np.isfinite(v) else "-" for v in (*values, row["own_rank"])]
+            texts = [f"{v:.3f}" if np.isfinite(v) else "-" for v in (*values, row["own_rank"])]
             counts = [str(row["images"]), str(row["trials"])]
-            lines.append(f"{row['class']:<18}" + "".join(f"{cell:>12}" for cell in (*counts, *cells)))
+            lines.append(f"{row['class']:<18}" + "".join(f"{text:>12}" for text in (*counts, *texts)))
         return "\n".join(lines)
 
 
@@ -102,18 +102,18 @@ def score_classes(manifest: Manifest, scan: Scan) -> ClassScores:
 
     Args:
         manifest: from ``export_experiment`` or ``read_manifest``.
-        scan: with trials of the manifest's images (see ``match_trials``) and all of its units, in any order.
+        scan: with trials of the manifest's images (see ``match_trials``) and all of its neurons, in any order.
 
     Raises:
-        ValueError: no trial of an image of the manifest, or a unit that the scan has not.
+        ValueError: no trial of an image of the manifest, or a neuron that the scan has not.
     """
-    place = {int(unit): column for column, unit in enumerate(scan.unit_ids)}
-    if missing := [int(unit) for unit in manifest.unit_ids if int(unit) not in place]:
+    column_of = {int(unit): column for column, unit in enumerate(scan.unit_ids)}
+    if missing := [int(unit) for unit in manifest.unit_ids if int(unit) not in column_of]:
         raise ValueError(
-            f"scan: {len(missing)} of the manifest's {len(manifest.unit_ids)} units are not in '{scan.name}' "
-            f"(unit ids {listing(missing, 5)}); match the units of the new scan to the old ones first"
+            f"scan: {len(missing)} of the manifest's {len(manifest.unit_ids)} neurons are not in '{scan.name}' "
+            f"(unit ids {listing(missing, 5)}); match the neurons of the new scan to the old ones first"
         )
-    columns = [place[int(unit)] for unit in manifest.unit_ids]
+    columns = [column_of[int(unit)] for unit in manifest.unit_ids]
     trials, rows = match_trials(manifest, scan)
     shown, image_of_trial, repeats = np.unique(rows, return_inverse=True, return_counts=True)
     recorded = np.zeros((len(shown), len(columns)))
@@ -121,7 +121,7 @@ def score_classes(manifest: Manifest, scan: Scan) -> ClassScores:
     recorded /= repeats[:, None]
     predicted = manifest.predictions[shown]
     class_of = np.array(manifest.classes)[shown]
-    # which image was made for which unit, (I, U)
+    # which image was made for which neuron, (I, U)
     own = manifest.made_for[shown][:, None] == manifest.unit_ids
     someones = manifest.made_for[shown] != NO_UNIT
 

@@ -1,8 +1,8 @@
 """Tomorrow's experiment: stimuli made with a model, as files that a monitor can show, and what it predicts of them.
 
-For every chosen unit its most exciting and most inhibiting image, the best of a gallery of natural images, and
+For every chosen neuron its most exciting and most inhibiting image, the best of a gallery of natural images, and
 noise with the spectrum of the most exciting image, all with one mean and RMS contrast. The images of one
-unit are controls for the others (Walker et al. 2019; Bashivan et al. 2019). ``score_classes`` compares the
+neuron are controls for the others (Walker et al. 2019; Bashivan et al. 2019). ``score_classes`` compares the
 predictions with the recording.
 """
 
@@ -64,8 +64,8 @@ class Display:
     def to_file(self, images: NDArray[Any], frame: Frame) -> NDArray[np.uint8]:
         """Gray values (N, H, W) to pixel values of the same shape, which the monitor turns back."""
         low, high = frame.value_range
-        share = np.clip((np.asarray(images, dtype=np.float64) - low) / (high - low), 0.0, 1.0)
-        return np.rint(255 * share ** (1 / self.gamma)).astype(np.uint8)
+        fraction = np.clip((np.asarray(images, dtype=np.float64) - low) / (high - low), 0.0, 1.0)
+        return np.rint(255 * fraction ** (1 / self.gamma)).astype(np.uint8)
 
     def shown(self, pixels: NDArray[np.uint8], frame: Frame) -> Images32:
         """Gray values that the monitor shows for pixel values (N, H, W)."""
@@ -88,19 +88,19 @@ def export_experiment(
     overwrite: bool = False,
     progress: bool = False,
 ) -> Manifest:
-    """Make stimuli for units and write them as PNG files with a manifest of what the model predicts.
+    """Make stimuli for neurons and write them as PNG files with a manifest of what the model predicts.
 
     Classes: ``mei``, ``inhibiting``, ``natural`` (the gallery's best), ``noise`` (the spectrum of ``mei`` with
-    random phases), each once per unit; ``natural-random`` images of the gallery, and one ``blank`` screen.
+    random phases), each once per neuron; ``natural-random`` images of the gallery, and one ``blank`` screen.
 
     Args:
         model: a fitted model of a core of gray images.
         folder: where to; made if it is not there.
-        units: (U,) indices of the units to make images for and to write predictions of; all by default.
+        units: (U,) indices of the neurons to make images for and to write predictions of; all by default.
         gallery: natural images of the frame's size; without it there are no natural images.
         random_images: how many images of the gallery to add at random.
         settings: of the ascent; its contrast is that of all images.
-        mask: confine the images of a unit to a soft mask around its most exciting image.
+        mask: confine the images of a neuron to a soft mask around its most exciting image.
         display: gamma and size of the files.
         frame: the screen; that of the images of the fit by default.
         seed: of everything random.
@@ -112,7 +112,7 @@ def export_experiment(
         display shows, eight bits and all.
 
     Raises:
-        ValueError: no such unit, a contrast that the range does not allow, ``random_images`` without a gallery.
+        ValueError: no such neuron, a contrast that the range does not allow, ``random_images`` without a gallery.
         FileExistsError: the folder is not empty.
     """
     settings, display = settings or AscentSettings(), display or Display()
@@ -212,7 +212,7 @@ def _for_units(
     seed: int,
     progress: bool,
 ) -> Iterator[tuple[str, Images32]]:
-    """Class by class, the images (U, H, W) of all units."""
+    """Class by class, the images (U, H, W) of all neurons."""
     exciting = optimal_images(
         model, units=index, frame=frame, settings=settings, seed=seed, progress=progress
     ).images
@@ -233,7 +233,7 @@ def _for_units(
         seed=seed,
         progress=progress,
     ).images
-    # masked by its own mask: what inhibits need not lie where the unit is excited
+    # masked by its own mask: what inhibits need not lie where the neuron is excited
     yield (
         INHIBITING,
         confine(inhibiting, masks_of(inhibiting), frame, settings.contrast) if mask else inhibiting,
@@ -248,7 +248,7 @@ def _for_units(
 def _distances(
     model: ResponseModel, shown: Images32, index: NDArray[np.int64], made_for: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """(N,) for the unit that an image was made for, else of the whole image; NaN without statistics."""
+    """(N,) for the neuron that an image was made for, else of the whole image; NaN without statistics."""
     if model.training_statistics is None:
         return np.full(len(shown), np.nan)
     found = measure_extrapolation(model, shown, units=index)

@@ -1,6 +1,6 @@
 """Whether a model is asked about stimuli unlike any that it was fitted to.
 
-A prediction rests on the features at the unit's position. They are compared with the features that the
+A prediction rests on the features at the neuron's position. They are compared with the features that the
 training images have anywhere (``mousev1.core.feature_statistics``): what lies farther out than 99% of them is
 marked as extrapolation. Such a prediction need not be wrong, but nothing in the fit speaks for it.
 """
@@ -27,14 +27,14 @@ IMAGES_AT_A_TIME = 32
 
 @dataclass(frozen=True, eq=False)
 class Extrapolation:
-    """How far N stimuli are from the training images, for U units and as a whole.
+    """How far N stimuli are from the training images, for U neurons and as a whole.
 
     Attributes:
-        unit_distance: (N, U) distance of the features at each unit's position from those of the training
+        unit_distance: (N, U) distance of the features at each neuron's position from those of the training
             images, as a multiple of the distance that ``level`` percent of those stay below: above 1 is
             outside.
         unit_percentile: (N, U) how many percent of the training images' features are nearer, 0 to 100.
-        image_distance: (N,) root mean square distance over all places, as a multiple of that of whole
+        image_distance: (N,) root mean square distance over the whole map, as a multiple of that of whole
             training images.
         image_percentile: (N,) how many percent of the training images are nearer.
         level: percent of the training images' features that count as inside.
@@ -48,7 +48,7 @@ class Extrapolation:
 
     @property
     def unit_outside(self) -> NDArray[np.bool_]:
-        """(N, U) whether the prediction for a unit is an extrapolation."""
+        """(N, U) whether the prediction for a neuron is an extrapolation."""
         return np.asarray(self.unit_distance > 1.0)
 
     @property
@@ -72,7 +72,7 @@ def measure_extrapolation(
     Args:
         model: a fitted model.
         images: stimuli, as for ``model.predict``.
-        units: (U,) indices of units; all by default.
+        units: (U,) indices of neurons; all by default.
         statistics: of the training images; those that the fit stored with the model by default.
         level: percent of the training images' features that count as inside, between 0 and 100.
         pixels_per_degree: resolution of these images if it is not the core's.

@@ -1,6 +1,6 @@
 """Gaussians and Gabors fitted to maps of receptive fields, in degrees and cycles per degree.
 
-The equations are those of ``mousev1.insilico.least_squares``; here are starting points, bounds and units.
+The equations are those of ``mousev1.insilico.least_squares``; here are starting points, bounds and neurons.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SPECTRUM = 128
 
 @dataclass(frozen=True, eq=False)
 class GaussianFit:
-    """Gaussians around receptive fields, (U,) each; NaN for units without a field.
+    """Gaussians around receptive fields, (U,) each; NaN for neurons without a field.
 
     Attributes:
         x_deg: centre, degrees from the frame's centre, to the right.
@@ -30,7 +30,7 @@ class GaussianFit:
         long_deg: standard deviation along the longer axis.
         short_deg: the same along the shorter one.
         orientation_deg: of the longer axis, 0 to 180, counter-clockwise from horizontal.
-        r2: share of the map's variance that the fit explains.
+        r2: fraction of the map's variance that the fit explains.
     """
 
     x_deg: Float
@@ -43,7 +43,7 @@ class GaussianFit:
 
 @dataclass(frozen=True, eq=False)
 class GaborFit:
-    """Gabors fitted to receptive fields, (U,) each; NaN for units without a field.
+    """Gabors fitted to receptive fields, (U,) each; NaN for neurons without a field.
 
     The equation is that of ``mousev1.insilico.gabors`` without balance.
 
@@ -56,7 +56,7 @@ class GaborFit:
         length_deg: standard deviation of the envelope along the stripes.
         breadth_deg: the same across the stripes.
         amplitude: of the carrier at the centre, response per gray value.
-        r2: share of the map's variance that the fit explains.
+        r2: fraction of the map's variance that the fit explains.
     """
 
     x_deg: Float

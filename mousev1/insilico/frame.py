@@ -143,7 +143,7 @@ class Frame:
         return np.full((images, self.height, self.width), self.background, dtype=np.float32)
 
     def check_inside(self, x_deg: ArrayLike, y_deg: ArrayLike, *, name: str = "x_deg, y_deg") -> None:
-        """Raise ``ValueError`` if any of these places, in degrees, is not on the frame."""
+        """Raise ``ValueError`` if any of these positions, in degrees, is not on the frame."""
         x, y = np.broadcast_arrays(np.asarray(x_deg, np.float64), np.asarray(y_deg, np.float64))
         height, width = self.size_deg
         # written so that NaN is outside too; the border belongs to the frame, up to rounding
@@ -151,7 +151,7 @@ class Frame:
         if not inside.all():
             first = int(np.flatnonzero(~inside.ravel())[0])
             raise ValueError(
-                f"{name}: expected a place on the frame, which reaches {width / 2:.4g} degrees left and right "
+                f"{name}: expected a position on the frame, which reaches {width / 2:.4g} degrees left and right "
                 f"and {height / 2:.4g} up and down from its centre, got ({x.ravel()[first]:.4g}, "
                 f"{y.ravel()[first]:.4g}) as number {first} of {x.size}; move it inside"
             )

@@ -20,10 +20,10 @@ IMAGES_AT_A_TIME = 512
 
 @dataclass(frozen=True, eq=False)
 class GalleryRanks(Table):
-    """Which images of a gallery excite each of U units most and least.
+    """Which images of a gallery excite each of U neurons most and least.
 
     Attributes:
-        unit_ids: (U,) the scan's names of the units.
+        unit_ids: (U,) the scan's names of the neurons.
         frame: the screen.
         best: (U, K) index of the images with the highest predicted responses, the highest first.
         worst: (U, K) the same of the lowest, the lowest first.
@@ -63,12 +63,12 @@ def rank_gallery(
     top: int = 1,
     progress: bool = False,
 ) -> GalleryRanks:
-    """The images of a gallery that excite each unit most, and least.
+    """The images of a gallery that excite each neuron most, and least.
 
     Args:
         model: a fitted model of a core of gray images.
         gallery: N images of the frame's size, whatever ``model.predict`` takes.
-        units: (U,) indices of units; all by default.
+        units: (U,) indices of neurons; all by default.
         contrast: give every image the frame's background as its mean, and this RMS contrast, so that it is
             the pattern that is ranked; extremes that leave the range of gray values are cut off. The images as
             they are by default.
@@ -77,7 +77,7 @@ def rank_gallery(
         progress: show a progress bar.
 
     Raises:
-        ValueError: no such unit, images of another size than the frame's, or fewer images than ``top``.
+        ValueError: no such neuron, images of another size than the frame's, or fewer images than ``top``.
     """
     config = model.core.config
     frame = frame or Frame.of_model(model)

@@ -1,7 +1,7 @@
 """The list of exported stimuli: what each is, for whom it was made, and what the model predicted before it was shown.
 
-A CSV with one row per image: ``image_id``, ``file``, ``class``, ``unit_id`` (empty for images made for no unit in
-particular), ``contrast``, ``extrapolation``, ``gamma`` and one column ``unit_<id>`` per unit with its predicted
+A CSV with one row per image: ``image_id``, ``file``, ``class``, ``unit_id`` (empty for images made for no neuron in
+particular), ``contrast``, ``extrapolation``, ``gamma`` and one column ``unit_<id>`` per neuron with its predicted
 response. Predictions are written down beforehand, so that a recording can contradict them.
 """
 
@@ -29,18 +29,18 @@ FIRST_ID = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """N exported stimuli and the predicted responses of U units to them.
+    """N exported stimuli and the predicted responses of U neurons to them.
 
     Attributes:
         image_ids: (N,) whole numbers, each once.
         files: N names of PNG files, each once.
         classes: N names of stimulus classes, such as ``"mei"`` or ``"natural"``.
-        made_for: (N,) id of the unit that the image was made for; -1 for none.
+        made_for: (N,) id of the neuron that the image was made for; -1 for none.
         contrast: (N,) RMS contrast of the image as shown.
-        extrapolation: (N,) distance from the training images for the unit that it was made for (or of the
+        extrapolation: (N,) distance from the training images for the neuron that it was made for (or of the
             whole image), as a multiple of the limit, see ``mousev1.insilico.extrapolation``; NaN if unknown.
         gamma: exponent of the display that the files were made for.
-        unit_ids: (U,) the units with predictions.
+        unit_ids: (U,) the neurons with predictions.
         predictions: (N, U) predicted responses, in the units of the recorded responses.
     """
 
@@ -116,7 +116,7 @@ def read_manifest(path: str | Path) -> Manifest:
         )
     if not rows or not units:
         raise ValueError(
-            f"{path}: expected at least one image and one unit, got {len(rows)} and {len(units)}"
+            f"{path}: expected at least one image and one neuron, got {len(rows)} and {len(units)}"
         )
     if short := [i for i, row in enumerate(rows, 2) if len(row) != len(header)]:
         raise ValueError(f"{path}: line {short[0]} has not {len(header)} columns as the first line")
@@ -166,8 +166,8 @@ def match_trials(manifest: Manifest, scan: Scan) -> tuple[NDArray[np.intp], NDAr
         ValueError: no trial shows an image of the manifest.
     """
     if scan.image_ids.dtype.kind == "U":
-        place = {Path(name).stem: row for row, name in enumerate(manifest.files)}
-        row_of_image = [place.get(Path(str(name)).stem, -1) for name in scan.image_ids]
+        row_of = {Path(name).stem: row for row, name in enumerate(manifest.files)}
+        row_of_image = [row_of.get(Path(str(name)).stem, -1) for name in scan.image_ids]
     else:
         numbers = {int(number): row for row, number in enumerate(manifest.image_ids)}
         row_of_image = [numbers.get(int(number), -1) for number in scan.image_ids]

@@ -1,4 +1,4 @@
-"""Masks around what drives a unit, and stimuli confined to them."""
+"""Masks around what drives a neuron, and stimuli confined to them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def masks_of(images: NDArray[np.floating[Any]]) -> Images32:
     array = np.asarray(images, dtype=np.float32)
     deviation = np.abs(array - np.median(array, axis=(1, 2), keepdims=True))
     smooth = blurred(torch.from_numpy(deviation)[:, None], BLUR_PX)[:, 0].numpy()
-    share = smooth / np.maximum(smooth.max(axis=(1, 2), keepdims=True), 1e-12)
-    t = np.clip((share - OPAQUE) / (OPEN - OPAQUE), 0.0, 1.0)
+    fraction = smooth / np.maximum(smooth.max(axis=(1, 2), keepdims=True), 1e-12)
+    t = np.clip((fraction - OPAQUE) / (OPEN - OPAQUE), 0.0, 1.0)
     return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Most exciting and most inhibiting images: what drives a unit most, and least.
+"""Most exciting and most inhibiting images: what drives a neuron most, and least.
 
 For a whole population at once, as inception loops do for V1 (Walker et al. 2019, Nature Neuroscience; Bashivan et
 al. 2019, Science), by the gradient ascent of ``mousev1.insilico.ascent``.
@@ -30,10 +30,10 @@ PATCHES_AT_A_TIME = 16
 
 @dataclass(frozen=True, eq=False)
 class OptimalImages(Table):
-    """The most exciting (or inhibiting) image of each of U units, from S starts each.
+    """The most exciting (or inhibiting) image of each of U neurons, from S starts each.
 
     Attributes:
-        unit_ids: (U,) the scan's names of the units.
+        unit_ids: (U,) the scan's names of the neurons.
         frame: the screen.
         kind: ``"exciting"`` or ``"inhibiting"``.
         settings: how they were made.
@@ -44,7 +44,7 @@ class OptimalImages(Table):
             values leaves no room.
         start_response: (U, S) predicted response to the image of every start.
         agreement: (U,) lowest correlation between the image of the best start and those of the others, over
-            the pixels that the unit sees; NaN with a single start.
+            the pixels that the neuron sees; NaN with a single start.
         trace: (U, S, T + 1) predicted responses before the first step and after each.
     """
 
@@ -62,7 +62,7 @@ class OptimalImages(Table):
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Numbers per unit (not the images): ``unit_id``, ``response``, ``blank_response``, ``contrast``,
+        """Numbers per neuron (not the images): ``unit_id``, ``response``, ``blank_response``, ``contrast``,
         ``agreement``, and from every start ``response_start_<number>``.
         """
         starts = self.start_response.shape[1]
@@ -87,21 +87,21 @@ def optimal_images(
     seed: int = 0,
     progress: bool = False,
 ) -> OptimalImages:
-    """Images that excite (or inhibit) each unit most under a contrast and a range of gray values.
+    """Images that excite (or inhibit) each neuron most under a contrast and a range of gray values.
 
     Args:
         model: a fitted model of a core of gray images.
-        units: (U,) indices of units; all by default.
+        units: (U,) indices of neurons; all by default.
         kind: ``"exciting"`` or ``"inhibiting"``.
         frame: the screen; that of the images of the fit by default.
         settings: contrast, steps, blur and number of random starts.
-        starts: (U, H, W) images to start from as well, such as the best of a gallery for each unit
-            (``mousev1.insilico.rank_gallery``). The part that the unit sees takes up all the contrast.
-        seed: of the random starts. A unit's start depends on the seed and its index in the model alone.
+        starts: (U, H, W) images to start from as well, such as the best of a gallery for each neuron
+            (``mousev1.insilico.rank_gallery``). The part that the neuron sees takes up all the contrast.
+        seed: of the random starts. A neuron's start depends on the seed and its index in the model alone.
         progress: show a progress bar.
 
     Raises:
-        ValueError: no such unit, a contrast beyond the range, or starts of a wrong shape.
+        ValueError: no such neuron, a contrast beyond the range, or starts of a wrong shape.
 
     Example:
         >>> from mousev1 import Core, CoreConfig, fit_readout
@@ -151,7 +151,7 @@ def optimal_images(
 
 @dataclass(frozen=True)
 class _Starts:
-    """Where the ascent of each unit begins: at noise, and at an image of its own if one is given."""
+    """Where the ascent of each neuron begins: at noise, and at an image of its own if one is given."""
 
     view: LocalView
     index: NDArray[np.int64]  # (U,)
@@ -169,7 +169,7 @@ class _Starts:
 
 
 class _Climbed(NamedTuple):
-    """What U units from S starts ended at."""
+    """What U neurons from S starts ended at."""
 
     patches: Tensor  # (U, S, h, w), without the background
     around: Tensor  # (U, S), what surrounds the patch, without the background
@@ -204,7 +204,7 @@ def _best(
     climbed: _Climbed,
     kind: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Whole images (U, H, W) of every unit's best start, drives (U, S) reached, and which start it is (U,)."""
+    """Whole images (U, H, W) of every neuron's best start, drives (U, S) reached, and which start it is (U,)."""
     units, rows = torch.from_numpy(index), torch.arange(len(index))
     with torch.no_grad():
         reached = torch.stack(
@@ -216,7 +216,7 @@ def _best(
         )
     best = (reached if kind == "exciting" else -reached).argmax(dim=1)
     around = (climbed.around[rows, best] + frame.background)[:, None, None, None]
-    images = view.place(
+    images = view.put(
         (climbed.patches[rows, best][:, None] + frame.background).to(model.device),
         units.to(model.device),
         around.expand(-1, 1, frame.height, frame.width).to(model.device),
@@ -254,7 +254,7 @@ def _check_starts(starts: NDArray[Any], units: int, frame: Frame) -> Tensor:
     expected = (units, frame.height, frame.width)
     if array.shape != expected or array.dtype.kind not in "uif":
         raise ValueError(
-            f"starts: expected one image per unit, {expected}, got {array.dtype} {array.shape}; "
+            f"starts: expected one image per neuron, {expected}, got {array.dtype} {array.shape}; "
             "np.repeat a single one"
         )
     tensor = torch.from_numpy(array.astype(np.float32))

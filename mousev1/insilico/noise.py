@@ -83,24 +83,24 @@ def sparse_noise(
         spot_deg: side of the squares, rounded to whole pixels, at least one.
         spots: squares per image.
         contrast: Weber contrast of a square: background +- contrast * (background - black).
-        seed: of places and signs.
+        seed: of positions and signs.
 
     Raises:
-        ValueError: more spots than places, or a contrast that the range cannot show.
+        ValueError: more spots than squares, or a contrast that the range cannot show.
     """
     _check_count("images", images)
     side = _pixels(frame, "spot_deg", spot_deg)
     rows, columns = frame.height // side, frame.width // side
-    places = rows * columns
-    if not 1 <= spots <= places:
+    count = rows * columns
+    if not 1 <= spots <= count:
         raise ValueError(
-            f"spots: expected 1 to {places}, the squares of {side} x {side} pixels on the frame, got {spots}"
+            f"spots: expected 1 to {count}, the squares of {side} x {side} pixels on the frame, got {spots}"
         )
     if not contrast > 0:
         raise ValueError(f"contrast: expected a positive number, got {contrast}")
     rng = np.random.default_rng(seed)
-    chosen = np.argsort(rng.random((images, places)), axis=1)[:, :spots]
-    squares = np.zeros((images, places))
+    chosen = np.argsort(rng.random((images, count)), axis=1)[:, :spots]
+    squares = np.zeros((images, count))
     np.put_along_axis(squares, chosen, rng.choice((-1.0, 1.0), (images, spots)), axis=1)
     wave = np.zeros((images, frame.height, frame.width))
     tiles = squares.reshape(images, rows, columns).repeat(side, axis=1).repeat(side, axis=2)
@@ -117,14 +117,14 @@ def natural_crops(
     rms: float | None = None,
     pixels_per_degree: float | None = None,
 ) -> Images32:
-    """Pieces of pictures at random places, as large as the frame.
+    """Pieces of pictures at random positions, as large as the frame.
 
     Args:
         pictures: pictures of any kind that ``mousev1.data.images.prepare_images`` takes; those of a list may
             differ in size. Each is at least as large as the frame. Colour becomes luminance.
         frame: the screen.
         images: how many crops, N; every picture gives as many as any other, up to one.
-        seed: of pictures' order and places.
+        seed: of pictures' order and positions.
         rms: give every crop this RMS contrast, and the background as its mean, extremes cut off if need be
             (``set_contrast`` with ``clip``); as they are if not given.
         pixels_per_degree: resolution of the pictures if it is not the frame's; they are resampled.

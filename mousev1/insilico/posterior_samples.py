@@ -5,7 +5,7 @@ are drawn from the posterior, and an interval is made of the quantiles of the in
 error are drawn:
 
 - **weights and bias**: one vector per draw, the same for all stimuli;
-- **misfit**: what no weights on these features account for, of which a fit knows the variance s^2 over natural
+- **model error**: what no weights on these features account for, of which a fit knows the variance s^2 over natural
   images (``mousev1.fit.model_error``). The posterior keeps it as a variance of the bias, which is right for one
   image at a time. Drawn as one bias for all stimuli, it would cancel in every comparison between stimuli;
   drawn anew for every stimulus, it would average out the more of them are shown. It is an unknown function
@@ -16,7 +16,7 @@ error are drawn:
   with each of the C features in units of its standard deviation over the stimuli. Two stimuli at random, at a
   distance of about sqrt(2 C), then share e^-2 of it, neighbours on a tuning curve most of it.
 
-The intervals hold what a fit can know. A misfit that all units share, as of a core that prefers too low
+The intervals hold what a fit can know. A model error that all neurons share, as of a core that prefers too low
 frequencies throughout, is systematic and not in them.
 """
 
@@ -37,14 +37,14 @@ WAVES = 128
 
 
 @dataclass(frozen=True)
-class MisfitDraws:
+class ModelErrorDraws:
     """Functions of features, S of them, with unit variance before ``sd``.
 
     Attributes:
         waves: (C, R) wave vectors.
         phases: (R,).
         amplitudes: (R, S).
-        sd: (U,) standard deviation of each unit's misfit.
+        sd: (U,) standard deviation of each neuron's model error.
     """
 
     waves: Tensor
@@ -60,38 +60,38 @@ class MisfitDraws:
 
 @dataclass(frozen=True)
 class Readouts:
-    """Readouts of some units: the fitted one, and draws from the posterior.
+    """Readouts of some neurons: the fitted one, and draws from the posterior.
 
     Attributes:
         weights: (U, S + 1, C), the fitted ones first.
         bias: (U, S + 1).
         scale: (U,) response scale.
-        misfit: errors of the drive that come on top in the draws; None for none.
+        model_error: errors of the drive that come on top in the draws; None for none.
     """
 
     weights: Tensor
     bias: Tensor
     scale: Tensor
-    misfit: MisfitDraws | None = None
+    model_error: ModelErrorDraws | None = None
 
     def of(self, row: int) -> Readouts:
-        """Those of one unit."""
+        """Those of one neuron."""
         one = slice(row, row + 1)
-        misfit = self.misfit and replace(self.misfit, sd=self.misfit.sd[one])
-        return Readouts(self.weights[one], self.bias[one], self.scale[one], misfit)
+        model_error = self.model_error and replace(self.model_error, sd=self.model_error.sd[one])
+        return Readouts(self.weights[one], self.bias[one], self.scale[one], model_error)
 
     def responses(self, sampled: Tensor) -> Tensor:
         """Responses to stimuli.
 
         Args:
-            sampled: (U, N, C) features at each unit's position (``mousev1.readout.interpolation.sample_at``).
+            sampled: (U, N, C) features at each neuron's position (``mousev1.readout.interpolation.sample_at``).
 
         Returns:
             (S + 1, U, N), those of the fitted model first.
         """
         drive = torch.einsum("unc,usc->sun", sampled, self.weights) + self.bias.T[:, :, None]
-        if self.misfit is not None:
-            drive[1:] += self.misfit.errors(sampled)
+        if self.model_error is not None:
+            drive[1:] += self.model_error.errors(sampled)
         return rate_from_drive(drive) * self.scale[:, None]
 
 
@@ -99,9 +99,9 @@ class Readouts:
 def draw_readouts(
     model: ResponseModel, units: Tensor, feature_std: Tensor, *, draws: int, seed: int
 ) -> Readouts:
-    """Readouts of some units from the posterior; only the fitted ones if the model has none.
+    """Readouts of some neurons from the posterior; only the fitted ones if the model has none.
 
-    A unit's draws do not depend on which others are asked for.
+    A neuron's draws do not depend on which others are asked for.
 
     Args:
         model: a fitted model.
@@ -118,9 +118,9 @@ def draw_readouts(
         return Readouts(weights, bias, scale)
     posterior = posterior.select(units.to(posterior.variances.device)).to(weights.device)
     variances = posterior.variances.clone()
-    # columns along the bias alone hold the misfit
+    # columns along the bias alone hold the model error
     alone = (posterior.basis[:-1] == 0).all(dim=0)
-    misfit = (variances * posterior.basis[-1].square())[:, alone].sum(dim=1)
+    variance = (variances * posterior.basis[-1].square())[:, alone].sum(dim=1)
     variances[:, alone] = 0.0
     normal = np.stack(
         [
@@ -133,18 +133,18 @@ def draw_readouts(
         torch.cat([weights, weights + offset[:, :, :-1]], dim=1),
         torch.cat([bias, bias + offset[:, :, -1]], dim=1),
         scale,
-        _draw_misfit(misfit.sqrt(), feature_std.to(weights), draws, seed) if alone.any() else None,
+        _draw_model_error(variance.sqrt(), feature_std.to(weights), draws, seed) if alone.any() else None,
     )
 
 
-def _draw_misfit(sd: Tensor, feature_std: Tensor, draws: int, seed: int) -> MisfitDraws:
+def _draw_model_error(sd: Tensor, feature_std: Tensor, draws: int, seed: int) -> ModelErrorDraws:
     rng = np.random.default_rng((seed, 0, 1))
     channels = len(feature_std)
     waves = rng.standard_normal((channels, WAVES)) / np.sqrt(channels / 2)
     phases = rng.uniform(0.0, 2 * np.pi, WAVES)
     amplitudes = rng.standard_normal((WAVES, draws)) * np.sqrt(2 / WAVES)
     scale = feature_std.clamp_min(1e-6 * float(feature_std.max()))
-    return MisfitDraws(
+    return ModelErrorDraws(
         waves=torch.from_numpy(waves).to(sd) / scale[:, None],
         phases=torch.from_numpy(phases).to(sd),
         amplitudes=torch.from_numpy(amplitudes).to(sd),
@@ -154,7 +154,7 @@ def _draw_misfit(sd: Tensor, feature_std: Tensor, draws: int, seed: int) -> Misf
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """A number per unit with its interval from the posterior.
+    """A number per neuron with its interval from the posterior.
 
     Attributes:
         value: (U,) of the fitted model, NaN where undefined.

@@ -1,13 +1,13 @@
-"""Receptive fields: what a unit's response changes with, at natural images.
+"""Receptive fields: what a neuron's response changes with, at natural images.
 
-For each unit u and image i the gradient of the response r_u with respect to the pixels is a linear filter
-g_ui, the unit's receptive field at that image. Over images,
+For each neuron u and image i the gradient of the response r_u with respect to the pixels is a linear filter
+g_ui, the neuron's receptive field at that image. Over images,
 
-- ``mean`` is its average: the linear receptive field, which vanishes for a unit that likes both signs
+- ``mean`` is its average: the linear receptive field, which vanishes for a neuron that likes both signs
   of contrast alike (a complex cell);
 - ``principal`` is its first principal component (without subtraction of the mean): the filter that explains
   most of all gradients, one of a pair in quadrature for a complex cell;
-- ``energy`` is its root mean square per pixel: where the unit looks, whatever it looks for.
+- ``energy`` is its root mean square per pixel: where the neuron looks, whatever it looks for.
 
 A Gaussian is fitted to the squared energy, a Gabor to the principal filter.
 """
@@ -38,17 +38,17 @@ PAIRS_AT_A_TIME = 16
 
 @dataclass(frozen=True, eq=False)
 class ReceptiveFields(Table):
-    """Receptive fields of U units of a model.
+    """Receptive fields of U neurons of a model.
 
     Attributes:
-        unit_ids: (U,) the scan's names of the units.
+        unit_ids: (U,) the scan's names of the neurons.
         frame: the screen.
         mean: (U, H, W) mean gradient, response per gray value.
         principal: (U, H, W) first principal component of the gradients, scaled to their root mean square
             along it and with the sign of ``mean``.
         energy: (U, H, W) root mean square of the gradients.
         linearity: (U,) norm of the mean over root mean square norm of the gradients: 1 for a linear
-            unit, near 0 for a complex cell.
+            neuron, near 0 for a complex cell.
         gaussian: fitted to the squared energy.
         gabor: fitted to the principal filter.
         readout_x_deg: (U,) where the readout looks, see ``readout_position``.
@@ -75,7 +75,7 @@ class ReceptiveFields(Table):
         return out
 
     def centres_on_frame(self) -> tuple[Float, Float]:
-        """(U,) degrees x and y of where to show a unit small stimuli: the Gaussian's centre.
+        """(U,) degrees x and y of where to show a neuron small stimuli: the Gaussian's centre.
 
         Where there is none, or it lies beyond the frame, where the readout looks.
         """
@@ -86,7 +86,7 @@ class ReceptiveFields(Table):
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
-        """All numbers per unit (not the maps): ``unit_id``, ``linearity``, ``readout_x_deg``, ``readout_y_deg``,
+        """All numbers per neuron (not the maps): ``unit_id``, ``linearity``, ``readout_x_deg``, ``readout_y_deg``,
         ``offset_deg``, and the fields of both fits as ``gaussian_<field>`` and ``gabor_<field>``.
         """
         out: dict[str, NDArray[Any]] = {"unit_id": self.unit_ids}
@@ -103,7 +103,7 @@ class ReceptiveFields(Table):
 
 
 def readout_position(model: ResponseModel, frame: Frame) -> tuple[Float, Float]:
-    """Where every unit's readout looks, (U,) degrees x (right) and y (up) from the frame's centre.
+    """Where every neuron's readout looks, (U,) degrees x (right) and y (up) from the frame's centre.
 
     A position mu runs from -1 (centre of the first feature) to 1 (centre of the last). Without padding the
     first layer's k x k kernel centres feature j on pixel j + (k - 1) / 2 and leaves W - k + 1 features of
@@ -131,18 +131,18 @@ def receptive_fields(
     frame: Frame | None = None,
     progress: bool = False,
 ) -> ReceptiveFields:
-    """Gradients of units at natural images, summarised and fitted.
+    """Gradients of neurons at natural images, summarised and fitted.
 
     Args:
         model: a fitted model.
         images: (N, H, W) natural images or whatever else ``model.predict`` takes, of the frame's size;
-            30 to 100 are enough. The work is units times images.
-        units: (U,) indices of units; all by default.
+            30 to 100 are enough. The work is neurons times images.
+        units: (U,) indices of neurons; all by default.
         frame: the screen; by default that of the core with the images' size.
         progress: show a progress bar.
 
     Raises:
-        ValueError: images of another size than the frame's, or no such unit.
+        ValueError: images of another size than the frame's, or no such neuron.
     """
     stack = prepare_images(images, model.core.config.input)
     height, width = stack.shape[2:]
@@ -181,7 +181,7 @@ def receptive_fields(
 
 
 def _gradients(view: LocalView, images: Tensor, unit: int) -> Tensor:
-    """(N, h, w) gradients of ELU(drive) + 1 at every image, on the unit's patch."""
+    """(N, h, w) gradients of ELU(drive) + 1 at every image, on the neuron's patch."""
     out = []
     for part in images.split(PAIRS_AT_A_TIME):
         units = torch.full((len(part),), unit, device=part.device)

@@ -5,11 +5,11 @@ As an experimenter would, on the noise-free model:
 1. full-field gratings of all orientations, frequencies and phases; the response averaged over phases (F0),
    less that to an empty screen, gives preferred orientation and frequency; phases at the best of these
    gratings tell simple from complex cells;
-2. disks of that grating around the unit's receptive field, of growing size;
+2. disks of that grating around the neuron's receptive field, of growing size;
 3. the best of these disks at growing contrast.
 
 Phases are static frames: the core knows no motion, so there is no direction, and F1 is that of a grating
-that is stepped, not one that drifts. Stimuli end where the frame ends: a disk around a unit near the border
+that is stepped, not one that drifts. Stimuli end where the frame ends: a disk around a neuron near the border
 is cut, as it would be on a monitor.
 
 **Intervals** come from the posterior over weights, drawn jointly for all stimuli
@@ -57,10 +57,10 @@ PAIRS_AT_A_TIME = 16
 
 @dataclass(frozen=True, eq=False)
 class Tuning(Table):
-    """Tuning of U units. Curves are evoked responses of the fitted model; indices have intervals.
+    """Tuning of U neurons. Curves are evoked responses of the fitted model; indices have intervals.
 
     Attributes:
-        unit_ids: (U,) the scan's names of the units.
+        unit_ids: (U,) the scan's names of the neurons.
         settings: what was shown.
         x_deg: (U,) where disks were centred, degrees from the frame's centre, to the right.
         y_deg: (U,) the same, up.
@@ -77,7 +77,7 @@ class Tuning(Table):
         orientation_index: (preferred - orthogonal) / (preferred + orthogonal).
         half_width_deg: half width at half height over orientation.
         frequency_cpd: preferred spatial frequency.
-        frequency_low_cpd: below it, half height; NaN for a low-pass unit.
+        frequency_low_cpd: below it, half height; NaN for a low-pass neuron.
         frequency_high_cpd: above it, half height; NaN if beyond what was shown.
         f1_f0: phase modulation; above 1 simple, below complex.
         phase_deg: preferred phase at the disks' centre; 0 is a bright centre, 180 a dark one.
@@ -124,7 +124,7 @@ class Tuning(Table):
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
-        """All numbers per unit (not the curves): ``unit_id``, ``x_deg``, ``y_deg``, ``blank``, ``contrast_r2``.
+        """All numbers per neuron (not the curves): ``unit_id``, ``x_deg``, ``y_deg``, ``blank``, ``contrast_r2``.
 
         And ``<estimate>`` for each of ``estimates``, its interval from ``<estimate>_from`` to ``<estimate>_to``.
         Where the model knows its training images, the fraction of each curve's stimuli outside of them:
@@ -148,11 +148,11 @@ def measure_tuning(
     seed: int = 0,
     progress: bool = False,
 ) -> Tuning:
-    """Tuning of many units at once.
+    """Tuning of many neurons at once.
 
     Args:
         model: a fitted model of gray images.
-        units: (U,) indices of units; all by default.
+        units: (U,) indices of neurons; all by default.
         settings: what to show.
         frame: the screen; by default that of the images of the fit, empty at its ``background``.
         centres_deg: x (U,) and y (U,) of the disks, for example ``ReceptiveFields.gaussian``'s; by default
@@ -161,7 +161,7 @@ def measure_tuning(
         progress: show a progress bar.
 
     Raises:
-        ValueError: no such unit, or a stimulus that the frame cannot show.
+        ValueError: no such neuron, or a stimulus that the frame cannot show.
     """
     settings = settings or TuningSettings()
     index, frame = check_request(model, units, frame)
@@ -236,7 +236,7 @@ def _feature_std(fused: FusedCore, frame: Frame, settings: TuningSettings) -> Te
 
 
 def assemble(unit_ids: NDArray[np.int64], settings: TuningSettings, parts: list[Examined]) -> Tuning:
-    """Curves and indices of all units, from what chunks of them were found to do."""
+    """Curves and indices of all neurons, from what chunks of them were found to do."""
     found = [indices_of(part, settings) for part in parts]
     estimates = {
         name: Estimate(

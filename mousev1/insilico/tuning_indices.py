@@ -1,7 +1,7 @@
 """From tuning curves to numbers: pure functions of arrays.
 
 Curves are **evoked** responses, the response less that to an empty screen, along the last axis; leading axes
-(units, posterior draws) are arbitrary. Where a curve has no positive peak, everything is NaN.
+(neurons, posterior draws) are arbitrary. Where a curve has no positive peak, everything is NaN.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def naka_rushton(curve: Float, contrasts: ArrayLike) -> tuple[Float, Float, Floa
 
     Naka & Rushton 1966 (J. Physiol. 185:536); Albrecht & Hamilton 1982 (J. Neurophysiol. 48:217). The best
     of a grid of n (0.6 to 5) and c50 (0.01 to 4), R_max being linear; c50 is refined by a parabola. A c50
-    above the largest contrast tells that the curve does not saturate.
+    above the largest contrast means that the curve does not saturate.
 
     Returns:
         c50, n, R_max and R^2 about the mean of the curve, (...) each.

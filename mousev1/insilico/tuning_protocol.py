@@ -1,4 +1,4 @@
-"""Which stimuli show the tuning of units, and the numbers that their responses give.
+"""Which stimuli show the tuning of neurons, and the numbers that their responses give.
 
 Nothing here knows about models: a ``Subject`` answers images, be it a fitted model with draws from its
 posterior or a simulation whose truth is asked for in exactly the same way.
@@ -67,11 +67,11 @@ class TuningSettings:
 
 
 class Shown(NamedTuple):
-    """What units answer to N images: as fitted, then S draws of the posterior.
+    """What neurons answer to N images: as fitted, then S draws of the posterior.
 
     Attributes:
-        responses: (S + 1, U, N), or (S + 1, N) of one unit.
-        distance: (U, N), or (N,), distance of each image from the training images for a unit, as a multiple of
+        responses: (S + 1, U, N), or (S + 1, N) of one neuron.
+        distance: (U, N), or (N,), distance of each image from the training images for a neuron, as a multiple of
             the limit (see ``mousev1.insilico.extrapolation``); NaN where it is not known.
     """
 
@@ -80,10 +80,10 @@ class Shown(NamedTuple):
 
 
 class Subject(Protocol):
-    """Units that can be shown stimuli: those of a model, or of a simulation whose truth is asked for."""
+    """Neurons that can be shown stimuli: those of a model, or of a simulation whose truth is asked for."""
 
     def to_all(self, images: Images32) -> Shown:
-        """Answers of all U units to images (N, H, W)."""
+        """Answers of all U neurons to images (N, H, W)."""
 
     def to_each(self, row: int, images: Images32) -> Shown:
         """Answers of the unit of that row alone to images (N, H, W)."""
@@ -93,7 +93,7 @@ class Subject(Protocol):
 class TuningExtrapolation:
     """How far the stimuli of tuning curves are from the training images, averaged over phases.
 
-    Distances are multiples of the limit: above 1 is outside of the training images. NaN for units without the curve.
+    Distances are multiples of the limit: above 1 is outside of the training images. NaN for neurons without the curve.
 
     Attributes:
         orientation: (U, K) of the stimuli of each orientation curve.
@@ -114,7 +114,7 @@ class TuningExtrapolation:
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
-        """(U,) fraction of each curve's stimuli that are outside, by name; NaN for units without the curve."""
+        """(U,) fraction of each curve's stimuli that are outside, by name; NaN for neurons without the curve."""
         out: dict[str, NDArray[Any]] = {}
         for field in fields(self):
             values = getattr(self, field.name)
@@ -125,7 +125,7 @@ class TuningExtrapolation:
 
 @dataclass(frozen=True)
 class Examined:
-    """Evoked responses of some units: as fitted, then S draws.
+    """Evoked responses of some neurons: as fitted, then S draws.
 
     Attributes:
         x_deg: (U,) centre of the disks.
@@ -157,15 +157,15 @@ def examine(
     *,
     done: Callable[[int], Any] = lambda _: None,
 ) -> Examined:
-    """Show everything to some units.
+    """Show everything to some neurons.
 
     Args:
-        subject: U units.
+        subject: U neurons.
         frame: the screen.
         settings: what to show.
         x_deg: (U,) centre of the disks.
         y_deg: (U,) the same, up.
-        done: called with the number of units that are finished.
+        done: called with the number of neurons that are finished.
     """
     session = _Session(subject, frame, settings, subject.to_all(frame.blank()).responses[..., 0])
     surface, cycle, distance = session.full_field()
@@ -252,7 +252,7 @@ class _Session:
         return Shown(responses - self.blank[..., None, None], distance)
 
     def disks(self, unit: int, **varied: Any) -> Shown:
-        """Evoked responses (S + 1, n) and distances (n,) of one unit to n disks, averaged over phases."""
+        """Evoked responses (S + 1, n) and distances (n,) of one neuron to n disks, averaged over phases."""
         phases = self.settings.disk_phases
         images = gratings(self.frame, phase_deg=360.0 / phases * np.arange(phases), **varied)
         shown = self.subject.to_each(unit, images)

@@ -1,12 +1,12 @@
-"""The part of the image that a unit can see, and only the arithmetic that reaches it.
+"""The part of the image that a neuron can see, and only the arithmetic that reaches it.
 
-A unit reads four neighbouring features; four layers below lies a window of the image (52 of 64 columns for
-11-S). When every unit has images of its own (its gradient, its most exciting image, gratings at its own
-place), the features anywhere else are never read, so they are not computed: less than half of the work of
+A neuron reads four neighbouring features; four layers below lies a window of the image (52 of 64 columns for
+11-S). When every neuron has images of its own (its gradient, its most exciting image, gratings at its own
+position), the features anywhere else are never read, so they are not computed: less than half of the work of
 the whole map. Results are those of the whole model, including the zero padding at the map's border.
 
 Layer by layer upwards, windows shrink by the kernel's margin. They are kept inside the map (shifted, not
-cut, so that all units of a batch have windows of one size), and what a kernel reaches beyond the map is zero,
+cut, so that all neurons of a batch have windows of one size), and what a kernel reaches beyond the map is zero,
 as in the core.
 """
 
@@ -28,7 +28,7 @@ from mousev1.readout.interpolation import bilinear_corners
 
 
 class LocalView(nn.Module):
-    """Each unit's own features, from patches of the image that it sees; differentiable in the patches.
+    """Each neuron's own features, from patches of the image that it sees; differentiable in the patches.
 
     Args:
         model: a fitted model of a ``Core`` with a Gaussian readout, which are copied.
@@ -37,7 +37,7 @@ class LocalView(nn.Module):
 
     Attributes:
         patch_height, patch_width: size of a patch in pixels.
-        origin: (U, 2) row and column of each unit's patch in the image.
+        origin: (U, 2) row and column of each neuron's patch in the image.
         weights: (U, C) feature weights.
         bias: (U,).
     """
@@ -88,17 +88,17 @@ class LocalView(nn.Module):
         ]
         self.register_buffer("shift", torch.stack(steps) if steps else index.new_zeros(0, len(mu), 2))
         top = torch.stack(starts[-1], dim=1)
-        place = (index // columns - top[:, :1]) * self.sizes[-1][1] + index % columns - top[:, 1:]
+        pixel = (index // columns - top[:, :1]) * self.sizes[-1][1] + index % columns - top[:, 1:]
         weight = corner.new_zeros(len(mu), self.sizes[-1][0] * self.sizes[-1][1])
-        self.register_buffer("corner", weight.scatter_add_(1, place, corner))
+        self.register_buffer("corner", weight.scatter_add_(1, pixel, corner))
         self.patch_height = self.sizes[0][0] + config.input_kernel - 1
         self.patch_width = self.sizes[0][1] + config.input_kernel - 1
 
     def cut(self, images: Tensor, units: Tensor) -> Tensor:
-        """Patches of whole images, one per unit: (B, C_in, H, W) or (1, C_in, H, W) to (B, C_in, h, w)."""
+        """Patches of whole images, one per neuron: (B, C_in, H, W) or (1, C_in, H, W) to (B, C_in, h, w)."""
         return _window(images, self.origin[units], self.patch_height, self.patch_width)
 
-    def place(self, patches: Tensor, units: Tensor, whole: Tensor) -> Tensor:
+    def put(self, patches: Tensor, units: Tensor, whole: Tensor) -> Tensor:
         """Patches (B, C_in, h, w) put into copies of ``whole``, (C_in, H, W) or (B, C_in, H, W)."""
         out = whole.expand(len(patches), *whole.shape[-3:]).clone()
         for image, patch, (row, column) in zip(out, patches, self.origin[units].tolist(), strict=True):
@@ -106,11 +106,11 @@ class LocalView(nn.Module):
         return out
 
     def forward(self, patches: Tensor, units: Tensor) -> Tensor:
-        """Features at each unit's position, from one patch each.
+        """Features at each neuron's position, from one patch each.
 
         Args:
             patches: (B, C_in, h, w) gray values.
-            units: (B,) index of the unit that sees each patch.
+            units: (B,) index of the neuron that sees each patch.
 
         Returns:
             (B, C), the features that the readout weighs, with gradients.
@@ -126,7 +126,7 @@ class LocalView(nn.Module):
         return sampled
 
     def drive(self, patches: Tensor, units: Tensor) -> Tensor:
-        """W . f(mu) + b of each unit at its own patch, (B,)."""
+        """W . f(mu) + b of each neuron at its own patch, (B,)."""
         features: Tensor = self(patches, units)
         return (features * self.weights[units]).sum(dim=1) + self.bias[units]
 

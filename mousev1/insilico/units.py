@@ -1,4 +1,4 @@
-"""Which units to ask about: by their ids, or those that a model knows best."""
+"""Which neurons to ask about: by their ids, or those that a model knows best."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from mousev1.model.response_model import ResponseModel
 def check_request(
     model: ResponseModel, units: object, frame: Frame | None
 ) -> tuple[NDArray[np.int64], Frame]:
-    """Indices of the units asked for, and the frame; by default all of them, and the frame of the fit's images.
+    """Indices of the neurons asked for, and the frame; by default all of them, and the frame of the fit's images.
 
     Raises:
-        ValueError: a core of colour images, no such unit, or none at all.
+        ValueError: a core of colour images, no such neuron, or none at all.
     """
     channels = model.core.config.input_channels
     if channels != 1:
@@ -29,30 +29,30 @@ def check_request(
 
 
 def check_units(units: object, n_units: int) -> NDArray[np.int64]:
-    """Indices of units (row numbers in the model, not ids), checked; all of them for ``None``.
+    """Indices of neurons (row numbers in the model, not ids), checked; all of them for ``None``.
 
     Raises:
-        ValueError: no such unit, or none at all.
+        ValueError: no such neuron, or none at all.
     """
     if units is None:
         return np.arange(n_units)
     index = np.atleast_1d(np.asarray(units))
     if index.ndim != 1 or index.dtype.kind not in "iu" or not len(index):
         raise ValueError(
-            f"units: expected a list of whole numbers, indices of units from 0, got {units!r}; "
+            f"units: expected a list of whole numbers, indices of neurons from 0, got {units!r}; "
             "np.flatnonzero turns a mask into one"
         )
     bad = index[(index < 0) | (index >= n_units)]
     if len(bad):
         raise ValueError(
-            f"units: expected indices from 0 to {n_units - 1}, as the model has {n_units} units, got "
+            f"units: expected indices from 0 to {n_units - 1}, as the model has {n_units} neurons, got "
             f"{int(bad[0])}; unit ids become indices by np.flatnonzero(np.isin(model.unit_ids, ids))"
         )
     return index.astype(np.int64)
 
 
 def units_with_ids(model: ResponseModel, unit_ids: Sequence[int]) -> NDArray[np.int64]:
-    """Indices of units in the model, in the order of their ids.
+    """Indices of neurons in the model, in the order of their ids.
 
     Raises:
         ValueError: an id that the model has not, or none at all.
@@ -62,14 +62,14 @@ def units_with_ids(model: ResponseModel, unit_ids: Sequence[int]) -> NDArray[np.
         raise ValueError("units: expected at least one unit id, got none")
     if missing := [int(unit) for unit in unit_ids if int(unit) not in have]:
         raise ValueError(
-            f"units: the model has no unit {listing(missing, 5)}; its {model.n_units} unit ids are "
+            f"units: the model has no neuron with unit id {listing(missing, 5)}; its {model.n_units} unit ids are "
             f"{listing(sorted(have), 10)}"
         )
     return np.array([have[int(unit)] for unit in unit_ids], dtype=np.int64)
 
 
 def modulation(model: ResponseModel, images: Images) -> NDArray[np.float64]:
-    """How strongly images modulate each unit's predicted rate, (U,): variance over mean.
+    """How strongly images modulate each neuron's predicted rate, (U,): variance over mean.
 
     Rates are those of the readout, in which fits are done and single trials of a neuron scatter with a variance of
     the order of their mean: the more its rate varies against that, the better single trials can be predicted. It
@@ -80,7 +80,7 @@ def modulation(model: ResponseModel, images: Images) -> NDArray[np.float64]:
 
 
 def best_units(scores: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:
-    """Indices of the units with the highest scores (U,), the best first; undefined scores come last.
+    """Indices of the neurons with the highest scores (U,), the best first; undefined scores come last.
 
     Raises:
         ValueError: a count below 1.

@@ -115,7 +115,7 @@ def _neuron_scores(rates: Array, scan: Scan, truth: Truth | None) -> dict[str, A
 
 
 def deviance_explained(rates: Array, responses: Array, mean: Array) -> Array:
-    """Share of the Poisson deviance that rates remove, of what the mean response leaves, (U,).
+    """Fraction of the Poisson deviance that rates remove, of what the mean response leaves, (U,).
 
     1 - (L(rates) - L(responses)) / (L(mean) - L(responses)) with the Poisson loss L: 1 for rates that
     equal every response, 0 for the mean response, below 0 for worse. It does not depend on the unit of

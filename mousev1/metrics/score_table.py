@@ -29,7 +29,7 @@ from mousev1.storage.table import Table
 
 @dataclass(frozen=True, eq=False)
 class ScoreTable(Table):
-    """Scores of a model, one row per unit; NaN where a score is undefined for a unit.
+    """Scores of a model, one row per neuron; NaN where a score is undefined for a neuron.
 
     Attributes:
         unit_ids: (U,) whole numbers.
@@ -51,11 +51,11 @@ class ScoreTable(Table):
         units = len(self.unit_ids)
         for name, column in self.columns.items():
             if column.shape != (units,):
-                raise ValueError(f"{name}: expected ({units},), one per unit, got {column.shape}")
+                raise ValueError(f"{name}: expected ({units},), one per neuron, got {column.shape}")
 
     @property
     def columns(self) -> Mapping[str, NDArray[Any]]:
-        """Scores per unit by name, read-only: ``unit_id``, ``single_trial_correlation``, ``correlation_to_average``,
+        """Scores per neuron by name, read-only: ``unit_id``, ``single_trial_correlation``, ``correlation_to_average``,
         ``oracle_correlation``, ``fev``, ``feve``.
         """
         scores = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "unit_ids"}
@@ -63,7 +63,7 @@ class ScoreTable(Table):
 
     @property
     def fraction_oracle(self) -> float:
-        """Slope of single-trial on oracle correlation over units, see ``fraction_oracle``."""
+        """Slope of single-trial on oracle correlation over neurons, see ``fraction_oracle``."""
         return self._oracle_fit().slope
 
     def __getitem__(self, column: str) -> NDArray[Any]:
@@ -74,9 +74,9 @@ class ScoreTable(Table):
         return columns[column]
 
     def summary(self) -> str:
-        """Mean of every score over the units where it is defined, with the number of the others.
+        """Mean of every score over the neurons where it is defined, with the number of the others.
 
-        FEVE is averaged over units with a FEV above 0.15, because it means nothing below.
+        FEVE is averaged over neurons with a FEV above 0.15, because it means nothing below.
         """
         columns = {
             "single-trial correlation": self.single_trial_correlation,
@@ -85,7 +85,7 @@ class ScoreTable(Table):
             "FEV": self.fev,
             f"FEVE where FEV > {FEVE_NEEDS_FEV}": np.where(self.fev > FEVE_NEEDS_FEV, self.feve, np.nan),
         }
-        lines = [f"{len(self)} units, means over units"]
+        lines = [f"{len(self)} neurons, means over neurons"]
         for label, values in columns.items():
             undefined = int((~np.isfinite(values)).sum())
             lines.append(_score_line(label, mean_of_defined(values), undefined))
@@ -104,12 +104,12 @@ class ScoreTable(Table):
 
     def __str__(self) -> str:
         shown = min(len(self), 5)
-        heads = ["unit", "single", "average", "oracle", "FEV", "FEVE"]
+        heads = ["neuron", "single", "average", "oracle", "FEV", "FEVE"]
         lines = ["".join(f"{head:>9}" for head in heads)] if shown else []
         scores = list(self.columns.values())[1:]
         for row in range(shown):
-            cells = "".join(f"{_number(column[row]):>9}" for column in scores)
-            lines.append(f"{self.unit_ids[row]!s:>9}{cells}")
+            numbers = "".join(f"{_number(column[row]):>9}" for column in scores)
+            lines.append(f"{self.unit_ids[row]!s:>9}{numbers}")
         if len(self) > shown:
             lines.append(f"{'...':>9}")
         return "\n".join([*lines, self.summary()])
@@ -127,7 +127,7 @@ def score_table(
         predictions: (T, U) rates, in the units of the responses.
         responses: (T, U) recorded responses.
         image_ids: (T,) which image each trial showed; equal entries are repeats.
-        unit_ids: (U,) names of the units.
+        unit_ids: (U,) names of the neurons.
 
     Raises:
         ValueError: if shapes do not fit each other; the message names the argument.
@@ -153,5 +153,5 @@ def _number(value: float) -> str:
 
 
 def _score_line(label: str, value: float, undefined: int) -> str:
-    note = f"   ({undefined} unit{'s' * (undefined > 1)} left out)" if undefined else ""
+    note = f"   ({undefined} neuron{'s' * (undefined > 1)} left out)" if undefined else ""
     return f"  {label:<27}{_number(value):>7}{note}"

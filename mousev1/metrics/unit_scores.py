@@ -1,7 +1,7 @@
 """How well a model predicts recorded responses: correlations, oracle, explainable variance.
 
-All scores are per unit, computed in float64, and NaN where they are undefined: a unit whose
-responses or predictions never change has no correlation. Undefined units are counted, never zeroed.
+All scores are per neuron, computed in float64, and NaN where they are undefined: a neuron whose
+responses or predictions never change has no correlation. Undefined neurons are counted, never zeroed.
 
 Repeats are trials with the same entry of ``image_ids``; their number may differ between images.
 Definitions follow Lurz et al. 2021, section 3 and the authors' library (neuralpredictors 0.3.0,
@@ -20,15 +20,15 @@ from numpy.typing import ArrayLike, NDArray
 
 Float = NDArray[np.float64]
 
-# Float64 rounding of an average can make a constant unit look as if it varied by about 1e-15;
+# Float64 rounding of an average can make a constant neuron look as if it varied by about 1e-15;
 # float32 responses that truly vary do so by more than 1e-11 of their mean.
 CONSTANT_BELOW = 1e-13
 
-# A unit with less explainable variance than this has a FEVE ruled by noise, down to minus thousands;
+# A neuron with less explainable variance than this has a FEVE ruled by noise, down to minus thousands;
 # the mean leaves it out (the threshold of Cadena et al. 2019, PLoS Comput Biol).
 FEVE_NEEDS_FEV = 0.15
 
-# Units are worked on in blocks, so that temporary float64 copies stay near 32 MB each.
+# Neurons are worked on in blocks, so that temporary float64 copies stay near 32 MB each.
 BLOCK_ELEMENTS = 4_000_000
 
 
@@ -69,7 +69,7 @@ def correlation_to_average(predictions: ArrayLike, responses: ArrayLike, image_i
     """Correlation, over images, of predicted rates with responses averaged over repeats, (U,).
 
     Every image counts once, however often it was shown; one shown a single time enters with that
-    trial. Without any repeated image there is no average, and all units are NaN.
+    trial. Without any repeated image there is no average, and all neurons are NaN.
 
     Args:
         predictions: (T, U) rates; those of one image are averaged too.
@@ -109,12 +109,12 @@ def oracle_correlation(responses: ArrayLike, image_ids: ArrayLike) -> Float:
 
 @dataclass(frozen=True)
 class FractionOracle:
-    """Fraction oracle with the number of units behind it.
+    """Fraction oracle with the number of neurons behind it.
 
     Attributes:
-        slope: the fraction oracle; NaN if no unit has both correlations.
-        n_units: units that entered the fit.
-        n_undefined: units left out because either correlation is NaN.
+        slope: the fraction oracle; NaN if no neuron has both correlations.
+        n_units: neurons that entered the fit.
+        n_undefined: neurons left out because either correlation is NaN.
     """
 
     slope: float
@@ -123,10 +123,10 @@ class FractionOracle:
 
 
 def fit_fraction_oracle(model_correlation: ArrayLike, oracle: ArrayLike) -> FractionOracle:
-    """``fraction_oracle`` together with the number of units used and left out."""
+    """``fraction_oracle`` together with the number of neurons used and left out."""
     model, best = _numbers("model_correlation", model_correlation), _numbers("oracle", oracle)
     if model.ndim != 1:
-        raise ValueError(f"model_correlation: expected (U,), one per unit, got {model.shape}")
+        raise ValueError(f"model_correlation: expected (U,), one per neuron, got {model.shape}")
     if best.shape != model.shape:
         raise ValueError(f"oracle: expected {model.shape} as model_correlation, got {best.shape}")
     defined = np.isfinite(model) & np.isfinite(best)
@@ -139,9 +139,9 @@ def fit_fraction_oracle(model_correlation: ArrayLike, oracle: ArrayLike) -> Frac
 def fraction_oracle(model_correlation: ArrayLike, oracle: ArrayLike) -> float:
     """Slope of the line through the origin that predicts model correlation from oracle correlation.
 
-    Least squares over units, as in Lurz et al. 2021. It can exceed 1, because the oracle's mean
-    over few repeats is noisier than a model. Units where either correlation is NaN are left out;
-    ``fit_fraction_oracle`` also tells how many.
+    Least squares over neurons, as in Lurz et al. 2021. It can exceed 1, because the oracle's mean
+    over few repeats is noisier than a model. Neurons where either correlation is NaN are left out;
+    ``fit_fraction_oracle`` also returns how many.
 
     Args:
         model_correlation: (U,) single-trial correlations of the model.
@@ -155,7 +155,7 @@ def fev(responses: ArrayLike, image_ids: ArrayLike) -> Float:
 
     Total is the variance over all trials; noise is the variance over an image's repeats, averaged
     over images; both with n - 1 in the denominator. Images shown once are left out. At most 1;
-    an estimate for a unit that ignores the image scatters around 0 and may be negative.
+    an estimate for a neuron that ignores the image scatters around 0 and may be negative.
 
     Args:
         responses: (T, U) recorded responses.
@@ -207,7 +207,7 @@ def poisson_loss(rates: ArrayLike, responses: ArrayLike) -> Float:
     """Poisson loss r - y log r averaged over trials, (U,), without the term that depends on y alone.
 
     Args:
-        rates: (T, U) predicted rates r; a negative one makes its unit NaN, a zero one infinite
+        rates: (T, U) predicted rates r; a negative one makes its neuron NaN, a zero one infinite
             unless the response is zero too.
         responses: (T, U) recorded responses y.
     """
@@ -260,7 +260,7 @@ def _group(image_ids: ArrayLike, *, trials: int, at_least: int) -> _Images:
 
 
 def _variances(sorted_trials: Float, images: _Images) -> tuple[Float, Float]:
-    """Total and noise variance, both (U,); total is NaN for constant units."""
+    """Total and noise variance, both (U,); total is NaN for constant neurons."""
     total = sorted_trials.var(axis=0, ddof=1)
     total[_is_constant(sorted_trials.mean(axis=0), total)] = np.nan
     centred = sorted_trials - (images.sum(sorted_trials) / images.counts[:, None])[images.image_of_trial]
@@ -287,7 +287,7 @@ def _is_constant(mean: Float, variance: Float) -> NDArray[np.bool_]:
 
 
 def _blockwise(function: Callable[..., Float], *arrays: NDArray[Any]) -> Float:
-    """Apply a function of (T, block) float64 arrays to all units of (T, U) arrays, giving (U,)."""
+    """Apply a function of (T, block) float64 arrays to all neurons of (T, U) arrays, giving (U,)."""
     trials, units = arrays[0].shape
     out = np.empty(units)
     # undefined scores are meant to be NaN, so their division is no accident
@@ -322,7 +322,7 @@ def paired(
 def _trials(name: str, values: ArrayLike) -> NDArray[Any]:
     array = _numbers(name, values)
     if array.ndim != 2:
-        raise ValueError(f"{name}: expected (T, U), trials by units, got {array.shape}")
+        raise ValueError(f"{name}: expected (T, U), trials by neurons, got {array.shape}")
     return array
 
 

@@ -1,4 +1,4 @@
-"""Figures of models and of what they were asked (needs the extra: ``pip install 'mousev1[plot]'``).
+"""Figures of models and of in-silico results (needs the extra: ``pip install 'mousev1[plot]'``).
 
 Every function returns a matplotlib ``Figure`` that belongs to no window; ``save`` writes it. Pictures of
 images are as the animal would see them, axes in degrees of visual angle from the centre of the frame. What lies

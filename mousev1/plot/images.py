@@ -1,4 +1,4 @@
-"""Sheets of images that drive units, and how the ascent to them went."""
+"""Sheets of images that drive neurons, and how the ascent to them went."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def image_sheet(
 
 
 def traces(found: OptimalImages, *, title: str | None = None) -> Figure:
-    """Responses during the ascent over their last ones: median and quartiles over units, all starts."""
+    """Responses during the ascent over their last ones: median and quartiles over neurons, all starts."""
     figure = new_figure(4.2, 3.0, title)
     axes = figure.subplots()
     last = found.response[:, None, None]

@@ -38,11 +38,11 @@ def receptive_field_sheet(
     rows, columns = grid(len(shown), columns)
     height = 1.7 * frame.height / frame.width + 0.22
     figure = new_figure(1.7 * columns + 0.2, height * rows + (0.5 if title else 0.1), title)
-    for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        if place >= len(shown):
+    for panel, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        if panel >= len(shown):
             axes.set_axis_off()
             continue
-        i = int(shown[place])
+        i = int(shown[panel])
         image = fields.principal[i]
         reach = float(np.abs(image).max()) or 1.0
         axes.imshow(
@@ -68,7 +68,9 @@ def fields_on_monitor(fields: ReceptiveFields, *, title: str | None = None) -> F
 
     frame = fields.frame
     height, width = frame.size_deg
-    figure = new_figure(7.0, 7.0 * height / width + 0.8, title or f"receptive fields of {len(fields)} units")
+    figure = new_figure(
+        7.0, 7.0 * height / width + 0.8, title or f"receptive fields of {len(fields)} neurons"
+    )
     axes = figure.subplots()
     for i in range(len(fields)):
         if np.isfinite(fields.gaussian.x_deg[i]):
@@ -103,7 +105,7 @@ def retinotopic_map(
     """
     if len(cortex) != len(x_deg) or len(cortex) != len(y_deg):
         raise ValueError(f"cortex: expected one position per unit, {len(x_deg)}, got {len(cortex)}")
-    figure = new_figure(10.5, 3.2, title or f"retinotopic map of {len(cortex)} units")
+    figure = new_figure(10.5, 3.2, title or f"retinotopic map of {len(cortex)} neurons")
     panels = figure.subplots(1, 3)
     for axes, values, name in ((panels[0], x_deg, "azimuth"), (panels[1], y_deg, "elevation")):
         dots = axes.scatter(cortex[:, 0], cortex[:, 1], c=values, s=4, cmap="viridis")
@@ -112,7 +114,7 @@ def retinotopic_map(
         bar.set_label(f"{name} (degrees)", fontsize=8)
         bar.ax.tick_params(labelsize=7, length=2)
         plain(axes)
-    # one colour per place on cortex, the same neurons on the monitor
+    # one colour per position on cortex, the same neurons on the monitor
     spread = cortex[:, 0] - cortex[:, 0].min()
     panels[2].scatter(x_deg, y_deg, c=spread, s=4, cmap="plasma")
     left, right, bottom, top = extent(frame)

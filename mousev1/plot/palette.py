@@ -1,4 +1,4 @@
-"""Colours that readers with any colour vision tell apart (Okabe and Ito 2008), and those of axes and marks."""
+"""Colours that readers with any colour vision distinguish (Okabe and Ito 2008), and those of axes and marks."""
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"

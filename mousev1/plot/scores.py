@@ -1,4 +1,4 @@
-"""Distributions of scores over units."""
+"""Distributions of scores over neurons."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Array = npt.NDArray[Any]
 
 
 def score_distributions(table: ScoreTable, *, title: str | None = None) -> Figure:
-    """Histograms of a model's scores over units, and model against oracle correlation.
+    """Histograms of a model's scores over neurons, and model against oracle correlation.
 
-    Units whose score is undefined are left out and counted; FEVE is shown where FEV is above 0.15.
+    Neurons whose score is undefined are left out and counted; FEVE is shown where FEV is above 0.15.
     """
-    figure = new_figure(9.5, 2.7, title or f"scores of {len(table)} units")
+    figure = new_figure(9.5, 2.7, title or f"scores of {len(table)} neurons")
     panels = figure.subplots(1, 4)
     feve = np.where(table.fev > FEVE_NEEDS_FEV, table.feve, np.nan)
     for axes, (name, values) in zip(
@@ -41,10 +41,10 @@ def score_distributions(table: ScoreTable, *, title: str | None = None) -> Figur
             shown = np.clip(defined, -1.0, 1.0)
             axes.hist(shown, bins=np.linspace(min(0.0, shown.min()), 1.0, 31).tolist(), color=BLUE)
             axes.axvline(defined.mean(), color=VERMILION, linewidth=1)
-            axes.set_title(f"mean {defined.mean():.3f}, {defined.size} units", fontsize=8, color=INK)
+            axes.set_title(f"mean {defined.mean():.3f}, {defined.size} neurons", fontsize=8, color=INK)
         else:
             axes.set_title("undefined: no repeats", fontsize=8, color=INK)
-        axes.set(xlabel=name, ylabel="units")
+        axes.set(xlabel=name, ylabel="neurons")
         plain(axes)
     _against_oracle(panels[3], table)
     return figure

@@ -1,4 +1,4 @@
-"""Tuning curves of single units, and how a population is tuned."""
+"""Tuning curves of single neurons, and how a population is tuned."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tuning_panels(
     units: NDArray[Any] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """One row of curves per unit: orientation, spatial frequency, phase, size, contrast.
+    """One row of curves per neuron: orientation, spatial frequency, phase, size, contrast.
 
     A band marks the interval of each preferred value. Stimuli outside of the training images are hollow.
 
@@ -84,7 +84,7 @@ def _panel(axes: Any, tuning: Tuning, name: str, row: int) -> None:
 
 def population_tuning(tuning: Tuning, *, title: str | None = None) -> Figure:
     """Histograms of what a population prefers and of its indices."""
-    figure = new_figure(9.5, 4.2, title or f"tuning of {len(tuning)} units")
+    figure = new_figure(9.5, 4.2, title or f"tuning of {len(tuning)} neurons")
     panels = figure.subplots(2, 4)
     choices: tuple[tuple[str, Estimate, bool], ...] = (
         ("preferred orientation (deg)", tuning.orientation_deg, False),
@@ -109,9 +109,9 @@ def population_tuning(tuning: Tuning, *, title: str | None = None) -> Figure:
             else:
                 axes.hist(values, bins=np.linspace(low, high + 1e-9, 21).tolist(), color=BLUE)
         axes.set_title(
-            f"{values.size} units, median {np.median(values) if values.size else np.nan:.3g}", fontsize=7
+            f"{values.size} neurons, median {np.median(values) if values.size else np.nan:.3g}", fontsize=7
         )
-        axes.set(xlabel=name, ylabel="units")
+        axes.set(xlabel=name, ylabel="neurons")
         plain(axes)
     return figure
 
