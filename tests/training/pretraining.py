@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,25 @@ def run_command(config: Path, out: Path, *launcher: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def run_killed(config: Path, out: Path, renames: int, after: bool) -> None:
+    """For a process of its own: a run that is killed before or after so many files were put in their places."""
+    from training.pretraining.__main__ import main
+
+    left = renames
+
+    def dying(rename):
+        def wrapped(source, target):
+            nonlocal left
+            left -= 1
+            if left == 0 and not after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            rename(source, target)
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return wrapped
+
+    os.replace, os.rename = dying(os.replace), dying(os.rename)
+    sys.exit(main([str(config), "--out", str(out)]))

@@ -40,12 +40,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not ending.startswith(MARK):
         raise ValueError(
             f"{path}: expected a checkpoint with its checksum at the end; this file is truncated, or another "
-            "program's. Put a copy back, or remove it to start the run from the beginning"
+            f"program's. Put a copy back, or remove {path.parent} to start the run from the beginning"
         )
     if ending != MARK + digest.hexdigest().encode():
         raise ValueError(
             f"{path}: the content does not agree with its checksum: the file was altered. Put a copy back, or "
-            "remove it to start the run from the beginning"
+            f"remove {path.parent} to start the run from the beginning"
         )
     values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return values

@@ -66,15 +66,16 @@ class RunFolder:
                     f"{self.path}: a run with other settings is there; choose another folder with --out, or "
                     f"remove that one. What differs:\n  {listed}"
                 )
-        elif self.path.is_dir() and any(self.path.iterdir()) and not path.is_file():
+        elif self.path.is_dir() and {*self.path.iterdir()} - {*self._leftovers()} and not path.is_file():
             raise FileExistsError(
                 f"{self.path}: expected a new folder or that of a run, found other files there"
             )
         else:
             # New, or stopped before its first epoch: then nothing depends on what was asked for.
             run = {**described, "sessions": []}
+        for leftover in self._leftovers():
+            shutil.rmtree(leftover, ignore_errors=True)
         if not self.finished:
-            self._sweep()
             state = self.load()
             session = {
                 "started": now(),
@@ -87,11 +88,10 @@ class RunFolder:
             run["sessions"].append(session)
             write_json(path, run)
 
-    def _sweep(self) -> None:
-        # What a kill in the middle of writing left behind, see mousev1.storage.atomic.replacing.
-        for name in (RUN_FILE, LAST_FILE, BEST_FILE, METRICS_FILE, "README.md", "core"):
-            for leftover in self.path.glob(f".{name}.*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+    def _leftovers(self) -> list[Path]:
+        """What kills in the middle of writing left behind, see ``mousev1.storage.atomic.replacing``."""
+        names = (RUN_FILE, LAST_FILE, BEST_FILE, METRICS_FILE, RESULT_FILE, "README.md", "core")
+        return [leftover for name in names for leftover in self.path.glob(f".{name}.*")]
 
     def sessions(self) -> list[dict[str, Any]]:
         """Every start of the run, the first one first."""
@@ -106,7 +106,7 @@ class RunFolder:
         state = load_checkpoint(path)
         if state.pop("run", None) != self._identity():
             raise ValueError(
-                f"{path}: the checkpoint of another run. Put this run's back, or remove the file to start the "
+                f"{path}: the checkpoint of another run. Put this run's back, or remove {self.path} to start the "
                 "run from the beginning"
             )
         return state
