@@ -1,12 +1,12 @@
 """The part of the image that a neuron can see, and only the arithmetic that reaches it.
 
-A neuron reads four neighbouring features; four layers below lies a window of the image (52 of 64 columns for
+A neuron reads four neighbouring features; four layers below lies a region of the image (52 of 64 columns for
 11-S). When every neuron has images of its own (its gradient, its most exciting image, gratings at its own
 position), the features anywhere else are never read, so they are not computed: less than half of the work of
 the whole map. Results are those of the whole model, including the zero padding at the map's border.
 
-Layer by layer upwards, windows shrink by the kernel's margin. They are kept inside the map (shifted, not
-cut, so that all neurons of a batch have windows of one size), and what a kernel reaches beyond the map is zero,
+Layer by layer upwards, regions shrink by the kernel's margin. They are kept inside the map (shifted, not
+cut, so that all neurons of a batch have regions of one size), and what a kernel reaches beyond the map is zero,
 as in the core.
 """
 
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from mousev1.core.inference import fuse
 from mousev1.core.representation import as_core
-from mousev1.insilico.convolutions import depthwise_at, first_convolution, pointwise
+from mousev1.insilico.convolutions import add_regions, cut_regions, depthwise_at, first_convolution, pointwise
 from mousev1.model.response_model import ResponseModel
 from mousev1.readout.gaussian import as_gaussian
 from mousev1.readout.interpolation import bilinear_corners
@@ -64,14 +64,15 @@ class LocalView(nn.Module):
             self.register_buffer("weights", readout.weights().detach().clone())
             self.register_buffer("bias", readout.bias.detach().clone())
         index, corner = bilinear_corners(mu, rows, columns)
+        ends = [index[:, 0] // columns, index[:, 0] % columns]
         sides = [[min(2, extent)] for extent in (rows, columns)]
         starts = [
             [
-                (index[:, 0] // columns).clamp_max(rows - sides[0][0]),
-                (index[:, 0] % columns).clamp_max(columns - sides[1][0]),
+                end.clamp_max(extent - min(2, extent))
+                for end, extent in zip(ends, (rows, columns), strict=True)
             ]
         ]
-        # from the top layer down to the first: sizes and starts (U,) of the windows on the map
+        # from the top layer down to the first: sizes and starts (U,) of the regions on the map
         for _ in range(config.layers - 1):
             here = []
             for axis, extent in enumerate((rows, columns)):
@@ -82,7 +83,7 @@ class LocalView(nn.Module):
         self.sizes = list(zip(*sides, strict=True))[::-1]
         starts = starts[::-1]
         self.register_buffer("origin", torch.stack(starts[0], dim=1))
-        # (layers - 1, U, 2) where each window starts in the one below
+        # (layers - 1, U, 2) where each region starts in the one below
         steps = [
             torch.stack([up[axis] - down[axis] for axis in (0, 1)], dim=1) for down, up in pairwise(starts)
         ]
@@ -96,7 +97,9 @@ class LocalView(nn.Module):
 
     def cut(self, images: Tensor, units: Tensor) -> Tensor:
         """Patches of whole images, one per neuron: (B, C_in, H, W) or (1, C_in, H, W) to (B, C_in, h, w)."""
-        return _window(images, self.origin[units], self.patch_height, self.patch_width)
+        size = (self.patch_height, self.patch_width)
+        out: Tensor = _Cut.apply(images, self.origin[units], *size)  # type: ignore[no-untyped-call]
+        return out
 
     def put(self, patches: Tensor, units: Tensor, whole: Tensor) -> Tensor:
         """Patches (B, C_in, h, w) put into copies of ``whole``, (C_in, H, W) or (B, C_in, H, W)."""
@@ -137,13 +140,8 @@ class LocalView(nn.Module):
         return self.get_buffer(f"bias_{stage}")
 
 
-def _window(x: Tensor, starts: Tensor, height: int, width: int) -> Tensor:
-    out: Tensor = _Window.apply(x, starts, height, width)  # type: ignore[no-untyped-call]
-    return out
-
-
-class _Window(torch.autograd.Function):
-    """One window per sample: (B or 1, C, H, W) and starts (B, 2) to (B, C, h, w).
+class _Cut(torch.autograd.Function):
+    """``cut_regions`` with gradients.
 
     Indexing would do the same, but its gradient is summed element by element, and that of slices
     allocates the whole input once per sample.
@@ -152,16 +150,8 @@ class _Window(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, starts: Tensor, height: int, width: int) -> Tensor:
         ctx.shape, ctx.starts = x.shape, starts.tolist()
-        out = x.new_empty(len(starts), x.shape[1], height, width)
-        for i, (row, column) in enumerate(ctx.starts):
-            out[i] = x[min(i, len(x) - 1), :, row : row + height, column : column + width]
-        return out
+        return cut_regions(x, ctx.starts, height, width)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        (gradient,) = gradients
-        out = gradient.new_zeros(ctx.shape)
-        height, width = gradient.shape[2:]
-        for i, (row, column) in enumerate(ctx.starts):
-            out[min(i, len(out) - 1), :, row : row + height, column : column + width] += gradient[i]
-        return out, None, None, None
+        return add_regions(gradients[0], ctx.starts, ctx.shape), None, None, None
