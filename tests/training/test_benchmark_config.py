@@ -44,10 +44,10 @@ def changed(path: str, value: object) -> dict:
     """The values with one entry set; a path like ``grids.0.images``."""
     values = copy.deepcopy(VALUES)
     *steps, last = [int(step) if step.isdigit() else step for step in path.split(".")]
-    place = values
+    table = values
     for step in steps:
-        place = place[step]
-    place[last] = value
+        table = table[step]
+    table[last] = value
     return values
 
 

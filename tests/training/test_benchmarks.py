@@ -20,7 +20,7 @@ from training.paper_figures.data_efficiency import images_needed
 
 def test_multiply_adds_of_a_tiny_core_equal_a_count_by_hand():
     config = CoreConfig(hidden_channels=2, layers=3, input_kernel=3, hidden_kernel=5)
-    # 6 x 7 image: 4 x 5 places; per place 3*3*2 first, then twice 2*2 + 5*5*2 + 2*2
+    # 6 x 7 image: 4 x 5 locations; per location 3*3*2 first, then twice 2*2 + 5*5*2 + 2*2
     assert speed.multiply_adds(config, 6, 7) == 20 * (18 + 2 * (4 + 50 + 4))
 
 
@@ -156,7 +156,7 @@ def test_an_exponent_is_the_power_that_made_the_points():
 
 
 def population(seed, units=12, pictures=50):
-    """Features at 64 places, and responses that are linear in those of place 20 for pictures not too noisy."""
+    """Features at 64 locations, and responses that are linear in those of location 20 for pictures not too noisy."""
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(pictures, 64, 6, generator=generator, dtype=torch.float64)
     weights = torch.randn(6, units, generator=generator, dtype=torch.float64)
@@ -167,15 +167,15 @@ def population(seed, units=12, pictures=50):
 def test_ridge_predictions_and_their_leave_one_out_errors_equal_fits_done_one_by_one():
     features, responses = population(0, pictures=14)
     rows = np.arange(12)
-    places, _ = recordings.split(features, rows, np.array([12, 13]))
-    predicted = recordings._predictions(places, responses[:12])
-    errors = recordings._leave_one_out(places, responses[:12])
+    locations, _ = recordings.split(features, rows, np.array([12, 13]))
+    predicted = recordings._predictions(locations, responses[:12])
+    errors = recordings._leave_one_out(locations, responses[:12])
     known = features[:12]
     scale = (known - known.mean(dim=(0, 1))).square().mean(dim=(0, 1)).sqrt()
-    place, strength = 20, 4
+    location, strength = 20, 4
     centred = (known - known.mean(dim=0)) / scale
     size = centred.square().sum(dim=2).mean()
-    x = (features / scale)[:, place] / size.sqrt()
+    x = (features / scale)[:, location] / size.sqrt()
 
     def ridge(train, test):
         mean_x, mean_y = x[train].mean(dim=0), responses[train].mean(dim=0)
@@ -185,21 +185,21 @@ def test_ridge_predictions_and_their_leave_one_out_errors_equal_fits_done_one_by
             a.T @ a + penalty, a.T @ (responses[train] - mean_y)
         ) + mean_y
 
-    torch.testing.assert_close(predicted[place, strength], ridge(list(range(12)), [12, 13]))
+    torch.testing.assert_close(predicted[location, strength], ridge(list(range(12)), [12, 13]))
     left_out = [ridge([j for j in range(12) if j != i], [i])[0] - responses[i] for i in range(12)]
     expected = torch.stack(left_out).square().mean(dim=0) / responses[:12].var(dim=0)
-    torch.testing.assert_close(errors[place, strength], expected)
+    torch.testing.assert_close(errors[location, strength], expected)
 
 
 @pytest.mark.parametrize("name", recordings.ESTIMATORS)
-def test_every_estimator_predicts_a_population_that_looks_at_one_place(name):
+def test_every_estimator_predicts_a_population_that_looks_at_one_location(name):
     features, responses = population(1)
     rows = np.arange(40)
     data = recordings.split(features, rows, np.arange(40, 50))
     predicted = recordings.ESTIMATORS[name](*data, responses[:40])
     assert predicted.shape == (10, 12)
-    # all places together bury the one that matters under 63 others
-    least = 0.05 if name == "ridge, all places" else 0.7
+    # all locations together bury the one that matters under 63 others
+    least = 0.05 if name == "ridge, all locations" else 0.7
     assert recordings._mean_correlation(predicted, responses[40:]) > least
 
 
@@ -244,8 +244,8 @@ def test_a_surrounded_picture_is_in_the_middle_of_gray_and_its_features_are_take
     core = Core(CoreConfig(hidden_channels=1, layers=1, input=InputContract())).freeze()
     with torch.no_grad():
         core.layers[0].conv.weight.zero_()[0, 0, 7, 7] = 1.0
-    features = recordings.features_at_places(core, framed)
-    assert features.shape == (2, recordings.PLACES_PER_AXIS**2, 1)
+    features = recordings.features_at_locations(core, framed)
+    assert features.shape == (2, recordings.LOCATIONS_PER_AXIS**2, 1)
     torch.testing.assert_close(features, torch.full_like(features, 200.0), rtol=1e-4, atol=0.0)
 
 

@@ -23,9 +23,9 @@ from training.settings import (
     ascending,
     one_of,
 )
-from training.transfer_benchmark.config import READOUTS, ReadoutName
+from training.transfer_benchmark.config import DIRECT, READOUTS, ReadoutName
 
-FROZEN, DIRECT = "frozen", "direct"
+FROZEN = "frozen"
 
 
 @dataclass(frozen=True, config=STRICT)

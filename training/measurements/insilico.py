@@ -188,6 +188,54 @@ def summary(values: Array) -> dict[str, float]:
     return {name: round(float(np.quantile(defined, level)), 4) for name, level in levels.items()}
 
 
+def from_starts(
+    model: ResponseModel, frame: Frame, settings: AscentSettings, units: Sequence[int]
+) -> tuple[list[OptimalImages], list[float], list[float]]:
+    """Optimal images of the first so many units from a new start each; seconds, and processor seconds."""
+    runs, seconds, busy = [], [], []
+    for start, count in enumerate(units):
+        begun, processor = time.perf_counter(), time.process_time()
+        runs.append(
+            optimal_images(
+                model,
+                units=np.arange(count),
+                frame=frame,
+                settings=settings,
+                seed=start,
+                progress=sys.stderr.isatty(),
+            )
+        )
+        seconds.append(time.perf_counter() - begun)
+        busy.append(time.process_time() - processor)
+    return runs, seconds, busy
+
+
+def convergence(trace: Array, steps: int) -> dict[str, float]:
+    """Median response at some steps, as a share of the last, of (U, steps + 1) responses."""
+    shown = sorted({0, steps // 10, steps // 2, int(0.9 * steps)})
+    return {str(step): round(float(np.median(trace[:, step] / trace[:, -1])), 4) for step in shown}
+
+
+def against(response: Array, name: str, images: Array, good: Array) -> dict[str, Any]:
+    """Responses (U,) to optimal images beside those to others, of the units that count."""
+    return {
+        f"beats_{name}": share(response >= images, good),
+        f"gain_over_{name}": summary((response / images)[good]),
+    }
+
+
+def second_start(view: LocalView, first: OptimalImages, second: OptimalImages, good: Array) -> dict[str, Any]:
+    """How much another start, of the first units, changes images and responses."""
+    units = len(second.images)
+    agree, counted = agreement(view, first.images[:units], second.images), good[:units]
+    return {
+        "units_started_twice": units,
+        "agreement": summary(agree[counted]),
+        "agreement_above_0.9": share(agree > 0.9, counted),
+        "response_of_other_start": summary((second.response / first.response[:units])[counted]),
+    }
+
+
 def measure(options: argparse.Namespace) -> tuple[dict[str, Any], ResponseModel, OptimalImages, Array]:
     """Everything that goes into the result file, and what the figures need."""
     task = make_task(options, options.units, None)
@@ -201,22 +249,8 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], ResponseModel,
     print(f"{model.n_units} units, {'cached' if cached else 'fitted now'}", file=sys.stderr)
 
     turns = time_in_turns(model, frame, settings, rounds=options.rounds, loop_units=options.loop_units)
-    runs, seconds, busy = [], [], []
     twice = min(options.second_start_units or model.n_units, model.n_units)
-    for start, units in enumerate((model.n_units, twice)):
-        begun, processor = time.perf_counter(), time.process_time()
-        runs.append(
-            optimal_images(
-                model,
-                units=np.arange(units),
-                frame=frame,
-                settings=settings,
-                seed=start,
-                progress=sys.stderr.isatty(),
-            )
-        )
-        seconds.append(time.perf_counter() - begun)
-        busy.append(time.process_time() - processor)
+    runs, seconds, busy = from_starts(model, frame, settings, (model.n_units, twice))
     found = runs[0]
     quality = well_predicted(task, model)
     good = quality > WELL_PREDICTED
@@ -225,9 +259,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], ResponseModel,
         model, gallery, contrast=options.contrast, frame=frame, top=min(MASKED_CANDIDATES, len(gallery))
     )
     natural, masked = ranks.best_response[:, 0], best_masked(model, view, found, gallery, ranks)
-    agree = agreement(view, found.images[:twice], runs[1].images)
-    good_twice = good[:twice]
-    last = found.trace[:, 0, -1]
+    outside = own_distance(model, found.images, np.arange(model.n_units))
     results = {
         **provenance.circumstances(),
         "scan": scan.name,
@@ -250,22 +282,14 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], ResponseModel,
             "judged_by": "true rates" if task.truth is not None else "recorded averages",
             "units": int(good.sum()),
         },
-        "beats_natural": share(found.response >= natural, good),
-        "gain_over_natural": summary((found.response / natural)[good]),
-        "beats_masked_natural": share(found.response >= masked, good),
-        "gain_over_masked_natural": summary((found.response / masked)[good]),
-        "units_started_twice": twice,
-        "agreement": summary(agree[good_twice]),
-        "agreement_above_0.9": share(agree > 0.9, good_twice),
-        "response_of_other_start": summary((runs[1].response / found.response[:twice])[good_twice]),
-        "trace_over_last": {
-            str(step): round(float(np.median(found.trace[good, 0, step] / last[good])), 4)
-            for step in sorted({0, options.steps // 10, options.steps // 2, int(0.9 * options.steps)})
-        },
+        **against(found.response, "natural", natural, good),
+        **against(found.response, "masked_natural", masked, good),
+        **second_start(view, found, runs[1], good),
+        "trace_over_last": convergence(found.trace[good, 0], options.steps),
         "contrast_reached": summary(found.contrast),
         "extrapolation": {
-            "distance": summary(own_distance(model, found.images, np.arange(model.n_units))[good]),
-            "outside": share(own_distance(model, found.images, np.arange(model.n_units)) > 1, good),
+            "distance": summary(outside[good]),
+            "outside": share(outside > 1, good),
         },
         "peak_megabytes": round(provenance.peak_megabytes()),
     }

@@ -144,12 +144,14 @@ def judge(
     octaves = np.log2(tuning.frequency_cpd.value / truth["frequency_cpd"])[ok]
     frame = fields.frame
     x, y = frame.to_degrees(*truth["rf_xy"].T)
-    places = {
+    centres = {
         "gaussian": (fields.gaussian.x_deg, fields.gaussian.y_deg),
         "gabor": (fields.gabor.x_deg, fields.gabor.y_deg),
         "readout": (fields.readout_x_deg, fields.readout_y_deg),
     }
-    distance = {name: np.hypot(px - x, py - y) * frame.pixels_per_degree for name, (px, py) in places.items()}
+    distance = {
+        name: np.hypot(px - x, py - y) * frame.pixels_per_degree for name, (px, py) in centres.items()
+    }
     kinds = {kind: ok & (truth["cell_type"] == kind) for kind in ("simple", "complex")}
     bands = {}
     for low, high in pairwise(BANDS_CPD):
@@ -203,6 +205,49 @@ def compare(tuning: Tuning, exact: Tuning, ok: npt.NDArray[np.bool_]) -> dict[st
     return out
 
 
+def true_rate_correlation(model: ResponseModel, scan: Scan, truth: Arrays) -> Float:
+    """(U,) correlation of predicted with true rates."""
+    row_of = {int(image): row for row, image in enumerate(scan.image_ids)}
+    tested = scan.images[[row_of[int(image)] for image in truth["rate_image_id"]]]
+    return correlation(model.predict(tested), truth["rate"])
+
+
+def file_against_stimuli(exact: Tuning, truth: Arrays) -> dict[str, float | None]:
+    """How far the truth in the file is at most from what the true neurons say to the same stimuli."""
+    peak = tuning_indices.peak_orientation(exact.orientation_curve)
+    octaves = np.abs(np.log2(exact.frequency_cpd.value / truth["frequency_cpd"]))
+    return {
+        "orientation_deg": _rounded(np.nanmax(deviation(exact.orientation_deg.value, truth))),
+        "orientation_peak_deg": _rounded(np.nanmax(deviation(peak, truth))),
+        "frequency_octaves": _rounded(np.nanmax(octaves)),
+    }
+
+
+def ask(
+    model: ResponseModel,
+    natural: npt.NDArray[Any],
+    units: npt.NDArray[np.int64],
+    frame: Frame,
+    settings: TuningSettings,
+    seed: int,
+) -> tuple[ReceptiveFields, Tuning, dict[str, float | None]]:
+    """Receptive fields and tuning of a model's units, and the seconds they took."""
+    started, progress = time.perf_counter(), sys.stderr.isatty()
+    fields = receptive_fields(model, natural, units=units, frame=frame, progress=progress)
+    between = time.perf_counter()
+    tuning = measure_tuning(
+        model,
+        units=units,
+        settings=settings,
+        frame=frame,
+        centres_deg=fields.centres_on_frame(),
+        seed=seed,
+        progress=progress,
+    )
+    seconds = {"receptive_fields": between - started, "tuning": time.perf_counter() - between}
+    return fields, tuning, {name: round(value, 1) for name, value in seconds.items()}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fit or load the model, ask it, compare with the truth, write JSON and Markdown."""
     options = _parser().parse_args(arguments)
@@ -219,29 +264,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     units = np.arange(scan.n_units)
     if options.units is not None:
         units = np.sort(np.random.default_rng(options.seed).permutation(scan.n_units)[: options.units])
-    row_of = {int(image): row for row, image in enumerate(scan.image_ids)}
-    tested = scan.images[[row_of[int(image)] for image in truth["rate_image_id"]]]
-    scores = correlation(model.predict(tested), truth["rate"])[units]
+    scores = true_rate_correlation(model, scan, truth)[units]
     truth = {name: values[units] for name, values in truth.items() if len(values) == scan.n_units}
 
     frame = Frame.of(core, background=GRAY)
     shown = scan.trials("train").images
     natural = shown[np.random.default_rng(options.seed).permutation(len(shown))[: options.images]]
-    started = time.perf_counter()
-    fields = receptive_fields(model, natural, units=units, frame=frame, progress=sys.stderr.isatty())
-    seconds["receptive_fields"] = round(time.perf_counter() - started, 1)
-    started = time.perf_counter()
     settings = TuningSettings(draws=options.draws)
-    tuning = measure_tuning(
-        model,
-        units=units,
-        settings=settings,
-        frame=frame,
-        centres_deg=fields.centres_on_frame(),
-        seed=options.seed,
-        progress=sys.stderr.isatty(),
-    )
-    seconds["tuning"] = round(time.perf_counter() - started, 1)
+    fields, tuning, took = ask(model, natural, units, frame, settings, options.seed)
+    seconds |= took
     exact = true_tuning(truth, np.arange(len(units)), frame, settings)
     if not ((scores > WELL_PREDICTED) & (truth["orientation_selectivity"] > TUNED)).any():
         raise SystemExit(f"no unit is predicted with a correlation above {WELL_PREDICTED}: nothing to judge")
@@ -261,15 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "rules": {"well_predicted_above": WELL_PREDICTED, "tuned_above": TUNED},
         "targets": TARGETS,
         "seconds": seconds,
-        "truth_of_file_against_same_stimuli": {
-            "orientation_deg": _rounded(np.nanmax(deviation(exact.orientation_deg.value, truth))),
-            "orientation_peak_deg": _rounded(
-                np.nanmax(deviation(tuning_indices.peak_orientation(exact.orientation_curve), truth))
-            ),
-            "frequency_octaves": _rounded(
-                np.nanmax(np.abs(np.log2(exact.frequency_cpd.value / truth["frequency_cpd"])))
-            ),
-        },
+        "truth_of_file_against_same_stimuli": file_against_stimuli(exact, truth),
         "results": [
             judge(truth, scores, fields, tuning, exact, least=least)
             for least in (WELL_PREDICTED, 0.8, 0.9)
@@ -282,10 +305,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(text)
 
 
-def report(results: dict[str, Any]) -> str:
-    """The results as Markdown."""
-    first = results["results"][0]
-    fitted_to = "rates without noise" if results["noise_free_fit"] else "responses"
+def against_targets(first: dict[str, Any]) -> list[str]:
+    """Rows of what was measured beside its target."""
     rows = [
         (
             "preferred orientation within 10 degrees",
@@ -303,6 +324,13 @@ def report(results: dict[str, Any]) -> str:
             f"{TARGETS['centre_px']:.0f} px",
         ),
     ]
+    return [f"| {name} | {value} | {target} |" for name, value, target in rows]
+
+
+def report(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    first = results["results"][0]
+    fitted_to = "rates without noise" if results["noise_free_fit"] else "responses"
     lines = [
         f"In-silico experiments on a model of **simulated** {fitted_to} ({results['scan']}, {results['units']} "
         f"units, core {results['core']} {results['core_hash'][:8]}, seed {results['seed']}), against the truth "
@@ -314,7 +342,7 @@ def report(results: dict[str, Any]) -> str:
         "",
         "| | measured | target |",
         "|---|---|---|",
-        *(f"| {name} | {value} | {target} |" for name, value, target in rows),
+        *against_targets(first),
         "",
         "Preferred orientation is that of the mean vector of the tuning curve; of its peak, it is within 10 degrees "
         f"for {first['orientation_peak_within_10_degrees']:.1%}. The truth is that of the peak.",

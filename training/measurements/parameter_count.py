@@ -151,8 +151,8 @@ def table(size: Size) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = [
         "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            entry.ljust(width) if i < 2 else entry.rjust(width)
+            for i, (entry, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     ]

@@ -40,7 +40,7 @@ Array = npt.NDArray[Any]
 FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 FOLDS = 10
 INNER_FOLDS = 5
-PLACES_PER_AXIS = 8
+LOCATIONS_PER_AXIS = 8
 SIGNAL = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # variance of the drive over that of the noise, before a fit
 GRAY = 113.0  # around the pictures; mean gray value of the photographs that cores of this kind learn from
 MARGIN = 7  # pixels of the feature map beyond the picture, where its zero padding does its harm
@@ -53,10 +53,10 @@ BOOTSTRAPS = 10_000
 
 @dataclass(frozen=True)
 class Split:
-    """The features of some pictures to learn from and of others to predict, at P places.
+    """The features of some pictures to learn from and of others to predict, at P locations.
 
     Inner products of centred features are all that ridge regression needs: with n training pictures they
-    are an (n, n) matrix per place, kept as its eigenvalues and vectors.
+    are an (n, n) matrix per location, kept as its eigenvalues and vectors.
 
     Attributes:
         values: (P, n) eigenvalues, 1 on average.
@@ -81,12 +81,12 @@ def surround(pictures: Array, factor: float, kernel: int) -> Tensor:
 
 
 @torch.no_grad()
-def features_at_places(core: Core, images: Tensor) -> Tensor:
-    """Features at a square grid of places inside the picture, (I, P, C) float64."""
+def features_at_locations(core: Core, images: Tensor) -> Tensor:
+    """Features at a square grid of locations inside the picture, (I, P, C) float64."""
     features = fuse(core)(images)
 
     def along(side: int) -> Tensor:
-        return torch.linspace(MARGIN + 1, side - MARGIN - 2, PLACES_PER_AXIS).round().long()
+        return torch.linspace(MARGIN + 1, side - MARGIN - 2, LOCATIONS_PER_AXIS).round().long()
 
     rows, columns = along(features.shape[2]), along(features.shape[3])
     chosen: Tensor = features[:, :, rows][:, :, :, columns]
@@ -94,7 +94,7 @@ def features_at_places(core: Core, images: Tensor) -> Tensor:
 
 
 def split(features: Tensor, train: Array, test: Array) -> tuple[Split, Split]:
-    """Features, standardised with the training pictures alone: at each place, and of all places together.
+    """Features, standardised with the training pictures alone: at each location, and of all locations together.
 
     Args:
         features: (I, P, C).
@@ -118,42 +118,42 @@ def split(features: Tensor, train: Array, test: Array) -> tuple[Split, Split]:
     return solved(grams, cross), solved(grams.mean(dim=0)[None], cross.mean(dim=0)[None])
 
 
-def ridge_at_one_place(places: Split, together: Split, responses: Tensor) -> Tensor:
-    """Ridge on the features of one place, the same for all neurons, chosen with the penalty by leaving one out.
+def ridge_at_one_location(locations: Split, together: Split, responses: Tensor) -> Tensor:
+    """Ridge on the features of one location, the same for all neurons, chosen with the penalty by leaving one out.
 
     Args:
-        places: every place.
-        together: all places as one; not used here.
+        locations: every location.
+        together: all locations as one; not used here.
         responses: (n, U) of the training pictures.
 
     Returns:
         (t, U) for the other pictures.
     """
-    errors = _leave_one_out(places, responses)
-    return _predictions(places, responses).flatten(0, 1)[int(errors.mean(dim=2).argmin())]
+    errors = _leave_one_out(locations, responses)
+    return _predictions(locations, responses).flatten(0, 1)[int(errors.mean(dim=2).argmin())]
 
 
-def ridge_at_own_place(places: Split, together: Split, responses: Tensor) -> Tensor:
-    """Ridge at each neuron's own place, found by leaving one out; one penalty for all. Arguments as above."""
-    errors = _leave_one_out(places, responses)
+def ridge_at_own_location(locations: Split, together: Split, responses: Tensor) -> Tensor:
+    """Ridge at each neuron's own location, found by leaving one out; one penalty for all. Arguments as above."""
+    errors = _leave_one_out(locations, responses)
     penalty = int(errors.amin(dim=0).mean(dim=1).argmin())
-    place = errors[:, penalty].argmin(dim=0)
-    return _predictions(places, responses)[place, penalty, :, torch.arange(len(place))].T
+    location = errors[:, penalty].argmin(dim=0)
+    return _predictions(locations, responses)[location, penalty, :, torch.arange(len(location))].T
 
 
-def ridge_at_all_places(places: Split, together: Split, responses: Tensor) -> Tensor:
-    """Ridge on all places together; one penalty for all neurons, by leaving one out. Arguments as above."""
-    return ridge_at_one_place(together, together, responses)
+def ridge_at_all_locations(locations: Split, together: Split, responses: Tensor) -> Tensor:
+    """Ridge on all locations together; one penalty for all neurons, by leaving one out. Arguments as above."""
+    return ridge_at_one_location(together, together, responses)
 
 
-def average_over_places(places: Split, together: Split, responses: Tensor) -> Tensor:
-    """Predictions for every place and penalty, averaged with their posterior probabilities per neuron.
+def average_over_locations(locations: Split, together: Split, responses: Tensor) -> Tensor:
+    """Predictions for every location and penalty, averaged with their posterior probabilities per neuron.
 
     Given both, responses are normal, and so their probability has a closed form (noise variance
-    integrated out). How probable places and penalties are beforehand is learned from all neurons.
+    integrated out). How probable locations and penalties are beforehand is learned from all neurons.
     Arguments as above.
     """
-    evidence = _evidence(places, responses)
+    evidence = _evidence(locations, responses)
     number, penalties, _ = evidence.shape
     place_prior = torch.full((number, 1, 1), 1.0 / number, dtype=torch.float64)
     penalty_prior = torch.full((1, penalties, 1), 1.0 / penalties, dtype=torch.float64)
@@ -161,18 +161,18 @@ def average_over_places(places: Split, together: Split, responses: Tensor) -> Te
     for _ in range(EM_STEPS):
         log = evidence + place_prior.log() + penalty_prior.log()
         posterior = torch.softmax(log.flatten(0, 1), dim=0).view_as(evidence)
-        # one neuron's worth of indifference keeps every place possible
+        # one neuron's worth of indifference keeps every location possible
         place_prior = posterior.sum(dim=(1, 2))[:, None, None] + 1.0 / number
         penalty_prior = posterior.sum(dim=(0, 2))[None, :, None] + 1.0 / penalties
         place_prior, penalty_prior = place_prior / place_prior.sum(), penalty_prior / penalty_prior.sum()
-    return torch.einsum("pru,prtu->tu", posterior, _predictions(places, responses))
+    return torch.einsum("pru,prtu->tu", posterior, _predictions(locations, responses))
 
 
 ESTIMATORS: dict[str, Estimator] = {
-    "ridge, one place": ridge_at_one_place,
-    "ridge, own place": ridge_at_own_place,
-    "ridge, all places": ridge_at_all_places,
-    "averaged over places": average_over_places,
+    "ridge, one location": ridge_at_one_location,
+    "ridge, own location": ridge_at_own_location,
+    "ridge, all locations": ridge_at_all_locations,
+    "averaged over locations": average_over_locations,
 }
 
 
@@ -309,7 +309,7 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Correlations of every neuron with every estimator, per region."""
     features = {
-        factor: features_at_places(core, surround(pictures, factor, core.config.input_kernel))
+        factor: features_at_locations(core, surround(pictures, factor, core.config.input_kernel))
         for factor in FACTORS
     }
     found = []

@@ -21,7 +21,7 @@ Record = Callable[[Array, Generator], Array]
 Expect = Callable[[Array], Array]
 # Changes responses (N, U) in place, and gives the neurons that it made bad.
 Spoil = Callable[[Array, Generator], Array]
-Place = Callable[[Array, Generator], Array | None]
+Positions = Callable[[Array, Generator], Array | None]
 
 MEAN_RATE = 0.7  # of the twins' neurons, about
 NOBODY = np.zeros(0, dtype=np.int64)
@@ -58,7 +58,7 @@ class Regime:
         expect: true rates to the mean of ``record`` given the image, up to a factor and an offset of its own for each
             neuron.
         spoil: what becomes of single neurons or trials afterwards.
-        place: cortical positions given to the fit.
+        positions: cortical positions given to the fit.
         neurons: how many.
         images: how many training images.
         copies: how often every neuron is recorded.
@@ -70,7 +70,7 @@ class Regime:
     record: Record = ordinary_noise
     expect: Expect = as_it_is
     spoil: Spoil | None = None
-    place: Place = as_recorded
+    positions: Positions = as_recorded
     neurons: int = 200
     images: int = 400
     copies: int = 1
@@ -296,13 +296,15 @@ _HEALTHY = (
     Regime("100 images", "few", images=100),
     Regime("20 neurons, 50 images", "few", neurons=20, images=50),
     Regime("1 neuron, 1,500 images", "few", neurons=1, images=1500),
-    Regime("positions absent", "positions", place=_absent),
-    Regime("absent, 50 images", "positions", place=_absent, images=50),
-    Regime("shuffled", "positions", place=lambda c, g: g.permutation(c)),
+    Regime("positions absent", "positions", positions=_absent),
+    Regime("absent, 50 images", "positions", positions=_absent, images=50),
+    Regime("shuffled", "positions", positions=lambda c, g: g.permutation(c)),
     Regime(
-        "jittered by a fifth", "positions", place=lambda c, g: c + 0.2 * np.ptp(c) * g.normal(size=c.shape)
+        "jittered by a fifth",
+        "positions",
+        positions=lambda c, g: c + 0.2 * np.ptp(c) * g.normal(size=c.shape),
     ),
-    Regime("two areas", "positions", place=_two_areas),
+    Regime("two areas", "positions", positions=_two_areas),
     Regime("every neuron five times", "positions", neurons=40, copies=5),
 )
 _SPOILED = (

@@ -80,7 +80,7 @@ def simulate(regime: Regime, twin: Twin, photographs: Array, seed: int) -> Recor
     return Recording(
         images=train,
         responses=responses.astype(np.float32),
-        positions=regime.place(twin.cortex[neurons], np.random.default_rng([seed, 4])),
+        positions=regime.positions(twin.cortex[neurons], np.random.default_rng([seed, 4])),
         test_images=test,
         truth=regime.expect(rates[:TEST_IMAGES]),
         bad=bad,
@@ -129,7 +129,7 @@ def scores(recording: Recording, model: ResponseModel) -> dict[str, float | None
 
 def findings(rows: dict[str, Any], twins: Sequence[str]) -> list[str]:
     """Where the recipe leads, where bad neurons or trials harm the others, and where intervals do not hold."""
-    told = []
+    lines = []
     for regime in REGIMES:
         for twin in twins:
             convex, recipe = (rows.get(f"{twin}/{regime.name}/{method}") for method in METHODS)
@@ -137,16 +137,16 @@ def findings(rows: dict[str, Any], twins: Sequence[str]) -> list[str]:
             if convex is None:
                 continue
             if "error" in convex:
-                told.append(f"{where}: the convex fit fails: {convex['error']}")
+                lines.append(f"{where}: the convex fit fails: {convex['error']}")
                 continue
             if recipe is not None and recipe.get("healthy", -1.0) - convex["healthy"] > LEAD:
-                told.append(f"{where}: the recipe leads by {recipe['healthy'] - convex['healthy']:.3f}")
+                lines.append(f"{where}: the recipe leads by {recipe['healthy'] - convex['healthy']:.3f}")
             clean = rows.get(f"{twin}/{CLEAN.name}/convex")
             if regime.spoil is not None and clean is not None and clean["healthy"] - convex["healthy"] > LOSS:
-                told.append(f"{where}: {clean['healthy'] - convex['healthy']:.3f} below the clean recording")
+                lines.append(f"{where}: {clean['healthy'] - convex['healthy']:.3f} below the clean recording")
             if convex.get("coverage") is not None and not 0.88 <= convex["coverage"] <= 0.985:
-                told.append(f"{where}: 95% intervals hold {convex['coverage']:.2f}")
-    return told
+                lines.append(f"{where}: 95% intervals hold {convex['coverage']:.2f}")
+    return lines
 
 
 def table(rows: dict[str, Any], twins: Sequence[str], before: dict[str, Any] | None = None) -> str:

@@ -66,14 +66,14 @@ PROCESSES = 5  # in which features, predictions and fits are measured
 BATCH = 64
 IMAGES = 512
 MATRIX = 2048
-CHANNELS, PLACES, KERNEL = 256, 32, 3
+CHANNELS, PIXELS, KERNEL = 256, 32, 3
 # What shows how fast the machine multiplies (which is faster depends on the processor), how many of them make a turn,
 # and multiply-adds in a turn.
 PRODUCT, CONVOLUTION = f"{MATRIX} x {MATRIX} matrix product", f"{KERNEL} x {KERNEL} convolution"
 TIMES = {PRODUCT: 4, CONVOLUTION: 32}
 MACHINE = {
     PRODUCT: TIMES[PRODUCT] * MATRIX**3,
-    CONVOLUTION: TIMES[CONVOLUTION] * (CHANNELS * PLACES * KERNEL) ** 2,
+    CONVOLUTION: TIMES[CONVOLUTION] * (CHANNELS * PIXELS * KERNEL) ** 2,
 }
 REACH_SHARES = (0.5, 0.6, 0.65, 0.7, 0.8, 1.0)  # of the images
 IMPORT_OURS = "import mousev1; mousev1.Core, mousev1.fit_readout, mousev1.load_core, mousev1.read_scan"
@@ -181,7 +181,7 @@ def features_in_turns(path: Path, rounds: int) -> tuple[Turns, float]:
     theirs = build_core(core.config, peer_core_state(core))
     ours = fuse(core)
     a, b = torch.rand(MATRIX, MATRIX), torch.rand(MATRIX, MATRIX)
-    maps, kernels = torch.rand(1, CHANNELS, PLACES, PLACES), torch.rand(CHANNELS, CHANNELS, KERNEL, KERNEL)
+    maps, kernels = torch.rand(1, CHANNELS, PIXELS, PIXELS), torch.rand(CHANNELS, CHANNELS, KERNEL, KERNEL)
     if torch.backends.mkldnn.is_available():
         maps, kernels = maps.to_mkldnn(), kernels.to_mkldnn()
 
