@@ -23,7 +23,7 @@ from mousev1.storage.atomic import file_sha256, replacing
 
 Result = TypeVar("Result")
 
-PACKAGES = ("mousev1", "torch", "numpy", "neuralpredictors")
+PACKAGES = ("mousev1", "torch", "numpy", "pillow", "h5py", "neuralpredictors")
 
 
 def now() -> str:

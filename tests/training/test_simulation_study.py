@@ -16,6 +16,7 @@ import pytest
 
 from mousev1 import read_scan
 from mousev1.metrics.unit_scores import oracle_correlation
+from training.provenance import data_sha256
 from training.settings import tomllib
 from training.simulation import (
     CORE_SETS,
@@ -28,7 +29,6 @@ from training.simulation import (
 )
 from training.simulation.__main__ import main
 from training.simulation.scans import summarise
-from training.simulation.study import content_sha256
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
 TINY = SimulationConfig(
@@ -248,7 +248,7 @@ def test_the_published_file_tree_holds_the_same_scan(tmp_path, file_format, name
     digests = []
     for run in ("a", "b"):
         simulate_study(config, tmp_path / run, report=lambda line: None)
-        digests.append(content_sha256(tmp_path / run / name))
+        digests.append(data_sha256(tmp_path / run / name))
     assert digests[0] == digests[1]
     scan, _ = simulate_scan("sim-g1", config)
     back = read_scan(tmp_path / "a" / name)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import platform
 import shutil
 import time
 import zipfile
@@ -14,13 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
-import PIL
-import torch
 from numpy.lib import format as npy
 
-import mousev1
+from training.provenance import data_sha256, versions, write_json
 from training.simulation.config import FILE_SUFFIXES, SimulationConfig
 from training.simulation.scans import SimulatedTruth, simulate_scan, summarise
 from training.simulation.settings import DEAD_LEAVES
@@ -76,11 +72,11 @@ def simulate_study(
             "units": scan.n_units,
             "images": scan.n_images,
             "trials": scan.n_trials,
-            "sha256": {file.name: content_sha256(file) for file in files},
+            "sha256": {file.name: data_sha256(file) for file in files},
             # JSON has no NaN.
             **{key: round(value, 4) if math.isfinite(value) else None for key, value in summary.items()},
         }
-        _write_manifest(out, manifest)
+        write_json(out / MANIFEST, manifest)
         report(
             f"{prefix}{scan.n_units:,} neurons, {scan.n_images:,} images, {scan.n_trials:,} trials, "
             f"oracle {summary['oracle']:.3f}, {time.perf_counter() - start:.1f} s, wrote {files[0]}"
@@ -97,29 +93,17 @@ def write_truth(truth: SimulatedTruth, path: Path) -> None:
                 npy.write_array(member, np.ascontiguousarray(values), allow_pickle=False)
 
 
-def content_sha256(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files in a folder."""
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        if path.is_dir():
-            digest.update(f"{file.relative_to(path).as_posix()}\n".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
-
-
 def config_sha256(config: SimulationConfig) -> str:
     """SHA-256 of everything that decides the content of a scan: not which scans, nor where pictures lie."""
     values = config.to_dict()
     del values["scans"]
     if config.stimuli.source != DEAD_LEAVES:
-        values["stimuli"]["source"] = content_sha256(Path(config.stimuli.source))
+        values["stimuli"]["source"] = data_sha256(Path(config.stimuli.source))
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _is_intact(path: Path, sha256: str) -> bool:
-    return path.exists() and content_sha256(path) == sha256
+    return path.exists() and data_sha256(path) == sha256
 
 
 def _open_manifest(out: Path, config: SimulationConfig) -> dict[str, Any]:
@@ -132,14 +116,7 @@ def _open_manifest(out: Path, config: SimulationConfig) -> dict[str, Any]:
         "config_sha256": config_sha256(config),
         "seed": config.seed,
         "config": config.to_dict(),
-        "versions": {
-            "python": platform.python_version(),
-            "mousev1": mousev1.__version__,
-            "numpy": np.__version__,
-            "torch": torch.__version__,
-            "pillow": PIL.__version__,
-            "h5py": h5py.__version__,
-        },
+        "versions": versions(),
         "scans": {},
     }
     if not path.exists():
@@ -150,9 +127,3 @@ def _open_manifest(out: Path, config: SimulationConfig) -> dict[str, Any]:
             f"out: {out} holds scans of another config (see {path}); give another folder, or remove this one"
         )
     return {**fresh, "scans": manifest["scans"]}
-
-
-def _write_manifest(out: Path, manifest: dict[str, Any]) -> None:
-    partial = out / f".{MANIFEST}.partial"
-    partial.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, out / MANIFEST)
