@@ -18,48 +18,45 @@ from training.paper_figures.results import DRAWN, Results, by_benchmark
 from training.transfer_benchmark.results_table import read_rows
 
 
-def write_figures(results: Results, out: Path, score: str, prefix: str = "") -> list[Path]:
-    """Draw what there are rows for, and write the report.
+def run(source: Path, out: Path | None, score: str) -> None:
+    """Read rows, and write figures and a report for each benchmark among them."""
+    folder = out or (source if source.is_dir() else source.parent)
+    found = by_benchmark(read_rows(source))
+    for results in found:
+        if score not in results.scores():
+            raise ValueError(
+                f"--score: no row of {results.name} has {score}; there are {', '.join(results.scores())}"
+            )
+        kind = "simulated" if results.simulated else "real"
+        same_name = [other for other in found if other.name == results.name]
+        prefix = f"{results.name}-" if len(found) > 1 else ""
+        prefix += f"{kind}-" if len(same_name) > 1 else ""
+        write_figures(results, folder, score, prefix)
+
+
+def write_figures(results: Results, out: Path, score: str, prefix: str = "") -> None:
+    """Draw what there are rows for, write the report, and print what was and was not written.
 
     Args:
         results: of one benchmark.
         out: folder to write to.
         score: column of results for figures and findings.
         prefix: of file names.
-
-    Returns:
-        The files written, the report last.
     """
     out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, figure in figures(results, score).items():
+    drawn = figures(results, score)
+    for name, figure in drawn.items():
         path = out / f"{prefix}{name}.png"
         figure.savefig(path, dpi=150)
-        written.append(path)
+        print(f"wrote {path}")
     path = out / f"{prefix}report.md"
     with replacing(path) as staging:
-        staging.write_text(report(results, score, [file.name for file in written]), encoding="utf-8")
-    return [*written, path]
-
-
-def run(source: Path, out: Path | None, score: str) -> None:
-    """Read rows, and write figures and a report for each benchmark among them."""
-    folder = out or (source if source.is_dir() else source.parent)
-    found = by_benchmark(read_rows(source))
-    for results in found:
-        kind = "simulated" if results.simulated else "real"
-        same_name = [other for other in found if other.name == results.name]
-        prefix = f"{results.name}-" if len(found) > 1 else ""
-        prefix += f"{kind}-" if len(same_name) > 1 else ""
-        if score not in results.scores():
-            raise ValueError(
-                f"--score: no row of {results.name} has {score}; there are {', '.join(results.scores())}"
-            )
-        for path in (files := write_figures(results, folder, score, prefix)):
-            print(f"wrote {path}")
-        for name, title in TITLES.items():
-            if not any(name in file.name for file in files):
-                print(f"{results.name}: no rows for {name.replace('-', ' ')} ({title})")
+        text = report(results, score, [f"{prefix}{name}.png" for name in drawn])
+        staging.write_text(text, encoding="utf-8")
+    print(f"wrote {path}")
+    for name, title in TITLES.items():
+        if not any(drawn_name.startswith(name) for drawn_name in drawn):
+            print(f"{results.name}: no rows for {name.replace('-', ' ')} ({title})")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
