@@ -2,7 +2,7 @@
 
 Lurz et al. 2021, section 3, tried 100 sets of values per model with a Gaussian process. The study is a file;
 start the command on as many machines as share it, and they join in. Stopped and started again, a study goes
-on; what a killed process was trying is tried by nobody else, and another trial takes its place. Afterwards
+on; what a killed process was trying does not count, and another trial is made instead. Afterwards
 ``--fine-tune`` searches the weight of the readout's regulariser alone for each number of training images.
 """
 

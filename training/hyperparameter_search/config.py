@@ -115,8 +115,8 @@ class SearchConfig(Settings):
         if self.train == DIRECT:
             spans["smoothness"] = SPANS["smoothness"]
         if READOUTS[self.readout]["kind"] == "gaussian":
-            place = "position_init_scale" if READOUTS[self.readout]["cortex"] else "init_range"
-            spans |= {name: SPANS[name] for name in ("init_sigma", place)}
+            start = "position_init_scale" if READOUTS[self.readout]["cortex"] else "init_range"
+            spans |= {name: SPANS[name] for name in ("init_sigma", start)}
         return spans
 
     def recipe_with(self, values: Mapping[str, float], *, seed: int = 0) -> PretrainConfig:

@@ -118,8 +118,8 @@ def find_scans(patterns: tuple[str, ...], config_folder: Path) -> list[Path]:
             if matches:
                 break
         else:
-            places = " nor ".join(f"'{base.resolve()}'" for base in bases)
-            raise FileNotFoundError(f"scans: nothing matches '{pattern}' in {places}; adapt the config")
+            folders = " nor ".join(f"'{base.resolve()}'" for base in bases)
+            raise FileNotFoundError(f"scans: nothing matches '{pattern}' in {folders}; adapt the config")
         found += matches
     twice = sorted({str(path) for path in found if found.count(path) > 1})
     if twice:

@@ -58,7 +58,7 @@ def export(
     core.freeze()
     model = model.cpu()
     readouts = [model.readout(number) for number in range(len(scans))]
-    # A prior on weights at a place: readouts that weigh the whole map say nothing about it.
+    # The prior is on weights at one position: readouts that weigh the whole map have none.
     gaussian = [readout for readout in readouts if isinstance(readout, GaussianReadout)]
     if gaussian:
         core.readout_prior = readout_prior(core, gaussian, list(scans))
@@ -75,18 +75,7 @@ def export(
     for name, figure in drawn.items():
         figure.savefig(folder.path / "figures" / f"{name}.png", dpi=150)
 
-    result = {
-        "name": config.name,
-        "content_hash": core.content_hash(),
-        **dataclasses.asdict(stopping),
-        "validation_correlation": {
-            key.partition("/")[2] or "all": value if np.isfinite(value) else None
-            for key, value in history[stopping.best_epoch - 1].items()
-            if key.startswith("validation_correlation")
-        },
-        "hours": sum(row["seconds"] for row in history) / 3600,
-        "images_per_second": float(np.median([row["images_per_second"] for row in history])),
-    }
+    result = {"name": config.name, "content_hash": core.content_hash(), **summarise(history, stopping)}
     section = training_section(config, scans, result, folder)
     save_core(
         core,
@@ -100,6 +89,20 @@ def export(
     folder.write_text("README.md", f"# Pretraining of {config.name}\n\n{section}\n{pictures}\n{FILES}")
     folder.write_metrics(history)
     folder.finish(result)
+
+
+def summarise(history: Sequence[Mapping[str, float]], stopping: EarlyStopping) -> dict[str, Any]:
+    """How training ended, the best epoch's correlations of all neurons and of each scan, and what it took."""
+    return {
+        **dataclasses.asdict(stopping),
+        "validation_correlation": {
+            key.partition("/")[2] or "all": value if np.isfinite(value) else None
+            for key, value in history[stopping.best_epoch - 1].items()
+            if key.startswith("validation_correlation")
+        },
+        "hours": sum(row["seconds"] for row in history) / 3600,
+        "images_per_second": float(np.median([row["images_per_second"] for row in history])),
+    }
 
 
 FILES = """## Files

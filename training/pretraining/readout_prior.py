@@ -13,7 +13,7 @@ from training.pretraining.data import PretrainScan
 IMAGES_PER_SCAN = 256
 BATCH = 64
 LEAST_VARIANCE = 1e-5
-"""Of a weight in the prior, as a share of all weights' variance."""
+"""Of a weight in the prior, as a fraction of all weights' variance."""
 
 
 @torch.no_grad()

@@ -35,7 +35,7 @@ class SimulationConfig(Settings):
     Attributes:
         seed: the only source of randomness.
         scans: names of the scans to make; leaving some out does not change the others.
-        unit_scale: neurons per scan, as a share of the real count.
+        unit_scale: neurons per scan, as a fraction of the real count.
         train_images: training images per scan, one trial each.
         validation_images: validation images per scan, one trial each.
         test_images: test images, the same in every scan.

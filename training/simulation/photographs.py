@@ -15,7 +15,7 @@ from mousev1.errors import listing
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 TIER_SHARES = {"test": 0.1, "validation": 0.15}
-"""Share of the photographs that a tier gets; training has the rest."""
+"""Fraction of the photographs that a tier gets; training has the rest."""
 
 SMALLEST_CROP = 0.4
 """Of the largest crop that fits, so that objects appear at several sizes."""

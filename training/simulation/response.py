@@ -254,8 +254,8 @@ class Responder:
         drive = even.clamp_min(0.0).square_()
         odd = flat @ self._odd
         energy = even[:, self._complex].square_() + odd.square_()
-        share = self._complexity[self._complex]
-        drive[:, self._complex] = (1.0 - share) * drive[:, self._complex] + share * energy
+        weight = self._complexity[self._complex]
+        drive[:, self._complex] = (1.0 - weight) * drive[:, self._complex] + weight * energy
         pool = energy_maps(contrast) @ self._pool
         return drive.div_(pool.add_(self._floor)).mul_(self._peak).add_(self._baseline)
 

@@ -146,7 +146,7 @@ def summarise(scan: Scan, truth: SimulatedTruth) -> dict[str, float]:
 
     Returns:
         oracle: mean oracle correlation over neurons that are not silent; NaN without repeats.
-        silent: share of silent neurons.
+        silent: fraction of silent neurons.
         image_mean and image_sd: of the gray levels.
     """
     trials = scan.trials("test")
