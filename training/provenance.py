@@ -46,10 +46,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str | None]:
-    """Versions of Python and the packages that matter; None where one is not installed."""
+def versions(*more: str) -> dict[str, str | None]:
+    """Versions of Python and the packages that matter, and of ``more``; None where one is not installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *more):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

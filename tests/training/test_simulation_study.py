@@ -17,7 +17,7 @@ import pytest
 from mousev1 import read_scan
 from mousev1.metrics.unit_scores import oracle_correlation
 from training.provenance import data_sha256
-from training.settings import tomllib
+from training.settings import read_toml
 from training.simulation import (
     CORE_SETS,
     PLANS,
@@ -272,7 +272,7 @@ def test_every_config_file_is_valid(path):
     """Oracle: the config reader; a config lists departures from the defaults only."""
     config = SimulationConfig.read(path)
     values = config.to_dict()
-    for key, value in tomllib.loads(path.read_text()).items():
+    for key, value in read_toml(path).items():
         if not isinstance(value, dict):
             assert value != SimulationConfig().to_dict()[key], key
         else:

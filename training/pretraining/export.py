@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -16,6 +17,7 @@ from torch import Tensor
 from mousev1.core.network import Core, CoreConfig, InputLayer
 from mousev1.fit.early_stopping import EarlyStopping
 from mousev1.hub.model_cards import core_card
+from mousev1.plot.figure import grid, new_figure, plain, save
 from mousev1.readout.gaussian import GaussianReadout, Readout
 from mousev1.storage.core_files import save_core
 from training.pretraining.config import PretrainConfig
@@ -71,9 +73,8 @@ def export(
             "filters": filter_figure(first_filters(core)),
             "positions": position_figure(scans[:FIRST_SCANS], readouts[:FIRST_SCANS], core.config),
         }
-        (folder.path / "figures").mkdir(exist_ok=True)
     for name, figure in drawn.items():
-        figure.savefig(folder.path / "figures" / f"{name}.png", dpi=150)
+        save(figure, folder.path / "figures" / f"{name}.png")
 
     result = {"name": config.name, "content_hash": core.content_hash(), **summarise(history, stopping)}
     section = training_section(config, scans, result, folder)
@@ -160,19 +161,15 @@ def first_filters(core: Core) -> Tensor:
 
 def filter_figure(filters: Tensor) -> Figure:
     """All filters, strongest first, each on a symmetric gray scale of its own."""
-    from matplotlib.figure import Figure
-
     order = filters.square().sum(dim=(1, 2)).argsort(descending=True)
-    columns = int(np.ceil(np.sqrt(len(filters))))
-    rows = int(np.ceil(len(filters) / columns))
-    figure = Figure(figsize=(max(0.62 * columns, 2.6), 0.62 * rows + 0.3), layout="constrained")
+    rows, columns = grid(len(filters), math.ceil(math.sqrt(len(filters))))
+    figure = new_figure(max(0.62 * columns, 2.6), 0.62 * rows + 0.3, "first-layer filters, strongest first")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
     for axis, kernel in zip(axes, filters[order].numpy(), strict=False):
         largest = float(np.abs(kernel).max()) or 1.0
         axis.imshow(kernel, cmap="gray", vmin=-largest, vmax=largest, interpolation="nearest")
-    figure.suptitle("first-layer filters, strongest first", fontsize=8)
     return figure
 
 
@@ -201,11 +198,8 @@ def correlation_figure(history: Sequence[Mapping[str, float]], names: Sequence[s
 
 def position_figure(scans: Sequence[PretrainScan], readouts: Sequence[Readout], core: CoreConfig) -> Figure:
     """Where neurons look, in image pixels: coloured on cortex if cortex is known, else on the image."""
-    from matplotlib.figure import Figure
-
-    contract = core.input
-    extent = (contract.width, contract.height)
-    figure = Figure(figsize=(2.6 * len(scans) + 0.6, 6.4), layout="constrained")
+    extent = (core.input.width, core.input.height)
+    figure = new_figure(2.6 * len(scans) + 0.6, 6.4, None)
     axes = figure.subplots(3, len(scans), squeeze=False, gridspec_kw={"height_ratios": [0.7, 1.0, 1.0]})
     for column, (scan, readout) in enumerate(zip(scans, readouts, strict=True)):
         pixels = image_positions(readout.mu().detach(), core).numpy()
@@ -242,14 +236,11 @@ def image_positions(mu: Tensor, core: CoreConfig) -> Tensor:
 
 
 def _curve_axes(history: Sequence[Mapping[str, float]]) -> tuple[Figure, Any]:
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(5.0, 3.2), layout="constrained")
+    figure = new_figure(5.0, 3.2, None)
     axis = figure.subplots()
     axis.set_xlabel("epoch")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.spines[["top", "right"]].set_visible(False)
+    axis.locator_params(axis="x", integer=True)
+    plain(axis)
     for before, after in pairwise(history):
         if after["learning_rate"] < before["learning_rate"]:
             axis.axvline(before["epoch"] + 0.5, color="0.6", lw=0.7, ls=":")

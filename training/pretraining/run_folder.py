@@ -91,7 +91,8 @@ class RunFolder:
     def _leftovers(self) -> list[Path]:
         """What kills in the middle of writing left behind, see ``mousev1.storage.atomic.replacing``."""
         names = (RUN_FILE, LAST_FILE, BEST_FILE, METRICS_FILE, RESULT_FILE, "README.md", "core")
-        return [leftover for name in names for leftover in self.path.glob(f".{name}.*")]
+        figures = self.path.glob("figures/.*.png.*")
+        return [*figures, *(leftover for name in names for leftover in self.path.glob(f".{name}.*"))]
 
     def sessions(self) -> list[dict[str, Any]]:
         """Every start of the run, the first one first."""

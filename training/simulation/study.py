@@ -116,7 +116,7 @@ def _open_manifest(out: Path, config: SimulationConfig) -> dict[str, Any]:
         "config_sha256": config_sha256(config),
         "seed": config.seed,
         "config": config.to_dict(),
-        "versions": versions(),
+        "versions": versions("pillow", "h5py"),
         "scans": {},
     }
     if not path.exists():
