@@ -42,6 +42,7 @@ from mousev1.fit.score_maps import roughness
 from mousev1.fit.settings import ConvexSettings
 from mousev1.fit.timing import Clock
 from mousev1.numerics.arithmetic import variance
+from mousev1.numerics.workers import workers
 from mousev1.readout.gaussian import rate_from_drive
 from mousev1.readout.posterior import WeightPosterior
 from mousev1.readout.standardisation import Standardisation
@@ -151,7 +152,7 @@ def fit_convex(
     if report is not None:
         report(str(plan))
     order = torch.randperm(n, generator=fit.generator)
-    with ExitStack() as stores:
+    with workers(), ExitStack() as stores:
         return fit.run(FeatureSource(core, images, order, device, plan, stores, report, progress))
 
 

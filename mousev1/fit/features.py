@@ -16,6 +16,7 @@ import math
 import tempfile
 from io import FileIO
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 
 import torch
@@ -23,8 +24,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mousev1.core.crop import Region
-from mousev1.core.inference import features_within, fuse
+from mousev1.core.inference import features_within, fuse, map_images
 from mousev1.core.representation import FeatureExtractor, FrozenCore
+from mousev1.numerics.workers import workers
 from mousev1.readout.standardisation import Standardisation
 
 IMAGES_FOR_STANDARDISATION = 96
@@ -72,6 +74,7 @@ class FeatureStore:
         self.standardisation = standardisation
         self._memory: Tensor | None = None
         self._file: FileIO | None = None
+        self._lock = Lock()  # a place in a file is sought and then read or written
         if directory is None:
             self._memory = torch.empty(len(self.region), self._own_images, self.channels, dtype=torch.float16)
         else:
@@ -116,9 +119,10 @@ class FeatureStore:
             return
         assert self._file is not None
         rows = by_position.half().contiguous().cpu().numpy()
-        for row, values in enumerate(rows):
-            self._file.seek((row * self._own_images + start) * self.channels * BYTES)
-            _write_all(self._file, memoryview(values).cast("B"))
+        with self._lock:
+            for row, values in enumerate(rows):
+                self._file.seek((row * self._own_images + start) * self.channels * BYTES)
+                _write_all(self._file, memoryview(values).cast("B"))
 
     def _row(self, position: int) -> int:
         """Where a pixel (row * W + column of the whole map) is held."""
@@ -154,8 +158,9 @@ class FeatureStore:
             return self._memory[row, :images]
         assert self._file is not None
         buffer = bytearray(images * self.channels * BYTES)
-        self._file.seek(row * self._own_images * self.channels * BYTES)
-        _read_all(self._file, memoryview(buffer))
+        with self._lock:
+            self._file.seek(row * self._own_images * self.channels * BYTES)
+            _read_all(self._file, memoryview(buffer))
         return torch.frombuffer(buffer, dtype=torch.float16).view(images, self.channels)
 
     def first(self, images: int) -> Tensor:
@@ -238,6 +243,11 @@ def compute_features(
     def run(index: Tensor, part: Region) -> Tensor:
         return _checked(features_within(module, images[index].to(device), part), core)
 
+    def fill(start: int) -> int:
+        features = run(order[start : start + step], region)
+        store.write(start, features)
+        return len(features)
+
     step = IMAGES_PER_WRITE if directory is None else IMAGES_PER_DISK_WRITE
     if known is None:
         first = run(order[: max(step, IMAGES_FOR_STANDARDISATION)], whole)
@@ -249,11 +259,10 @@ def compute_features(
         if known is None:
             store.write(0, region.of(first))
             del first
-        with tqdm(total=n, initial=done, desc="features", unit="image", disable=not progress) as bar:
-            for start in range(done, n, step):
-                features = run(order[start : start + step], region)
-                store.write(start, features)
-                bar.update(len(features))
+        bar = tqdm(total=n, initial=done, desc="features", unit="image", disable=not progress)
+        with bar, workers() as threads:
+            for count in map_images(threads, module, fill, range(done, n, step), device=torch.device(device)):
+                bar.update(count)
     except BaseException:
         store.close()
         raise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from mousev1.fit.newton import GlmFit, fit_glm
 from mousev1.fit.prior import WeightPrior
 from mousev1.fit.regressors import OwnFeatures, Regressors, SharedFeatures
 from mousev1.numerics.arithmetic import gram, variance
+from mousev1.numerics.workers import Result, workers
 from mousev1.readout.interpolation import bilinear_corners
 
 # Most values of the features (B, N, C), of the drives (B, N) and of the matrices (B, C + 1, C + 1) of neurons that
@@ -113,7 +115,8 @@ class PopulationGlm:
         gradient = torch.zeros(len(units), len(self.information), dtype=torch.float64)
         information = torch.zeros_like(self.information)
         desc = "prior" if progress else None
-        for rows, index, problem in self._problems(units, images, self.common, desc):
+
+        def approach(rows: Tensor, index: Tensor, problem: GlmProblem) -> Tensor:
             start = self._start(index, problem.data.responses)
             near = problem.approach_on_half_first(*start, fitted=self.started[index])
             self._keep(index, near.theta, near.dispersion)
@@ -121,7 +124,10 @@ class PopulationGlm:
             gradient[rows] = problem.gradient(near)
             few = (rows < INFORMATION_UNITS).nonzero()[:, 0]
             own = problem.information(near.output, few)
-            information += (own / own[:, -1:, -1:]).sum(dim=0, dtype=torch.float64)
+            return (own / own[:, -1:, -1:]).sum(dim=0, dtype=torch.float64)
+
+        for own in self._solve(approach, units, images, self.common, desc):
+            information += own
         self.information = information / min(len(units), INFORMATION_UNITS)
         theta = self.theta[units]
         learned = self.prior.learn(theta, gradient, amount, self.information, other=other)
@@ -142,35 +148,65 @@ class PopulationGlm:
         steps = WARM_STEPS if bool(self.started[units].all()) else COMMON_STEPS
         common, size = self.common, len(self.information)
         result = GlmFit.empty(len(units), size, drive_images, keep_information=keep_information)
-        for rows, index, problem in self._problems(units, self.data.store.images, common, desc):
+
+        def solve(rows: Tensor, index: Tensor, problem: GlmProblem) -> None:
             theta, phi = self._start(index, problem.data.responses)
             fit = fit_glm(
                 problem, start=theta, dispersion=phi, steps=steps, keep_information=keep_information
             )
             self._keep(index, fit.theta, fit.dispersion)
             result.put(rows, fit)
+
+        deque(self._solve(solve, units, self.data.store.images, common, desc), 0)
         return result
 
-    def _features(self, units: Tensor, images: int) -> Iterator[tuple[Tensor, Regressors]]:
-        """A few neighbours at a time: their rows in ``units``, and features at their locations."""
+    def _solve(
+        self,
+        function: Callable[[Tensor, Tensor, GlmProblem], Result],
+        units: Tensor,
+        images: int,
+        common: Common,
+        desc: str | None,
+    ) -> Iterator[Result]:
+        """``function`` of a few neighbours at a time: their rows in ``units``, their numbers, what is to be solved."""
+        images = min(images, self.data.store.images)
+        groups, at_once, features_of = self._groups(units, images)
+
+        def solve(group: Tensor) -> tuple[int, list[Result]]:
+            chunks, results = group.split(at_once), []
+            for rows, features in zip(
+                chunks, features_of([units[rows] for rows in chunks], images), strict=True
+            ):
+                index = units[rows]
+                data = GlmData(features, self.data.responses_by_unit(index, images))
+                results.append(function(rows, index, GlmProblem(data, common)))
+            return len(group), results
+
+        with tqdm(total=len(units), desc=desc, disable=desc is None) as bar, workers() as threads:
+            for count, results in threads.map(solve, groups):
+                bar.update(count)
+                yield from results
+
+    def _groups(
+        self, units: Tensor, images: int
+    ) -> tuple[Sequence[Tensor], int, Callable[[list[Tensor], int], Iterator[Regressors]]]:
+        """Rows within ``units`` of neighbours that read features together, how many are fitted at once, and how."""
         # Neurons between the same four pixels share what is read.
         cells = self.corners[units, 0]
         _, which, sizes = torch.unique(cells, return_inverse=True, return_counts=True)
-        images, channels = min(images, self.data.store.images), self.data.store.channels
+        channels = self.data.store.channels
         shared = len(units) >= SHARED_FROM * len(sizes)
         at_once = neurons_at_once(images, channels, shared=shared)
-        make: Callable[[list[Tensor], int], Iterator[Regressors]]
         if shared:
             # Pixel cells of the same size follow each other, so that they share a batch of products.
             near = torch.argsort(sizes[which] * (int(cells.max()) + 1) + cells, stable=True)
-            most_cells, make = max(1, FEATURE_VALUES // (images * 4 * channels)), self._shared
+            most_cells = max(1, FEATURE_VALUES // (images * 4 * channels))
         else:
             near = torch.argsort(cells, stable=True)  # row by row of pixels
-            most_cells, make = len(units), self._own
+            most_cells = len(units)
         sizes = torch.unique_consecutive(cells[near], return_counts=True)[1]
-        for group in near.split(_gathered(sizes.tolist(), at_once, most_cells)):
-            chunks = group.split(at_once)
-            yield from zip(chunks, make([units[chunk] for chunk in chunks], images), strict=True)
+        groups = near.split(_gathered(sizes.tolist(), at_once, most_cells))
+        return groups, at_once, self._shared if shared else self._own
 
     def _own(self, chunks: list[Tensor], images: int) -> Iterator[OwnFeatures]:
         pixels, rows = self.corners[torch.cat(chunks)].unique(return_inverse=True)
@@ -189,17 +225,6 @@ class PopulationGlm:
         tables = tables.flatten(2)
         for index, which in zip(chunks, cells.split([len(chunk) for chunk in chunks]), strict=True):
             yield SharedFeatures(tables, which, self.mixing[index])
-
-    def _problems(
-        self, units: Tensor, images: int, common: Common, desc: str | None = None
-    ) -> Iterator[tuple[Tensor, Tensor, GlmProblem]]:
-        """A few neighbours at a time: their rows in ``units``, their numbers, and what is to be solved."""
-        with tqdm(total=len(units), desc=desc, disable=desc is None) as bar:
-            for rows, features in self._features(units, images):
-                index = units[rows]
-                responses = self.data.responses_by_unit(index, images)
-                yield rows, index, GlmProblem(GlmData(features, responses), common)
-                bar.update(len(rows))
 
     def _keep(self, index: Tensor, theta: Tensor, dispersion: Tensor) -> None:
         self.theta[index], self.dispersion[index], self.started[index] = theta, dispersion, True

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from mousev1.core.crop import Region
 from mousev1.fit.features import FeatureStore
 from mousev1.numerics.arithmetic import gram
+from mousev1.numerics.workers import workers
 
 FOLDS = 4
 # Principal components of the features that take part: so many at least, or one for so many images. With 2,000 images,
@@ -298,15 +299,19 @@ def _correlations(
     size = components.shape[1]
     weights = FOLDS * size * (y.shape[1] + size)
     at_once = max(1, min(FEATURE_VALUES // (n * store.channels), WEIGHT_VALUES // weights))
-    with tqdm(total=len(positions), desc=desc, disable=desc is None) as bar:
-        for start in range(0, len(positions), at_once):
-            part = positions[start : start + at_once]
-            x = store.blocks(part, n)
-            sums = folds.test((x - x.mean(dim=1, keepdim=True)) @ components, ridges)
-            rows = slice(start, start + len(part))
-            inner[:, rows] = _correlation(sums[:, :-1].sum(dim=1), edges[FOLDS - 1])
-            last[:, rows] = _correlation(sums[:, -1], n - edges[FOLDS - 1])
-            bar.update(len(part))
+
+    def regress(start: int) -> int:
+        part = positions[start : start + at_once]
+        x = store.blocks(part, n)
+        sums = folds.test((x - x.mean(dim=1, keepdim=True)) @ components, ridges)
+        rows = slice(start, start + len(part))
+        inner[:, rows] = _correlation(sums[:, :-1].sum(dim=1), edges[FOLDS - 1])
+        last[:, rows] = _correlation(sums[:, -1], n - edges[FOLDS - 1])
+        return len(part)
+
+    with tqdm(total=len(positions), desc=desc, disable=desc is None) as bar, workers() as threads:
+        for count in threads.map(regress, range(0, len(positions), at_once)):
+            bar.update(count)
     return inner.transpose(1, 2).contiguous(), last.transpose(1, 2).contiguous()
 
 

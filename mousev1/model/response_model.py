@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,9 +17,10 @@ from tqdm import tqdm
 
 from mousev1.core.crop import Region
 from mousev1.core.feature_statistics import TrainingStatistics
-from mousev1.core.inference import features_within, fuse
+from mousev1.core.inference import features_within, fuse, map_images
 from mousev1.core.representation import FrozenCore
 from mousev1.data.images import Images, image_identities, prepare_images
+from mousev1.numerics.workers import workers
 from mousev1.readout.gaussian import GaussianReadout, Readout, rate_from_drive
 from mousev1.readout.interpolation import region_around, sample_at
 from mousev1.readout.posterior import WeightPosterior, rate_std
@@ -30,6 +32,7 @@ Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 
 NEURONS_AT_A_TIME = 512
+IMAGES_PER_PIECE = 16  # least that a worker takes at once, if there are enough
 
 
 @dataclass(frozen=True)
@@ -213,14 +216,18 @@ class ResponseModel(nn.Module):
             drive_of = partial(readout.drive, mu=mu)
         rates = np.empty((len(stack), self.n_units), dtype=np.float32)
         spread = np.empty_like(rates) if return_std else None
-        starts = range(0, len(stack), batch_size)
-        for start in tqdm(starts, desc="predict", unit="batch", disable=not progress):
-            rows = slice(start, start + batch_size)
+
+        def compute(rows: slice) -> None:
             features = features_within(fused, stack[rows].to(self.device, torch.float32), region)
             drive = drive_of(features)
             rates[rows] = (rate_from_drive(drive) * self.response_scale).cpu().numpy()
             if spread is not None:
                 spread[rows] = (self._rate_std(features, mu, drive) * self.response_scale).cpu().numpy()
+
+        with workers() as threads:
+            parts = threads.slices(len(stack), most=batch_size, least=IMAGES_PER_PIECE)
+            done = map_images(threads, fused, compute, parts, device=self.device)
+            deque(tqdm(done, desc="predict", unit="batch", total=len(parts), disable=not progress), 0)
         return rates if spread is None else (rates, spread)
 
     def check_size(self, size: tuple[int, int], pixels_per_degree: float | None = None) -> None:
