@@ -290,7 +290,6 @@ def broken(message: str, **files: Any) -> Any:
     [
         broken(r"meta/trials/tiers.npy: missing", meta__trials__tiers=None),
         broken(r"frame_image_id.npy: missing.*other names", meta__trials__frame_image_id=None),
-        broken(r"unit_ids.npy: missing", meta__neurons__unit_ids=None),
         broken(r"data/images/1.npy: missing \(1 of 4", data__images__1=None),
         broken(r"data/responses/2.npy: missing \(2 of 4", data__responses__2=None, data__responses__3=None),
         broken(r"data/images/9.npy: expected trials 0 to 3", data__images__9=np.zeros((1, 16, 16), np.uint8)),
@@ -546,9 +545,6 @@ def test_truncated_hdf5_and_the_older_layout_are_refused(tmp_path: Path) -> None
             file[name] = 0
     with pytest.raises(ValueError, match="older HDF5 layout of neuralpredictors"):
         read_scan(tmp_path / "old.h5")
-    make_scan().write(tmp_path / "y.h5")
-    with pytest.raises(ValueError, match="tiers: only file trees"):
-        read_scan(tmp_path / "y.h5", tiers={"test": None})
 
 
 # ---------------------------------------------------------------- what the authors' library needs

@@ -39,9 +39,9 @@ from tqdm.auto import tqdm
 
 from mousev1.data import npy
 from mousev1.data.archive import Tree, open_tree
+from mousev1.data.cleaning import translated_tiers
 from mousev1.data.file_tree_covariates import read_covariates
-from mousev1.data.scan import Scan, trial_image_index
-from mousev1.data.validation import TIERS, Array, checked_image_ids
+from mousev1.data.validation import Array, checked_image_ids, trial_image_index
 from mousev1.errors import listing
 
 FORMAT = "mousev1 file tree"
@@ -49,19 +49,18 @@ FORMAT_VERSION = 1
 MARKER = "meta/mousev1/scan.json"
 IMAGE_ORDER = "meta/mousev1/image_ids.npy"
 IMAGE_ID_FILES = ("image_id", "colorframeprojector_image_id", "frame_image_id", "condition_hash")
-NO_TIER = ("none", "")
 NEURON_FILES = ("unit_ids", "cell_motor_coordinates", "multi_match_id", "animal_ids")
 
 
 def read_file_tree(
     path: Path, *, tiers: Mapping[str, str | None] | None = None, progress: bool = False
-) -> Scan:
-    """The scan in a folder or zip; see ``mousev1.read_scan``."""
+) -> dict[str, Any]:
+    """The fields of the scan in a folder or zip; see ``mousev1.read_scan``."""
     with open_tree(path) as tree:
         return _read(tree, tiers or {}, progress)
 
 
-def _read(tree: Tree, tiers: Mapping[str, str | None], progress: bool) -> Scan:
+def _read(tree: Tree, tiers: Mapping[str, str | None], progress: bool) -> dict[str, Any]:
     marker = _marker(tree)
     file_tiers = _strings(tree, "meta/trials/tiers.npy")
     trial_ids = _image_ids(tree, len(file_tiers))
@@ -85,25 +84,20 @@ def _read(tree: Tree, tiers: Mapping[str, str | None], progress: bool) -> Scan:
 
     neurons = _neurons(tree, n_units)
     animal_id = _animal_id(neurons, marker)
-    unit_ids = neurons.pop("unit_ids", None)
-    if unit_ids is None:
-        raise ValueError(
-            f"{tree.where('meta/neurons/unit_ids.npy')}: missing; save one number per neuron there"
-        )
-    return Scan(
-        name=tree.name if marker is None else marker["name"],
-        images=images,
-        image_ids=image_ids,
-        trial_image=trial_image,
-        tiers=tier_names,
-        responses=responses,
-        unit_ids=unit_ids,
-        positions=neurons.pop("cell_motor_coordinates", None),
-        match_ids=neurons.pop("multi_match_id", None),
-        animal_id=animal_id,
-        neuron_meta=neurons,
-        covariates=read_covariates(tree, numbers, len(file_tiers), own=marker is not None),
-    )
+    return {
+        "name": tree.name if marker is None else marker["name"],
+        "images": images,
+        "image_ids": image_ids,
+        "trial_image": trial_image,
+        "tiers": tier_names,
+        "responses": responses,
+        "unit_ids": neurons.pop("unit_ids", None),
+        "positions": neurons.pop("cell_motor_coordinates", None),
+        "match_ids": neurons.pop("multi_match_id", None),
+        "animal_id": animal_id,
+        "neuron_meta": neurons,
+        "covariates": read_covariates(tree, numbers, len(file_tiers), own=marker is not None),
+    }
 
 
 # ---------------------------------------------------------------- trials
@@ -113,33 +107,8 @@ def _kept_trials(
     tree: Tree, file_tiers: NDArray[np.str_], tiers: Mapping[str, str | None]
 ) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
     """Numbers of the trials to read, and the tier of each, after the caller's ``tiers`` mapping."""
-    meaning: dict[str, str | None] = {**{tier: tier for tier in TIERS}, **dict.fromkeys(NO_TIER), **tiers}
-    wrong = [target for target in tiers.values() if target is not None and target not in TIERS]
-    if wrong:
-        raise ValueError(
-            f"tiers: expected each to become one of {listing(TIERS)} or None, got {listing(wrong)}"
-        )
-    there, counts = np.unique(file_tiers, return_counts=True)
-    absent = sorted(set(tiers) - set(there.tolist()))
-    if absent:
-        raise ValueError(f"tiers: {listing(absent)} not in this scan, whose tiers are {listing(there)}")
-    unknown = {
-        str(tier): int(count) for tier, count in zip(there, counts, strict=True) if tier not in meaning
-    }
-    if unknown:
-        what = ", ".join(f"'{tier}' ({count} trials)" for tier, count in unknown.items())
-        example = ", ".join(f"{tier!r}: None" for tier in unknown)
-        raise ValueError(
-            f"{tree.where('meta/trials/tiers.npy')}: expected the tiers {listing(TIERS)}, got also {what}; "
-            f"pass tiers={{{example}}} to leave those trials out, or the name of a tier instead of None"
-        )
-    targets = np.array([meaning[str(tier)] or "" for tier in file_tiers])
+    targets = translated_tiers(file_tiers, tiers, tree.where("meta/trials/tiers.npy"))
     numbers = np.flatnonzero(targets != "")
-    if not len(numbers):
-        raise ValueError(
-            f"{tree.where('meta/trials/tiers.npy')}: expected at least one trial in a tier, got none "
-            f"(tiers there: {listing(there) or 'none'})"
-        )
     return numbers, targets[numbers]
 
 

@@ -46,8 +46,8 @@ CHUNK_BYTES = 1 << 20
 Array = NDArray[Any]
 
 
-def read_hdf5(path: Path) -> Scan:
-    """The scan in an HDF5 file; see ``mousev1.read_scan``."""
+def read_hdf5(path: Path) -> dict[str, Any]:
+    """The fields of the scan in an HDF5 file; see ``mousev1.read_scan``."""
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -56,17 +56,16 @@ def read_hdf5(path: Path) -> Scan:
         ) from error
     with file:
         try:
-            parts = _read_parts(file, path)
+            return _read_parts(file, path)
         # h5py lets these through where the structure of a file is damaged.
         except (OSError, RuntimeError, KeyError, UnicodeDecodeError, TypeError, MemoryError) as error:
             raise ValueError(f"{path}: damaged ({error}); fetch or write it again") from error
-    return Scan(**parts)
 
 
 def _read_parts(file: Any, path: Path) -> dict[str, Any]:
     """The fields of the scan."""
     _check_format(file, path)
-    optional = {field: f"neurons/{field}" for field in ("positions", "match_ids")}
+    optional = {field: f"neurons/{field}" for field in ("unit_ids", "positions", "match_ids")}
     return {
         "name": _text(file, "name") or path.stem,
         "animal_id": _text(file, "animal_id"),
@@ -75,7 +74,6 @@ def _read_parts(file: Any, path: Path) -> dict[str, Any]:
         "trial_image": _load(file, "trials/image", path),
         "tiers": _load(file, "trials/tier", path),
         "responses": _numbers(file, "responses", path),
-        "unit_ids": _load(file, "neurons/unit_ids", path),
         **{field: _load(file, name, path) for field, name in optional.items() if name in file},
         "neuron_meta": {
             name: _load(file, f"neurons/meta/{name}", path) for name in file.get("neurons/meta", ())

@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from mousev1.data.archive import is_scan_folder
+from mousev1.data.cleaning import clean_fields, keep_trials, name_neurons, translated_tiers
 from mousev1.data.file_tree import read_file_tree
 from mousev1.data.file_tree_writer import write_file_tree
 from mousev1.data.hdf5 import read_hdf5, write_hdf5
@@ -16,12 +20,19 @@ from mousev1.data.scan import Scan
 from mousev1.errors import listing
 from mousev1.storage.atomic import replacing
 
+logger = logging.getLogger("mousev1")
+
 # Ending of the name to format; a folder has the empty ending, whatever it is called.
 FORMATS = {"": "file tree", ".zip": "file tree", ".h5": "hdf5", ".hdf5": "hdf5"}
 
 
 def read_scan(
-    path: str | Path, *, tiers: Mapping[str, str | None] | None = None, progress: bool = False
+    path: str | Path,
+    *,
+    tiers: Mapping[str, str | None] | None = None,
+    negatives: str = "error",
+    drop: str | None = None,
+    progress: bool = False,
 ) -> Scan:
     """Read a scan from a published file tree (folder or zip) or from HDF5.
 
@@ -31,9 +42,12 @@ def read_scan(
     Args:
         path: a folder or ``.zip`` as ``mousev1.data.file_tree`` describes it, or an ``.h5`` or
             ``.hdf5`` file as ``mousev1.data.hdf5`` does.
-        tiers: what the tier names of a file tree mean where they are not train, validation and test:
+        tiers: what the tier names of a file mean where they are not train, validation and test:
             name in the file to one of these, or to None to leave its trials out, for example
             ``{"final_test": None}``.
+        negatives: ``"clip"`` sets negative responses to 0, as dF/F has them. Rounding below 0 becomes 0 in any case.
+        drop: leave out the ``"trials"`` or the ``"neurons"`` with responses that are not finite (or the
+            neurons without a position).
         progress: show a progress bar.
 
     Raises:
@@ -41,27 +55,32 @@ def read_scan(
         ValueError: not a scan, truncated or damaged, a newer format, unknown tiers, withheld
             responses, or contents that a ``Scan`` refuses; the message names file and member.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected a scan (folder, .zip, .h5), found nothing there")
     kind = "file tree" if path.is_dir() else FORMATS.get(path.suffix.lower() or "no ending")
     if kind == "hdf5":
-        if tiers is not None:
-            raise ValueError(
-                "tiers: only file trees have tier names to translate; an HDF5 scan has train, validation and "
-                "test. Leave tiers out"
-            )
-        return read_hdf5(path)
-    if kind == "file tree":
-        return read_file_tree(path, tiers=tiers, progress=progress)
-    raise ValueError(
-        f"{path}: expected a folder or a file ending in {listing(sorted(FORMATS)[1:])}, got '{path.suffix}'"
-    )
+        fields = read_hdf5(path)
+        targets = translated_tiers(
+            np.asarray(fields["tiers"]).astype(str), tiers or {}, f"{path}: trials/tier"
+        )
+        fields = keep_trials({**fields, "tiers": targets}, targets != "")
+    elif kind == "file tree":
+        fields = read_file_tree(path, tiers=tiers, progress=progress)
+    else:
+        raise ValueError(
+            f"{path}: expected a folder or a file ending in {listing(sorted(FORMATS)[1:])}, got '{path.suffix}'"
+        )
+    fields, named = name_neurons(fields)
+    fields, cleaned = clean_fields(fields, negatives=negatives, drop=drop)
+    for note in (*named, *cleaned):
+        logger.warning("%s: %s", path.name, note)
+    return Scan(**fields)
 
 
 def write_scan(scan: Scan, path: str | Path, *, overwrite: bool = False, progress: bool = False) -> Path:
     """Write a scan so that ``read_scan`` gives it back exactly; see ``Scan.write``."""
-    path = Path(path)
+    path = Path(path).expanduser()
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise ValueError(

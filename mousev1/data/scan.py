@@ -6,6 +6,7 @@ Axes are written N images, T trials, C channels, H, W, U neurons, I distinct ima
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mousev1.data.cleaning import settle_negatives
 from mousev1.data.validation import (
     TIERS,
     Array,
@@ -26,10 +28,13 @@ from mousev1.data.validation import (
     checked_tiers,
     expect_length,
     expect_unique,
+    trial_image_index,
     unit_rows,
     whole_numbers,
 )
 from mousev1.errors import listing
+
+logger = logging.getLogger("mousev1")
 
 COVARIATES = {
     "trial_order": "position of the trial in the session, a whole number",
@@ -87,7 +92,8 @@ class Scan:
         trial_image: (T,) index into ``images`` of what each trial showed; ``trial_image_index`` finds
             it from ids.
         tiers: (T,) ``"train"``, ``"validation"`` or ``"test"``. All trials of an image are in one tier.
-        responses: (T, U) at least 0, stored as float32. Neurons that never respond are allowed.
+        responses: (T, U) at least 0, stored as float32; rounding below 0 (less than 1e-6 of a neuron's
+            standard deviation) becomes 0. Neurons that never respond are allowed.
         unit_ids: (U,) whole numbers, each once.
         positions: (U, 3) or (U, 2) cortical positions in micrometres, stored as float32, or None.
         match_ids: (U,) whole numbers or None; neurons of two scans of an animal with the same number
@@ -141,7 +147,10 @@ class Scan:
             object.__setattr__(self, field_name, value)
 
         keep("images", checked_images(self.images))
-        keep("responses", checked_responses(self.responses))
+        responses, notes = settle_negatives(self.responses)
+        for note in notes:
+            logger.warning("%s: %s", self.name, note)
+        keep("responses", checked_responses(responses))
         keep("image_ids", checked_image_ids(self.image_ids))
         expect_unique("image_ids", self.image_ids, "give every distinct image one id and every image once")
         expect_length("image_ids", self.image_ids, self.n_images, "one per image of 'images'")
@@ -293,30 +302,6 @@ class Scan:
         )
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def trial_image_index(image_ids: ArrayLike, trial_image_ids: ArrayLike) -> NDArray[np.int64]:
-    """Where in ``image_ids`` (I,) each of ``trial_image_ids`` (T,) is: ``trial_image`` of a ``Scan``.
-
-    Raises:
-        ValueError: a trial's id that no image has, or an id twice among the images.
-    """
-    ids, wanted = checked_image_ids(image_ids), checked_image_ids(trial_image_ids)
-    expect_unique("image_ids", ids, "give every distinct image one id and every image once")
-    if ids.dtype.kind != wanted.dtype.kind:
-        raise ValueError(
-            f"trial_image_ids: expected the same type as image_ids ({ids.dtype}), got {wanted.dtype}"
-        )
-    order = np.argsort(ids)
-    found = np.searchsorted(ids, wanted, sorter=order)
-    index = order[np.minimum(found, len(ids) - 1)] if len(ids) else np.zeros(len(wanted), np.int64)
-    known = ids[index] == wanted if len(ids) else np.zeros(len(wanted), bool)
-    if not known.all():
-        raise ValueError(
-            f"trial_image_ids: {np.count_nonzero(~known)} of {len(wanted)} trials show an image that is "
-            f"not among image_ids: {listing(np.unique(wanted[~known]))}; add the images or drop the trials"
-        )
-    return index.astype(np.int64)
 
 
 def _check_one_tier_per_image(scan: Scan) -> None:

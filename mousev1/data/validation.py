@@ -17,9 +17,22 @@ TIERS = ("train", "validation", "test")
 Array = NDArray[Any]
 
 
+def plain_array(name: str, values: ArrayLike) -> Array:
+    """As an array without a mask, not copied; ``ValueError`` if values are masked, which would be used otherwise."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return np.asarray(values)
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"{name}: expected every value, got a masked array with {int(np.ma.getmaskarray(values).sum()):,} of "
+            f"{values.size:,} values masked; pass {name}.filled(np.nan) where missing values are allowed or can be "
+            "left out, else leave those rows out"
+        )
+    return np.asarray(values.data)
+
+
 def checked_images(images: ArrayLike) -> Array:
     """(I, C, H, W) as uint8 or float32; ``ValueError`` unless all gray values are finite."""
-    array = np.asarray(images)
+    array = plain_array("images", images)
     if array.dtype.kind not in "uif":
         raise TypeError(f"images: expected uint8 or float gray values, got {array.dtype}")
     if array.ndim == 3:
@@ -38,9 +51,14 @@ def checked_images(images: ArrayLike) -> Array:
     return array
 
 
-def checked_responses(responses: ArrayLike) -> NDArray[np.float32]:
-    """(T, U) as float32, without a copy if it was; ``ValueError`` unless finite and at least 0."""
-    array = np.asarray(responses)
+def checked_responses(responses: ArrayLike, *, options: bool = False) -> NDArray[np.float32]:
+    """(T, U) as float32, without a copy if it was; ``ValueError`` unless finite and at least 0.
+
+    Args:
+        responses: of any type of number.
+        options: whether the caller's user can pass ``negatives`` and ``drop``, so that the remedy names them.
+    """
+    array = plain_array("responses", responses)
     if array.dtype.kind not in "uif":
         raise TypeError(f"responses: expected numbers, got {array.dtype}")
     if array.ndim != 2 or 0 in array.shape:
@@ -52,10 +70,15 @@ def checked_responses(responses: ArrayLike) -> NDArray[np.float32]:
     # NaN fails both comparisons, so that one pass without temporaries clears sound data.
     if low >= 0 and high < np.inf:
         return array
+    leave_out = "leave those trials or neurons out"
+    clip = "deconvolve, or clip at 0 if they are noise around 0, as of dF/F: np.clip(responses, 0, None)"
+    if options:
+        leave_out = "pass drop='trials' or drop='neurons' to leave those out"
+        clip = "deconvolve, or pass negatives='clip' if they are noise around 0, as of dF/F"
     for what, remedy, test in (
-        ("NaN", "drop those trials or neurons", np.isnan),
-        ("infinite", "drop those trials or neurons", np.isinf),
-        ("negative", "deconvolve, or clip at 0 if they are noise around 0", lambda row: row < 0),
+        ("NaN", leave_out, np.isnan),
+        ("infinite", leave_out, np.isinf),
+        ("negative", clip, lambda row: row < 0),
     ):
         per_trial = np.array([np.count_nonzero(test(row)) for row in array])
         if per_trial.any():
@@ -71,7 +94,7 @@ def checked_responses(responses: ArrayLike) -> NDArray[np.float32]:
 
 def checked_image_ids(image_ids: ArrayLike) -> Array:
     """(N,) as int64 or strings; ``ValueError`` or ``TypeError`` for anything else."""
-    array = np.asarray(image_ids)
+    array = plain_array("image_ids", image_ids)
     if (
         array.dtype.kind in "OS"
         and array.size
@@ -85,7 +108,7 @@ def checked_image_ids(image_ids: ArrayLike) -> Array:
 
 def checked_positions(positions: ArrayLike, n_units: int) -> NDArray[np.float32]:
     """(U, 2) or (U, 3) as float32; ``ValueError`` unless finite and one row per neuron."""
-    array = np.asarray(positions)
+    array = plain_array("positions", positions)
     if array.dtype.kind not in "uif":
         raise TypeError(f"positions: expected numbers in micrometres, got {array.dtype}")
     if array.ndim != 2 or array.shape[1] not in (2, 3):
@@ -102,7 +125,8 @@ def checked_positions(positions: ArrayLike, n_units: int) -> NDArray[np.float32]
     if len(bad):
         raise ValueError(
             f"positions: expected finite numbers, got NaN or infinity for {len(bad)} of {n_units} neurons, "
-            f"the first at index {bad[0]}; drop those neurons, or pass None if positions are unknown"
+            f"the first at index {bad[0]}; leave those neurons out (drop='neurons' where that can be passed), or "
+            "pass None if positions are unknown"
         )
     return array
 
@@ -144,7 +168,7 @@ def checked_neuron_meta(meta: Mapping[str, ArrayLike], n_units: int) -> dict[str
         raise TypeError(f"neuron_meta: expected a dict of arrays, got {type(meta).__name__}")
     checked = {}
     for name in sorted(meta):
-        array = np.asarray(meta[name])
+        array = plain_array(f"neuron_meta[{name!r}]", meta[name])
         array = array.astype(str) if array.dtype.kind == "S" else array
         if not isinstance(name, str) or not name or set(name) & set("/\\\0") or name.startswith("."):
             raise ValueError(f"neuron_meta: expected names that can be file names, got {name!r}")
@@ -164,7 +188,7 @@ def checked_covariates(covariates: Mapping[str, ArrayLike], n_trials: int) -> di
         raise TypeError(f"covariates: expected a dict of arrays, got {type(covariates).__name__}")
     checked = {}
     for name in sorted(covariates):
-        array = np.asarray(covariates[name])
+        array = plain_array(f"covariates[{name!r}]", covariates[name])
         if not isinstance(name, str) or not name or set(name) & set("/\\\0") or name.startswith("."):
             raise ValueError(f"covariates: expected names that can be file names, got {name!r}")
         if array.dtype.kind not in "biuf":
@@ -176,6 +200,30 @@ def checked_covariates(covariates: Mapping[str, ArrayLike], n_trials: int) -> di
             )
         checked[name] = array
     return checked
+
+
+def trial_image_index(image_ids: ArrayLike, trial_image_ids: ArrayLike) -> NDArray[np.int64]:
+    """Where in ``image_ids`` (I,) each of ``trial_image_ids`` (T,) is: ``trial_image`` of a ``Scan``.
+
+    Raises:
+        ValueError: a trial's id that no image has, or an id twice among the images.
+    """
+    ids, wanted = checked_image_ids(image_ids), checked_image_ids(trial_image_ids)
+    expect_unique("image_ids", ids, "give every distinct image one id and every image once")
+    if ids.dtype.kind != wanted.dtype.kind:
+        raise ValueError(
+            f"trial_image_ids: expected the same type as image_ids ({ids.dtype}), got {wanted.dtype}"
+        )
+    order = np.argsort(ids)
+    found = np.searchsorted(ids, wanted, sorter=order)
+    index = order[np.minimum(found, len(ids) - 1)] if len(ids) else np.zeros(len(wanted), np.int64)
+    known = ids[index] == wanted if len(ids) else np.zeros(len(wanted), bool)
+    if not known.all():
+        raise ValueError(
+            f"trial_image_ids: {np.count_nonzero(~known)} of {len(wanted)} trials show an image that is "
+            f"not among image_ids: {listing(np.unique(wanted[~known]))}; add the images or drop the trials"
+        )
+    return index.astype(np.int64)
 
 
 def unit_rows(index: Array, n_units: int) -> NDArray[np.int64]:
@@ -197,7 +245,7 @@ def unit_rows(index: Array, n_units: int) -> NDArray[np.int64]:
 
 def whole_numbers(name: str, values: ArrayLike) -> NDArray[np.int64]:
     """Whole numbers as int64; floats are refused even where they are whole."""
-    array = np.asarray(values)
+    array = plain_array(name, values)
     if array.dtype.kind == "f" and array.size and (array == np.rint(array)).all():
         raise TypeError(f"{name}: expected whole numbers, got {array.dtype}; pass {name}.astype(int)")
     if array.dtype.kind not in "iu":
