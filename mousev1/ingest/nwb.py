@@ -59,7 +59,7 @@ def read_nwb(path: Path, report: Report, *, signal: str = "spikes", series: str 
 
 def _response_series(file: Any, signal: str, given: str | None) -> list[Any]:
     """The series of each plane, in natural order of names."""
-    everything = [one for one in file.objects.values() if one.neurodata_type == "RoiResponseSeries"]
+    everything = [one for one in file.objects.values() if type(one).__name__ == "RoiResponseSeries"]
     kinds: dict[str, list[Any]] = {"spikes": [], "DfOverF": [], "Fluorescence": [], "other": []}
     for one in everything:
         if given is not None:
@@ -68,7 +68,7 @@ def _response_series(file: Any, signal: str, given: str | None) -> list[Any]:
         elif SPIKES.search(one.name) or SPIKES.search(one.parent.name):
             kinds["spikes"].append(one)
         elif not NOT_A_SIGNAL.search(one.name + one.parent.name):
-            kind = one.parent.neurodata_type
+            kind = type(one.parent).__name__
             kinds[kind if kind in kinds else "other"].append(one)
     order = ("spikes",) if signal == "spikes" or given is not None else ("DfOverF", "Fluorescence", "other")
     chosen: list[Any] = next((kinds[kind] for kind in order if kinds[kind]), [])
@@ -152,7 +152,7 @@ def _stimuli(file: Any, report: Report) -> tuple[Table | None, Mapping[str, NDAr
     """Columns of the presentations, and pictures by name."""
     pictures, order = _pictures(file)
     for one in file.stimulus.values():
-        if one.neurodata_type == "IndexSeries":
+        if type(one).__name__ == "IndexSeries":
             index = np.asarray(one.data[:], np.int64)
             times = _times(one, len(index))
             target = one.indexed_images if one.indexed_images is not None else one.indexed_timeseries
@@ -165,7 +165,7 @@ def _stimuli(file: Any, report: Report) -> tuple[Table | None, Mapping[str, NDAr
             return {"onset_s": times, "image": np.array([names[i] for i in index])}, {
                 name: pictures[name] for name in names
             }
-    tables = [one for one in file.objects.values() if one.neurodata_type == "TimeIntervals"]
+    tables = [one for one in file.objects.values() if type(one).__name__ == "TimeIntervals"]
     for table in sorted(tables, key=lambda one: one.name not in ("presentations", "stimuli", "trials")):
         columns = {
             ("onset_s" if name == "start_time" else "offset_s" if name == "stop_time" else name): as_column(
@@ -190,10 +190,10 @@ def _pictures(file: Any) -> tuple[dict[str, NDArray[Any]], dict[str, list[str]]]
     pictures: dict[str, NDArray[Any]] = {}
     order: dict[str, list[str]] = {}
     for one in (*file.stimulus_template.values(), *file.stimulus.values()):
-        if one.neurodata_type == "Images":
+        if type(one).__name__ == "Images":
             listed = one.order_of_images.data[:] if one.order_of_images is not None else one.images.values()
             images = {image.name: _upright(np.asarray(image.data[:])) for image in listed}
-        elif one.neurodata_type in ("ImageSeries", "OpticalSeries") and one.external_file is None:
+        elif type(one).__name__ in ("ImageSeries", "OpticalSeries") and one.external_file is None:
             images = {f"{one.name}_{i}": _upright(np.asarray(frame)) for i, frame in enumerate(one.data[:])}
         else:
             continue
@@ -216,7 +216,7 @@ def _times(series: Any, count: int) -> Float:
 def _behavior(file: Any, used: set[str]) -> Iterable[Table]:
     """One table per series of behaviour or pupil: those of a module ``behavior``, and others named as such."""
     for one in file.objects.values():
-        if one.object_id in used or one.neurodata_type not in ("TimeSeries", "SpatialSeries"):
+        if one.object_id in used or type(one).__name__ not in ("TimeSeries", "SpatialSeries"):
             continue
         name = f"{one.parent.name} {one.name}" if one.parent is not None else one.name
         inside = _ancestors(one) & {"behavior", "behaviour", "eye_tracking"}

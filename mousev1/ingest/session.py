@@ -131,6 +131,8 @@ def read_session(
     contract = contract or InputContract()
     setup = read_rig(rig, report)
     recording = read_recording(source, chosen, report)
+    if not any(len(plane.roi) for plane in recording.planes):
+        raise ValueError("neurons: none selected in the recording; lower min_probability (--min-probability)")
     planes = _timed_planes(recording, setup, frame_times, chosen.signal, report)
     clock = _clock(planes)
     table = read_table(log) if isinstance(log, str | Path) else log if log is not None else recording.log

@@ -46,7 +46,7 @@ def read_suite2p(
 
 def _plane_folders(path: Path) -> list[Path]:
     for root in (path, path / "suite2p"):
-        if (root / "spks.npy").is_file() or (root / "F.npy").is_file():
+        if (root / "stat.npy").is_file() or (root / "ops.npy").is_file():
             return [root]
         if root.is_dir():
             planes = [p for p in root.iterdir() if p.name.startswith("plane") and (p / "F.npy").is_file()]
@@ -78,7 +78,7 @@ def _read_folder(folder: Path, signal: str, least: float | None, report: Report)
     n_planes = int(on_plane.max()) + 1 if folder.name == "combined" else 1
     if centroids is not None and n_planes > 1:
         n_planes = max(n_planes, int(ops.get("nplanes", n_planes)))
-        centroids %= _tile(int(ops["Lx"]), int(ops["Ly"]), n_planes)
+        centroids %= _tile(int(ops["Lx"]), int(ops["Ly"]), centroids, on_plane, n_planes)
     bad = np.asarray(ops.get("badframes", np.zeros(0, bool)), bool)
     rate = float(ops["fs"]) if "fs" in ops else None
     report.read.append(
@@ -165,15 +165,20 @@ def centroid(roi: Mapping[str, Any]) -> tuple[float, float]:
     return float(np.average(roi["xpix"], weights=weight)), float(np.average(roi["ypix"], weights=weight))
 
 
-def _tile(width: int, height: int, n_planes: int) -> tuple[float, float]:
+def _tile(
+    width: int, height: int, xy: Float, on_plane: NDArray[np.int64], n_planes: int
+) -> tuple[float, float]:
     """Width and height of one plane in the mosaic of ``combined``, which suite2p keeps about square."""
+    fits = []
     for across in range(1, n_planes + 1):
         down = math.ceil(n_planes / across)
-        if width % across or height % down:
-            continue
         one = width // across, height // down
-        if across == math.ceil(math.sqrt(one[0] * one[1] * n_planes) / one[0]):
-            return float(one[0]), float(one[1])
-    raise ValueError(
-        f"combined: {n_planes} planes do not tile {width} x {height} pixels; give the folder above it, with its planes"
-    )
+        column, row = (xy // one).astype(int).T
+        if width % across == 0 and height % down == 0 and np.array_equal(row * across + column, on_plane):
+            fits.append(one)
+    if not fits:
+        raise ValueError(
+            f"combined: {n_planes} planes do not tile {width} x {height} pixels; give the folder above it"
+        )
+    best = min(fits, key=lambda one: abs(math.log(one[0] / one[1])))
+    return float(best[0]), float(best[1])

@@ -25,7 +25,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "onset": (
         rf"{_WHAT}onsets?(?:_(?:time|times|idx|index))?",
         rf"{_WHAT}(?:start|starts|begin|on|t0)(?:_(?:time|times|idx|index))?|(?:time|t)_(?:on|onset|start)",
-        rf"{_WHAT}(?:time|times|timestamp|timestamps|t|idx|index)?",
+        rf"{_WHAT}(?:time|times|timestamp|timestamps|t)|frames",
     ),
     "offset": (rf"{_WHAT}(?:offset|offsets|end|stop|off)(?:_(?:time|times))?|(?:time|t)_(?:off|end|stop)",),
     "duration": (rf"{_WHAT}(?:duration|durations|dur|length)(?:_on)?",),
@@ -118,6 +118,8 @@ def unit_of(name: str) -> tuple[str, str | None]:
         unit = next((unit for unit, forms in UNITS.items() if word in forms), None)
         found = found or unit
         rest += [] if unit else [word]
+    if found == "frames" and not set(rest) - {"idx", "index", "number", "nr", "no"}:
+        rest = ["frames"]
     return "_".join(rest), found
 
 

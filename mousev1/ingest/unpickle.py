@@ -14,7 +14,7 @@ import math
 import pickle
 import pickletools
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -67,15 +67,14 @@ def loads(data: bytes) -> Any:
     try:
         for opcode, argument, _ in pickletools.genops(data):
             if opcode.name in REFUSED_OPCODES:
-                raise ValueError(f"the pickle uses {opcode.name}, which makes objects of classes")
-            # The memo is an array of the largest number, whoever chose it.
+                raise ValueError(f"it uses {opcode.name}, which makes objects of classes")
+            # The memo is an array as long as its largest number, whoever chose it.
             if opcode.name in PUTS and int(argument or 0) > len(data):
-                raise ValueError("the pickle's memo is larger than the pickle")
+                raise ValueError("its memo is larger than the file")
         return _resolve(_Restricted(io.BytesIO(data), encoding="latin1").load(), {}, 0)
-    except ValueError:
-        raise
     except Exception as error:  # a damaged pickle raises whatever its opcodes happen to hit
-        raise ValueError(f"not a sound pickle of plain values ({type(error).__name__}: {error})") from error
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"not a pickle of plain values ({kind}{error})") from error
 
 
 class _Type:
@@ -83,12 +82,12 @@ class _Type:
 
     def __init__(self, code: str, *_: object) -> None:
         if code not in ("O", "O8") and not PLAIN_TYPE.match(code):
-            raise ValueError(f"the pickle has an array of the type {code!r}")
+            raise ValueError(f"it has an array of the type {code!r}")
         self.code, self.order = code, "="
 
     def __setstate__(self, state: Any) -> None:
         if any(part is not None for part in state[2:5]):
-            raise ValueError("the pickle has an array of structures")
+            raise ValueError("it has an array of structures")
         self.order = state[1] if state[1] in ("<", ">") else "="
 
     @property
@@ -123,7 +122,10 @@ class _Restricted(pickle.Unpickler):
             return text.encode("latin1")
 
         def path(*parts: str) -> str:
-            return "/".join(str(part) for part in parts)
+            return str(PurePosixPath(*parts))
+
+        def nothing() -> bytes:
+            return b""
 
         module = module.replace("numpy._core", "numpy.core")
         allowed: dict[tuple[str, str], Any] = {
@@ -134,18 +136,19 @@ class _Restricted(pickle.Unpickler):
             ("numpy", "dtype"): type("_Type", (_Type,), {}),
             ("collections", "OrderedDict"): lambda: {},
             ("_codecs", "encode"): encode,
+            ("__builtin__", "bytes"): nothing,
             **{("pathlib", kind): path for kind in ("PosixPath", "WindowsPath", "PurePosixPath")},
             **{("pathlib._local", kind): path for kind in ("PosixPath", "WindowsPath")},
         }
         if (module, name) not in allowed:
-            raise ValueError(f"the pickle names {module}.{name}")
+            raise ValueError(f"it names {module}.{name}")
         return allowed[module, name]
 
 
 def _resolve(value: Any, done: dict[int, Any], depth: int) -> Any:
     """The value with stand-ins replaced by arrays; ``done`` keeps what was shared, and ends circles."""
     if depth > MAX_DEPTH:
-        raise ValueError(f"the pickle is nested more than {MAX_DEPTH} deep")
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
     if id(value) in done:
         return done[id(value)][1]
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic):
@@ -170,27 +173,27 @@ def _resolve(value: Any, done: dict[int, Any], depth: int) -> Any:
     elif isinstance(value, _Type):
         new = str(value.dtype)
     else:
-        raise ValueError(f"the pickle holds a {type(value).__name__}")
+        raise ValueError(f"it holds a {type(value).__name__}")
     done[id(value)] = (value, new)
     return new
 
 
 def _build(state: tuple[Any, ...], done: dict[int, Any], depth: int) -> NDArray[Any]:
     if len(state) != 5 or not isinstance(state[2], _Type) or not isinstance(state[1], tuple):
-        raise ValueError("the pickle has an array without contents")
+        raise ValueError("it has an array without contents")
     _, shape, kind, fortran, data = state
     if len(shape) > MAX_DIMENSIONS or not all(isinstance(side, int) and side >= 0 for side in shape):
-        raise ValueError(f"the pickle has an array of shape {shape}")
+        raise ValueError(f"it has an array of shape {shape}")
     dtype, size = kind.dtype, math.prod(shape)
     if dtype.hasobject:
         if not isinstance(data, list) or len(data) != size:
-            raise ValueError("the pickle has an array of other contents than its shape says")
+            raise ValueError("it has an array of other contents than its shape says")
         array = np.empty(size, object)
         for i, item in enumerate(data):
             array[i] = _resolve(item, done, depth + 1)
     else:
         data = data.encode("latin1") if isinstance(data, str) else data
         if not isinstance(data, bytes) or len(data) != size * dtype.itemsize:
-            raise ValueError("the pickle has an array of other contents than its shape says")
+            raise ValueError("it has an array of other contents than its shape says")
         array = np.frombuffer(data, dtype) if data else np.zeros(size, dtype)
     return array.reshape(shape, order="F" if fortran else "C")
