@@ -22,7 +22,7 @@ from training.networks.fully_connected import FullyConnectedReadout
 from training.pretraining.__main__ import main
 from training.pretraining.config import PretrainConfig, ReadoutConfig, find_scans
 from training.pretraining.data import generator_for, load_scan
-from training.pretraining.end_to_end import train_direct
+from training.pretraining.end_to_end import train_end_to_end, write_scans
 from training.pretraining.loop import scan_loss
 from training.pretraining.model import build_model
 from training.pretraining.readouts import BUILDERS, build_readouts
@@ -250,7 +250,7 @@ def test_pretraining_learns_what_neurons_see_with_every_readout(tmp_path, kind):
 def test_a_model_trained_directly_predicts_with_its_own_readout_and_is_not_saved(tmp_path, kind):
     scan = small_scan("a", train=60, units=4, seed=1)
     recipe = PretrainConfig.read(write_study(tmp_path, kinds()[kind]))
-    model = train_direct(scan, recipe, tmp_path / "direct").model
+    model = train_end_to_end(write_scans([scan], tmp_path / "direct"), recipe, tmp_path / "direct").model
     with torch.no_grad():
         rates = model.readout(model.core(torch.from_numpy(scan.images).float())) * model.response_scale
     assert np.allclose(model.predict(scan.images), rates.numpy(), rtol=1e-3, atol=1e-3)

@@ -19,7 +19,7 @@ from training.hyperparameter_search import __main__ as search
 from training.hyperparameter_search.__main__ import ended_trials, main, open_search, open_study, run_study
 from training.hyperparameter_search.config import SearchConfig, Span
 from training.pretraining.config import find_scans
-from training.pretraining.end_to_end import train_direct
+from training.pretraining.end_to_end import train_end_to_end, write_scans
 from training.transfer_benchmark.protocol import draw_images
 
 pytest.importorskip("optuna", reason="needs the extra 'search'")
@@ -100,7 +100,9 @@ def test_two_processes_join_one_study_and_its_best_trial_can_be_trained_again(co
     # oracle: training by hand
     settings = SearchConfig.read(config)
     (scan,) = draw_images([mousev1.read_scan(file) for file in find_scans(settings.scan, tmp_path)], 16, 0)
-    again = train_direct(scan, settings.recipe_with(best[1], seed=done.index(best)), tmp_path / "again")
+    recipe = settings.recipe_with(best[1], seed=done.index(best))
+    files = write_scans([scan], tmp_path / "again")
+    again = train_end_to_end(files, recipe, tmp_path / "again")
     assert again.details["validation_correlation"] == pytest.approx(best[2], abs=1e-6)
 
 

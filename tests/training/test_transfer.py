@@ -22,7 +22,7 @@ from mousev1.metrics.unit_scores import correlation
 from mousev1.storage.core_files import save_core
 from small import CONFIG, simulate
 from training.pretraining.config import PretrainConfig
-from training.pretraining.end_to_end import train_direct
+from training.pretraining.end_to_end import train_end_to_end, write_scans
 from training.transfer_benchmark import run_condition
 from training.transfer_benchmark.__main__ import main
 from training.transfer_benchmark.results_table import read_rows
@@ -255,10 +255,11 @@ def test_a_direct_model_predicts_what_training_measured(study):
     values = {"name": "direct", "scans": ["scan.h5"], "core": shape}
     recipe = PretrainConfig.from_dict({**values, "optimisation": {"max_epochs": 2, "batch_size": 8}})
     scan = training_subset(mousev1.read_scan(study.parent / "scan.h5"), 60, 0)
-    fitted = train_direct(scan, recipe, study.parent / "work")
+    work = study.parent / "work"
+    fitted = train_end_to_end(write_scans([scan], work), recipe, work)
     held = scan.trials("validation")
     found = fitted.model.score(held.images, held.responses, held.image_ids).single_trial_correlation
     assert np.nanmean(found) == pytest.approx(fitted.details["validation_correlation"], abs=1e-5)
-    again = train_direct(scan, recipe, study.parent / "work")
+    again = train_end_to_end(write_scans([scan], work), recipe, work)
     assert again.seconds == fitted.seconds
     assert again.model.core.content_hash() == fitted.model.core.content_hash()

@@ -90,7 +90,7 @@ def open_study(name: str, folder: Path, *, seed: int, random_trials: int) -> Any
         name: of the study within the file.
         folder: of the file.
         seed: of the suggestions.
-        random_trials: trials before the Gaussian process has a say.
+        random_trials: trials with random values, before the Gaussian process suggests them.
     """
     optuna = _optuna()
     storages = importlib.import_module("optuna.storages")

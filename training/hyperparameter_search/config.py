@@ -73,7 +73,7 @@ class SearchConfig(Settings):
         train: ``"direct"``: core and readout end to end; ``"frozen"``: the readout on ``core_source``.
         core_source: for ``"frozen"``: what ``training.networks.representations.load_representation`` takes.
         trials: number of sets of values tried, over all processes that join the study.
-        random_trials: how many of them are drawn at random before the Gaussian process has a say.
+        random_trials: how many of them are drawn at random, before the Gaussian process suggests values.
         images: number of training images, drawn by ``partition``; 0 for all.
         partition: see ``images``.
         share_features: whether matched neurons share feature weights.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
+from glob import glob
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,24 +113,15 @@ def find_scans(patterns: tuple[str, ...], config_folder: Path) -> list[Path]:
     """
     found: list[Path] = []
     for pattern in patterns:
-        bases = [Path()] if Path(pattern).is_absolute() else [config_folder, Path()]
-        for base in bases:
-            matches = _matches(base, pattern)
-            if matches:
+        for base in (config_folder, Path()):
+            if matches := sorted(base / match for match in glob(pattern, root_dir=base)):
                 break
         else:
-            folders = " nor ".join(f"'{base.resolve()}'" for base in bases)
-            raise FileNotFoundError(f"scans: nothing matches '{pattern}' in {folders}; adapt the config")
+            raise FileNotFoundError(
+                f"scans: nothing matches '{pattern}' in '{config_folder.resolve()}' nor '{Path().resolve()}'; adapt "
+                "the config"
+            )
         found += matches
-    twice = sorted({str(path) for path in found if found.count(path) > 1})
-    if twice:
+    if twice := sorted({str(path) for path in found if found.count(path) > 1}):
         raise ValueError(f"scans: {listing(twice)} named more than once")
     return found
-
-
-def _matches(base: Path, pattern: str) -> list[Path]:
-    whole = base / pattern
-    if not any(letter in pattern for letter in "*?["):
-        return [whole] if whole.exists() else []
-    anchor = Path(whole.anchor) if whole.is_absolute() else Path()
-    return sorted(anchor.glob(str(whole.relative_to(anchor))))

@@ -46,17 +46,6 @@ class Direct:
         return cast(Core, self.models[0].core)
 
 
-def train_direct(scan: Scan, recipe: PretrainConfig, folder: Path) -> Direct:
-    """Train on one scan alone: what a pretrained core has to beat. See ``train_end_to_end``.
-
-    Args:
-        scan: with tiers train and validation; training stops on the latter.
-        recipe: its ``scans`` are not looked at.
-        folder: of this training and no other; the scan is written to it.
-    """
-    return train_end_to_end(write_scans([scan], folder), recipe, folder)
-
-
 def train_end_to_end(
     files: Sequence[Path], recipe: PretrainConfig, folder: Path, *, figures: bool = True
 ) -> Direct:
