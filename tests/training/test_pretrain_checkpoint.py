@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import random
@@ -89,6 +90,29 @@ def test_runs_killed_at_forty_random_instants_go_on_and_end_with_the_same_bits(s
                 kills += 1
                 longest *= 1.2
         assert_same_run(out, undisturbed)
+
+
+def test_a_run_that_fills_the_disk_says_so_and_goes_on_when_there_is_room(
+    study, undisturbed, tmp_path, monkeypatch, capsys
+):
+    out, written = tmp_path / "run", []
+    save = torch.save
+
+    def full(values, path):
+        written.append(path)
+        if len(written) < 4:  # best and last of the first epoch, best of the second
+            save(values, path)
+            return
+        path.write_bytes(b"half of")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        assert main([str(study), "--out", str(out)]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert state_of(out)["stopping"]["epoch"] == 1
+    assert main([str(study), "--out", str(out)]) == 0
+    assert_same_run(out, undisturbed)
 
 
 # ---------------------------------------------------------------- damaged
