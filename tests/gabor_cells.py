@@ -1,4 +1,4 @@
-"""A model whose units are Gabor filters of known orientation, frequency, phase and place: an oracle."""
+"""A model whose units are Gabor filters of known orientation, frequency, phase and position: an oracle."""
 
 from __future__ import annotations
 

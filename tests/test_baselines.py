@@ -13,7 +13,7 @@ HEIGHT, WIDTH = 12, 16
 
 
 def gabors(count: int) -> np.ndarray:
-    """(count, H, W) filters of different places and orientations."""
+    """(count, H, W) filters of different positions and orientations."""
     y, x = np.meshgrid(np.arange(HEIGHT), np.arange(WIDTH), indexing="ij")
     filters = []
     for i in range(count):

@@ -142,9 +142,14 @@ def test_compare_writes_and_prints_the_curve_of_every_core_and_baseline(folder, 
     assert text.split("\n\n")[0] in output
     with open(tmp_path / "out" / "curve.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    cells = {(row["representation"], row["images"], row["partition"]) for row in rows}
-    assert len(cells) == len(rows) == 4 * 2
-    assert {name for name, _, _ in cells} == {"random-0", "random core", "linear-nonlinear", "mean response"}
+    conditions = {(row["representation"], row["images"], row["partition"]) for row in rows}
+    assert len(conditions) == len(rows) == 4 * 2
+    assert {name for name, _, _ in conditions} == {
+        "random-0",
+        "random core",
+        "linear-nonlinear",
+        "mean response",
+    }
     assert (tmp_path / "out" / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -49,7 +49,7 @@ def smooth_pictures(n: int, generator: torch.Generator) -> Tensor:
     return (noise / noise.std() * 50 + 128).clamp(0, 255).to(torch.uint8)
 
 
-def places(kind: str, cortex: Tensor, generator: torch.Generator) -> Tensor:
+def readout_pixels(kind: str, cortex: Tensor, generator: torch.Generator) -> Tensor:
     """True pixels (x, y) on the 32 x 20 feature map."""
     x, y = cortex.unbind(dim=1)
     pixels = torch.stack([15.5 + 9 * x - 3 * y, 9.5 + 2 * x + 5 * y], dim=1)
@@ -69,7 +69,7 @@ def simulate(
     generator = torch.Generator().manual_seed(seed)
     core = Core.random(CORE, seed=seed)
     cortex = normalise_cortex(torch.rand(units, 2, generator=generator))
-    pixels = places(kind, cortex, generator)
+    pixels = readout_pixels(kind, cortex, generator)
     images = smooth_pictures(n + 100, generator)
     features = core(images.float())
     mu = pixels / torch.tensor([31.0, 19.0]) * 2 - 1
@@ -104,7 +104,7 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 
 def error(scene: Scene, fitted: ConvexFit) -> float:
-    """Median distance from the true places, pixels."""
+    """Median distance from the true locations, pixels."""
     pixels = (fitted.mu + 1) / 2 * torch.tensor([31.0, 19.0])
     return float((pixels - scene.pixels).norm(dim=1).median())
 
@@ -183,8 +183,8 @@ PARTS = dataclasses.replace(SETTINGS, map_images=400)
 
 
 def test_features_are_computed_where_neurons_look(passes: Passes) -> None:
-    scene, told = simulate("patch", n=600), []
-    part = fit(scene, settings=PARTS, report=told.append)
+    scene, lines = simulate("patch", n=600), []
+    part = fit(scene, settings=PARTS, report=lines.append)
     assert passes.images == [166, 400, 600]
     whole, around, seen = passes.regions
     assert whole is None
@@ -196,7 +196,7 @@ def test_features_are_computed_where_neurons_look(passes: Passes) -> None:
     assert (bottom, right) in around
     assert seen == region_around(part.mu, 20, 32)[0]
     assert len(seen) < len(around) < 0.6 * 20 * 32
-    assert told[-1].startswith(
+    assert lines[-1].startswith(
         f"neurons look at {seen.height} x {seen.width} of 20 x 32 pixels of the feature map; core features:"
     )
     assert error(scene, part) < 0.2

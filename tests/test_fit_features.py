@@ -85,10 +85,10 @@ def test_a_region_holds_its_part_of_the_map(
         assert own == 2 * 6 * 4 * 5 * 12
         before, _ = known.held()
         assert part.held() == ((before, own) if on_disk else (before + own, 0))
-        places = [row * part.width + column for row in range(1, 5) for column in range(3, 8)]
-        assert part.positions == places
+        pixels = [row * part.width + column for row in range(1, 5) for column in range(3, 8)]
+        assert part.positions == pixels
         ratio = whole.standardisation.std / known.standardisation.std
-        for position in places:
+        for position in pixels:
             # Oracle: the whole map of all images, standardised by others of them; halves are rounded.
             expected = whole.block(position).double() * ratio + (
                 (whole.standardisation.mean - known.standardisation.mean) / known.standardisation.std
@@ -99,7 +99,7 @@ def test_a_region_holds_its_part_of_the_map(
                 assert torch.equal(part.block(position, images), part.block(position)[:images])
             found = part.blocks([position], 15)[0]
             assert torch.equal(found, part.block(position)[:15].float())
-        assert torch.equal(part.first(15), torch.stack([part.block(position, 15) for position in places]))
+        assert torch.equal(part.first(15), torch.stack([part.block(position, 15) for position in pixels]))
         with pytest.raises(IndexError, match="row 0, column 3"):
             part.block(3)
 

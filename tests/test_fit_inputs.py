@@ -18,9 +18,9 @@ RESPONSES = RNG.gamma(1.0, size=(40, 3))
 POSITIONS = RNG.normal(size=(3, 2))
 
 
-def with_value(array, place, value):
+def with_value(array, index, value):
     array = array.astype(np.float64).copy()
-    array[place] = value
+    array[index] = value
     return array
 
 

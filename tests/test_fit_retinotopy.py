@@ -1,4 +1,4 @@
-"""Where a neuron looks, by Bayes' rule over places."""
+"""Where a neuron looks, by Bayes' rule over locations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def score_maps(peak: float) -> ScoreMaps:
 
 
 def by_numpy(maps: ScoreMaps, expected: np.ndarray, scatter: float) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of every neuron's place on a grid of half pixels, in double precision."""
+    """Mean and covariance of every neuron's location on a grid of half pixels, in double precision."""
     scores = maps.total.double().numpy().reshape(-1, len(ROWS), len(COLUMNS))
     x, y = np.arange(0, WIDTH - 0.75, 0.5), np.arange(0, HEIGHT - 0.75, 0.5)
     gaps = np.array([np.diff(COLUMNS).mean(), np.diff(ROWS).mean()])
@@ -69,14 +69,14 @@ def test_neurons_are_looked_for_around_the_map(scattered: bool, away: float) -> 
 
 
 def test_the_maps_uncertainty_is_how_far_it_is_off() -> None:
-    """Score maps that are parabolas around a noisy observation of each neuron's place, with known variances."""
+    """Score maps that are parabolas around a noisy observation of each neuron's location, with known variances."""
     generator = torch.Generator().manual_seed(0)
     truth = torch.tensor([[10.0, 8.0], [4.0, 1.0], [-1.0, 3.0]]).double()
     grid, units, off = Grid.spaced(18, 24, 2), 40, []
     for _ in range(60):
         cortex = torch.rand(units, 2, generator=generator) * 2 - 1
-        places = torch.cat([torch.ones(units, 1), cortex], dim=1).double() @ truth
-        seen = places + 2.0 * torch.randn(units, 2, generator=generator).double()
+        locations = torch.cat([torch.ones(units, 1), cortex], dim=1).double() @ truth
+        seen = locations + 2.0 * torch.randn(units, 2, generator=generator).double()
         scores = -(seen[:, None] - grid.pixels()).square().sum(dim=2).float() / (2 * 2.0**2)
         maps = ScoreMaps(grid, scores / 2, scores / 2, torch.ones(units), ridge=1.0)
         found = fit_retinotopy(maps, cortex, smooth=False).map

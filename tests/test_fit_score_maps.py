@@ -25,7 +25,7 @@ def centred(store: FeatureStore, position: int, n: int) -> np.ndarray:
 
 
 def score_by_numpy(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Score within the first three quarters, and on the last, of one neuron for features x at one place."""
+    """Score within the first three quarters, and on the last, of one neuron for features x at one location."""
     n = len(y)
     y = y - y.mean()
     folds = np.array_split(np.arange(n), np.round(np.arange(1, 4) * n / 4).astype(int))
@@ -58,12 +58,12 @@ def test_scores_are_those_of_ridge_regressions(
         maps = compute_score_maps(store, y[:n], grid, ridge=RIDGE)
         everywhere = np.concatenate([centred(store, position, n) for position in grid.positions()])
         directions = np.linalg.svd(everywhere, full_matrices=False)[2][:components].T
-        for place, position in enumerate(grid.positions()):
+        for index, position in enumerate(grid.positions()):
             for unit in range(3):
                 x = centred(store, position, n) @ directions
                 inner, held_out = score_by_numpy(x, y[:n, unit].double().numpy())
-                assert float(maps.inner[unit, place]) == pytest.approx(inner, abs=1e-3)
-                assert float(maps.held_out[unit, place]) == pytest.approx(held_out, abs=1e-3)
+                assert float(maps.inner[unit, index]) == pytest.approx(inner, abs=1e-3)
+                assert float(maps.held_out[unit, index]) == pytest.approx(held_out, abs=1e-3)
         assert maps.inner[0].max() > 5.0
 
 

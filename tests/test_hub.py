@@ -237,13 +237,13 @@ def test_missing_repository_revision_and_file_are_told_apart(hub: HubServer):
 def test_what_may_be_a_mistyped_path_is_said_to_be_no_folder(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = "'lab/outptu' is no folder here and was taken for a repository on the Hub"
+    taken_for = "'lab/outptu' is no folder here and was taken for a repository on the Hub"
     for load in (load_core, load_model):
-        with pytest.raises(FileNotFoundError, match=f"lab/outptu does not exist or is private.*{told}"):
+        with pytest.raises(FileNotFoundError, match=f"lab/outptu does not exist or is private.*{taken_for}"):
             load("lab/outptu")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for load in (load_core, load_model):
-        with pytest.raises(ConnectionError, match=f"HF_HUB_OFFLINE forbids.*{told}"):
+        with pytest.raises(ConnectionError, match=f"HF_HUB_OFFLINE forbids.*{taken_for}"):
             load("lab/outptu")
 
 

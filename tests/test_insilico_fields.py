@@ -92,38 +92,38 @@ def test_a_map_without_anything_has_no_fit():
 
 
 def test_readouts_look_where_their_kernel_is_centred():
-    cells = gabor_cells()
-    frame = Frame.of(cells.model.core)
-    x, y = readout_position(cells.model, frame)
-    np.testing.assert_allclose(np.column_stack(frame.to_pixels(x, y)), cells.xy_px, atol=1e-5)
+    truth = gabor_cells()
+    frame = Frame.of(truth.model.core)
+    x, y = readout_position(truth.model, frame)
+    np.testing.assert_allclose(np.column_stack(frame.to_pixels(x, y)), truth.xy_px, atol=1e-5)
     # the middle of the map is the middle of the frame
     assert (x[0], y[0]) == (pytest.approx(0.0, abs=1e-6), pytest.approx(0.0, abs=1e-6))
 
 
 @pytest.fixture(scope="module")
 def fields():
-    cells = gabor_cells()
-    return cells, receptive_fields(cells.model, natural_like(24, 36, 40))
+    truth = gabor_cells()
+    return truth, receptive_fields(truth.model, natural_like(24, 36, 40))
 
 
 def test_fields_are_where_and_what_the_filters_are(fields):
-    cells, found = fields
-    x, y = found.frame.to_degrees(*cells.xy_px.T)
+    truth, found = fields
+    x, y = found.frame.to_degrees(*truth.xy_px.T)
     for fit in (found.gaussian, found.gabor):
         np.testing.assert_allclose(fit.x_deg, x, atol=0.9)
         np.testing.assert_allclose(fit.y_deg, y, atol=0.9)
     assert found.gabor.r2.min() > 0.95
-    np.testing.assert_allclose((found.gabor.orientation_deg - cells.orientation_deg + 90) % 180, 90, atol=3)
-    np.testing.assert_allclose(found.gabor.frequency_cpd, cells.frequency_cpd, rtol=0.15)
+    np.testing.assert_allclose((found.gabor.orientation_deg - truth.orientation_deg + 90) % 180, 90, atol=3)
+    np.testing.assert_allclose(found.gabor.frequency_cpd, truth.frequency_cpd, rtol=0.15)
     simple = slice(0, 4)
-    np.testing.assert_allclose((found.gabor.phase_deg - cells.phase_deg + 180)[simple] % 360, 180, atol=30)
+    np.testing.assert_allclose((found.gabor.phase_deg - truth.phase_deg + 180)[simple] % 360, 180, atol=30)
     assert found.offset_deg.max() < 1.0
 
 
 def test_the_mean_gradient_of_a_simple_cell_is_its_filter_and_that_of_a_complex_cell_cancels(fields):
-    cells, found = fields
+    truth, found = fields
     # at mu = (0, 0) the unit reads between two pixels along both axes
-    spread = sum(np.pad(cells.filters[0], ((dy, 1 - dy), (dx, 1 - dx))) for dy in (0, 1) for dx in (0, 1))
+    spread = sum(np.pad(truth.filters[0], ((dy, 1 - dy), (dx, 1 - dx))) for dy in (0, 1) for dx in (0, 1))
     here = found.mean[0][10:26, 12:28]
     assert np.corrcoef(here.ravel(), spread.ravel())[0, 1] > 0.999
     assert found.linearity[:4].min() > 0.6
@@ -131,10 +131,10 @@ def test_the_mean_gradient_of_a_simple_cell_is_its_filter_and_that_of_a_complex_
 
 
 def test_gradients_are_those_of_the_whole_model(fields):
-    cells, found = fields
+    truth, found = fields
     images = torch.from_numpy(natural_like(24, 36, 40))[:, None].requires_grad_()
     for unit in (1, 4):
-        (gradient,) = torch.autograd.grad(cells.model(images)[:, unit].sum(), images)
+        (gradient,) = torch.autograd.grad(truth.model(images)[:, unit].sum(), images)
         np.testing.assert_allclose(found.mean[unit], gradient.mean(dim=0)[0], atol=1e-6)
         energy = gradient.square().mean(dim=0)[0].sqrt()
         np.testing.assert_allclose(found.energy[unit], energy, atol=1e-6)

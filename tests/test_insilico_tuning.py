@@ -25,20 +25,20 @@ SETTINGS = TuningSettings(
 
 @pytest.fixture(scope="module")
 def known():
-    cells = gabor_cells()
-    return cells, measure_tuning(cells.model, settings=SETTINGS)
+    truth = gabor_cells()
+    return truth, measure_tuning(truth.model, settings=SETTINGS)
 
 
 def test_preferences_are_those_of_the_filters(known):
-    cells, tuning = known
-    error = (tuning.orientation_deg.value - cells.orientation_deg + 90) % 180 - 90
+    truth, tuning = known
+    error = (tuning.orientation_deg.value - truth.orientation_deg + 90) % 180 - 90
     assert np.abs(error).max() < 2.0
-    np.testing.assert_allclose(tuning.frequency_cpd.value, cells.frequency_cpd, rtol=0.06)
+    np.testing.assert_allclose(tuning.frequency_cpd.value, truth.frequency_cpd, rtol=0.06)
 
 
 def test_phase_at_the_unit_is_that_of_the_filter_wherever_it_looks(known):
-    cells, tuning = known
-    error = (tuning.phase_deg.value - cells.phase_deg + 180) % 360 - 180
+    truth, tuning = known
+    error = (tuning.phase_deg.value - truth.phase_deg + 180) % 360 - 180
     assert np.abs(error[:4]).max() < 8.0
 
 
@@ -49,11 +49,11 @@ def test_simple_cells_are_modulated_and_complex_ones_are_not(known):
 
 
 def test_curves_are_the_models_own_responses(known):
-    cells, tuning = known
+    truth, tuning = known
     from mousev1.insilico import Frame, gratings
 
-    frame = Frame.of(cells.model.core)
-    blank = cells.model.predict(frame.blank())[0]
+    frame = Frame.of(truth.model.core)
+    blank = truth.model.predict(frame.blank())[0]
     np.testing.assert_allclose(tuning.blank, blank, rtol=1e-5)
     images = gratings(
         frame,
@@ -62,15 +62,15 @@ def test_curves_are_the_models_own_responses(known):
         phase_deg=45.0 * np.arange(8),
         contrast=0.5,
     )
-    expected = cells.model.predict(images).mean(axis=0) - blank
+    expected = truth.model.predict(images).mean(axis=0) - blank
     np.testing.assert_allclose(tuning.surface[:, 2, 4], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_size_and_contrast_are_shown_at_the_unit_with_its_own_grating(known):
-    cells, tuning = known
+    truth, tuning = known
     from mousev1.insilico import Frame, gratings
 
-    frame, unit = Frame.of(cells.model.core), 1
+    frame, unit = Frame.of(truth.model.core), 1
     own = {
         "orientation_deg": tuning.orientation_deg.value[unit],
         "frequency_cpd": tuning.frequency_cpd.value[unit],
@@ -79,10 +79,10 @@ def test_size_and_contrast_are_shown_at_the_unit_with_its_own_grating(known):
         "y_deg": tuning.y_deg[unit],
     }
     disks = gratings(frame, diameter_deg=SETTINGS.diameters_deg[2], contrast=0.5, **own)
-    expected = cells.model.predict(disks)[:, unit].mean() - tuning.blank[unit]
+    expected = truth.model.predict(disks)[:, unit].mean() - tuning.blank[unit]
     assert tuning.size_curve[unit, 2] == pytest.approx(expected, rel=1e-4)
     best = gratings(frame, diameter_deg=tuning.size_deg.value[unit], contrast=0.3, **own)
-    expected = cells.model.predict(best)[:, unit].mean() - tuning.blank[unit]
+    expected = truth.model.predict(best)[:, unit].mean() - tuning.blank[unit]
     assert tuning.contrast_curve[unit, 1] == pytest.approx(expected, rel=1e-4)
     # filters end after 15 pixels, 28 degrees: larger disks add nothing and suppress nothing
     assert np.abs(tuning.size_curve[:, -1] / tuning.size_curve[:, -2] - 1).max() < 0.05
@@ -151,8 +151,8 @@ def test_a_units_result_does_not_depend_on_the_others():
 
 def test_distances_of_the_stimuli_are_those_of_the_whole_feature_map():
     # oracle: measure_extrapolation of the same gratings and disks
-    cells = gabor_cells()
-    model, frame = cells.model, Frame.of_model(cells.model)
+    truth = gabor_cells()
+    model, frame = truth.model, Frame.of_model(truth.model)
     shown = torch.rand(40, 1, frame.height, frame.width, generator=torch.Generator().manual_seed(0)) * 255
     model.training_statistics = training_statistics(model.core, shown)
     settings = replace(SETTINGS, draws=0)
@@ -203,11 +203,11 @@ def test_tuning_becomes_rows_and_csv(known, tmp_path):
 
 
 def test_a_dead_unit_has_no_tuning_and_harms_nobody():
-    cells = gabor_cells(variance=0.01)
+    truth = gabor_cells(variance=0.01)
     with torch.no_grad():
-        cells.model.readout.weights.weight[2] = 0.0
-    cells.model.posterior.variances[2] = 0.0
-    tuning = measure_tuning(cells.model, settings=SETTINGS)
+        truth.model.readout.weights.weight[2] = 0.0
+    truth.model.posterior.variances[2] = 0.0
+    tuning = measure_tuning(truth.model, settings=SETTINGS)
     assert all(np.isnan(index.value[2]) for index in tuning.estimates.values())
     assert np.isfinite(tuning.orientation_deg.value[[0, 1, 3, 4]]).all()
 

@@ -146,7 +146,7 @@ def _without(state, key):
         (legacy_model(_without(free_readout(), "bias")), "lacks 'bias'"),
         (legacy_model(_without(free_readout(), "_mu")), "has neither positions"),
         (legacy_model(free_readout() | {"odd": torch.zeros(1)}), "unknown tensors 'odd'"),
-        (legacy_model(free_readout()) | {"shifter.w": torch.zeros(1)}, "no place for: 'shifter.w'"),
+        (legacy_model(free_readout()) | {"shifter.w": torch.zeros(1)}, "no use for: 'shifter.w'"),
         ([torch.zeros(2)], "expected a state dict"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Any module in the place of a core. Oracles: a core inside the adapter, and numbers worked out by hand."""
+"""Any module in place of a core. Oracles: a core inside the adapter, and numbers worked out by hand."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_a_hundredth_of_the_training_places_is_outside_and_black_and_white_noise
     model = tiny_model()
     model.training_statistics = statistics
     known = measure_extrapolation(model, IMAGES)
-    # 30 images x 5 units of 2,400 places: binomial around 1%, and never more than 5%
+    # 30 images x 5 units of 2,400 pixels: binomial around 1%, and never more than 5%
     assert known.unit_outside.mean() < 0.05
     assert known.image_outside.mean() < 0.05
     noise = np.random.default_rng(2).choice([0, 255], size=(20, 10, 12)).astype(np.uint8)

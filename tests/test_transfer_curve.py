@@ -57,8 +57,8 @@ def test_the_core_that_made_the_responses_is_ahead_of_every_baseline(curve):
 
 
 def test_every_row_is_there_once_with_its_neurons(curve):
-    cells = [(row.representation, row.images, row.partition) for row in curve.rows]
-    assert len(cells) == len(set(cells)) == 4 * 2 * 2
+    conditions = [(row.representation, row.images, row.partition) for row in curve.rows]
+    assert len(conditions) == len(set(conditions)) == 4 * 2 * 2
     assert {row.units for row in curve.rows} == {5}
     assert curve.units_drawn
 

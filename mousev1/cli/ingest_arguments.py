@@ -61,7 +61,7 @@ def add_ingest(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--animal-id", help="kept in the scan")
     _add_reading(parser)
     _add_responses(parser)
-    rig = parser.add_argument_group("values of the rig, in place of or over those in --rig")
+    rig = parser.add_argument_group("values of the rig, instead of or over those in --rig")
     for name, meaning in RIG_VALUES.items():
         rig.add_argument(f"--{name}", type=float, metavar="X", help=meaning)
     for name, meaning in RIG_LISTS.items():

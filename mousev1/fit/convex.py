@@ -126,7 +126,7 @@ def fit_convex(
         seed: of the order of images and the choice of samples.
         device: where the core runs.
         memory: bytes that the process may hold; if features do not fit they go to disk.
-        directory: where on disk; the system's place for temporary files by default.
+        directory: where on disk; the system's folder for temporary files by default.
         keep_information: give ``ConvexFit.information``, 34 kB per neuron for 64 channels.
         progress: show progress bars.
         report: called with the memory plan's one line before work starts, and with one line when it is known

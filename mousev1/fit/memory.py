@@ -78,7 +78,7 @@ def plan_memory(
         images: (N, C_in, H, W).
         units: number of neurons U.
         memory: most bytes that the process may hold, or ``None`` for no limit.
-        directory: where features may go; the system's place for temporary files by default.
+        directory: where features may go; the system's folder for temporary files by default.
         keep_information: as for ``fit_convex``.
 
     Raises:

@@ -120,7 +120,7 @@ def _readout_state(
             f"session: expected one of the readouts in {path}, {listing(sessions)}, got {session!r}"
         )
     if foreign := sorted(key for key in state if not key.startswith(("core.", "readout."))):
-        raise ValueError(f"{path}: parts that this library has no place for: {listing(foreign)}")
+        raise ValueError(f"{path}: parts that this library has no use for: {listing(foreign)}")
     prefix = f"readout.{session}."
     return session, {
         key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)

@@ -103,7 +103,7 @@ def run_command(config: Path, out: Path, *launcher: str) -> str:
 
 
 def run_killed(config: Path, out: Path, renames: int, after: bool) -> None:
-    """For a process of its own: a run that is killed before or after so many files were put in their places."""
+    """For a process of its own: a run that is killed before or after so many files were put in place."""
     from training.pretraining.__main__ import main
 
     left = renames

@@ -86,7 +86,7 @@ def test_images_are_shared_out_evenly_as_far_as_scans_have_them(count, available
 
 def test_neurons_for_readouts_and_for_cores_are_the_same_in_matched_scans_and_never_overlap():
     scans = [simulate_scan(name, replace(TINY, unit_scale=0.01))[0] for name in CORE_SETS["4-S:matched"]]
-    scans[1] = scans[1].select_units(np.arange(scans[1].n_units)[::-1])  # oracle: match ids, not places
+    scans[1] = scans[1].select_units(np.arange(scans[1].n_units)[::-1])  # oracle: match ids, not order
     drawn = draw_neurons(scans, 3, units=10, core_units=30)
 
     def matches(index):

@@ -241,7 +241,7 @@ def test_pretraining_learns_what_neurons_see_with_every_readout(tmp_path, kind):
     masks = [value for key, value in trained.items() if key.endswith(".mask")]
     assert len(masks) == (0 if kind == "fully-connected" else 2)
     assert all(bool((mask >= 0).all()) for mask in masks)
-    # No prior on weights at a place comes of weights over the whole map.
+    # No prior on weights at a location comes of weights over the whole map.
     assert load_core_folder(tmp_path / "run" / "core").readout_prior is None
     assert (tmp_path / "run" / "figures" / "positions.png").is_file()
 

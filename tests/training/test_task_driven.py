@@ -179,16 +179,16 @@ def test_without_its_packages_the_remedy_is_said(monkeypatch):
 
 @pytest.mark.parametrize("build", [lambda: vgg16_random(0), task_driven.efficientnet_lite0])
 def test_neurons_that_read_a_network_are_fitted_on_it(build):
-    """Oracle: the rates that simulated neurons have, each with weights at one place of the network's map."""
+    """Oracle: the rates that simulated neurons have, each with weights at one location of the network's map."""
     representation = build()
     images = pictures(160, 20, 32)
     stack = prepare_images(images, representation.config.input, channels=3)
     rng = np.random.default_rng(0)
     with torch.no_grad():
         features = representation(stack)
-    places = [(features.shape[2] // 2, features.shape[3] // 2 + offset) for offset in (-2, 0, 2)]
+    pixels = [(features.shape[2] // 2, features.shape[3] // 2 + offset) for offset in (-2, 0, 2)]
     drive = np.stack(
-        [features[:, :, y, x].numpy() @ rng.normal(size=features.shape[1]) for y, x in places], axis=1
+        [features[:, :, y, x].numpy() @ rng.normal(size=features.shape[1]) for y, x in pixels], axis=1
     )
     rates = np.exp(0.8 * (drive - drive.mean(axis=0)) / drive.std(axis=0))
     model = mousev1.fit_readout(

@@ -66,7 +66,7 @@ class NeuronConfig:
     Attributes:
         simple_share: fraction of simple cells among those that see.
         silent_share: fraction of neurons blind to the image; they still fire.
-        unreliable_share: fraction of neurons with ``unreliable_fano`` in place of ``fano``.
+        unreliable_share: fraction of neurons with ``unreliable_fano`` instead of ``fano``.
         frequency_cpd: median of the Gabor's spatial frequency, in cycles per degree.
         frequency_spread_octaves: standard deviation of its base-2 logarithm.
         frequency_range_cpd: neurons outside are drawn again; the upper end is what a frame of 0.53

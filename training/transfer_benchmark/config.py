@@ -181,11 +181,11 @@ class BenchmarkConfig(Settings):
             config. The default is the published recipe, as for the other two.
         direct: how core and readout are trained end to end on the target.
         frozen: how readouts are trained on frozen cores with method ``"sgd"``.
-        feature_l1: readout to number of images to the weight of its regulariser, in place of the recipes'
+        feature_l1: readout to number of images to the weight of its regulariser, instead of the recipes'
             ``feature_l1``, as ``training.hyperparameter_search --fine-tune`` finds it. The number
             closest in ratio counts.
-        learning_rate: readout to learning rate on frozen cores, in place of that of ``frozen``.
-        direct_epochs: number of images to most epochs of direct training, in place of ``direct``'s
+        learning_rate: readout to learning rate on frozen cores, instead of that of ``frozen``.
+        direct_epochs: number of images to most epochs of direct training, instead of ``direct``'s
             ``max_epochs``: few images make short epochs. The number closest in ratio counts.
     """
 
