@@ -9,10 +9,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from mousev1.data.archive import is_scan_folder
-from mousev1.data.cleaning import clean_fields, keep_trials, name_neurons, translated_tiers
+from mousev1.data.cleaning import clean_fields, name_neurons, translate_tiers
 from mousev1.data.file_tree import read_file_tree
 from mousev1.data.file_tree_writer import write_file_tree
 from mousev1.data.hdf5 import read_hdf5, write_hdf5
@@ -61,10 +59,7 @@ def read_scan(
     kind = "file tree" if path.is_dir() else FORMATS.get(path.suffix.lower() or "no ending")
     if kind == "hdf5":
         fields = read_hdf5(path)
-        targets = translated_tiers(
-            np.asarray(fields["tiers"]).astype(str), tiers or {}, f"{path}: trials/tier"
-        )
-        fields = keep_trials({**fields, "tiers": targets}, targets != "")
+        fields = translate_tiers(fields, tiers or {}, f"{path}: trials/tier")
     elif kind == "file tree":
         fields = read_file_tree(path, tiers=tiers, progress=progress)
     else:
