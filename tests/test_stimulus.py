@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from mousev1.core.network import Core, InputContract
-from mousev1.data.images import image_identities, picture_files, prepare_images
+from mousev1.data.images import image_identities, prepare_images
+from mousev1.data.pictures import picture_files
 
 GRAY = InputContract()
 UNIT = InputContract(value_range=(0.0, 1.0))

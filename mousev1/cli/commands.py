@@ -18,7 +18,8 @@ from mousev1.compare.learning_curve import transfer_curve
 from mousev1.compare.results import combine
 from mousev1.core.network import Core, InputContract
 from mousev1.core.representation import as_core
-from mousev1.data.images import Images, picture_files
+from mousev1.data.images import Images
+from mousev1.data.pictures import picture_files
 from mousev1.fit.fitting import fit_scan
 from mousev1.hub.checkpoint_import import import_checkpoint
 from mousev1.hub.cores import largest_deviation, load_core

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mousev1.core.network import InputContract
+from mousev1.data.gray_values import check_gray_values
+from mousev1.data.pictures import opened, picture_files
+from mousev1.data.validation import plain_array
 from mousev1.errors import listing
 
 Picture: TypeAlias = "str | Path | Image.Image | NDArray[Any] | Tensor"
@@ -46,7 +49,7 @@ def prepare_images(
             - an array or tensor (N, H, W), (N, C, H, W) or (H, W), uint8 or float, or other integers
               within the range; three axes always mean N gray images;
             - a Pillow picture, the path of a picture, or the path of a folder of pictures (taken in the
-              order of their names);
+              natural order of their names, ``2.png`` before ``10.png``);
             - a list of such pictures, paths or (H, W) or (C, H, W) arrays, all of one size.
         contract: the core's input contract, ``core.config.input``.
         channels: channels that the core takes, ``core.config.input_channels``. With 1, colour becomes
@@ -73,38 +76,12 @@ def prepare_images(
     if 0 in tensor.shape:
         raise ValueError(f"images: expected at least one image, got {tuple(tensor.shape)}")
     tensor = _fit_channels(_lean(tensor), channels)
-    _check_values(tensor, contract)
+    check_gray_values(tensor, contract)
     if pixels_per_degree is None:
         return tensor
     if not (math.isfinite(pixels_per_degree) and pixels_per_degree > 0):
         raise ValueError(f"pixels_per_degree: expected a positive number, got {pixels_per_degree}")
     return _resample(tensor, contract, contract.pixels_per_degree / pixels_per_degree)
-
-
-def picture_files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """The pictures that paths stand for: files themselves, and those in folders sorted by name.
-
-    Files in a folder that are no pictures by their ending, or hidden, are passed over.
-
-    Raises:
-        FileNotFoundError: a path that leads nowhere.
-        ValueError: a folder without pictures.
-    """
-    files = []
-    for path in [Path(paths)] if isinstance(paths, str | Path) else map(Path, paths):
-        if path.is_dir():
-            known = Image.registered_extensions()
-            inside = [p for p in path.iterdir() if p.suffix.lower() in known and p.name[0] != "."]
-            if not inside:
-                raise ValueError(
-                    f"images: expected pictures in the folder {path}, found none (.png, .jpg, ...)"
-                )
-            files += sorted(inside)
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise FileNotFoundError(f"images: expected a picture or a folder of pictures, nothing at {path}")
-    return files
 
 
 def image_identities(images: NDArray[Any] | Tensor) -> NDArray[np.int64]:
@@ -158,7 +135,7 @@ def _singles(item: Picture, contract: InputContract) -> list[tuple[str, Tensor]]
         return [(str(path), _from_file(path, contract)) for path in picture_files(item)]
     if isinstance(item, Image.Image):
         return [("a picture", _from_picture(item, "picture", contract))]
-    array = item if isinstance(item, Tensor) else _to_tensor(np.asarray(item))
+    array = item if isinstance(item, Tensor) else _to_tensor(plain_array("images", item))
     if array.ndim not in (2, 3):
         raise ValueError(
             f"images: expected every array of a list as (H, W) or (C, H, W), got {tuple(array.shape)}"
@@ -173,7 +150,7 @@ def _with_four_axes(images: NDArray[Any] | Tensor) -> Tensor:
         raise ValueError(f"images: expected (N, H, W), (N, C, H, W) or (H, W), got {shape}")
     if len(shape) > 2:
         _refuse_channels_last(shape[-3:])
-    tensor = images if isinstance(images, Tensor) else _to_tensor(images)
+    tensor = images if isinstance(images, Tensor) else _to_tensor(plain_array("images", images))
     if len(shape) == 2:
         return tensor[None, None]
     return tensor[:, None] if len(shape) == 3 else tensor
@@ -205,13 +182,8 @@ def _to_tensor(array: NDArray[Any]) -> Tensor:
 
 
 def _from_file(path: Path, contract: InputContract) -> Tensor:
-    try:
-        with Image.open(path) as picture:
-            return _from_picture(picture, str(path), contract)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"images: {path} is not a sound picture ({error}); fetch or save it again"
-        ) from error
+    with opened(path) as picture:
+        return _from_picture(picture, str(path), contract)
 
 
 def _from_picture(picture: Image.Image, name: str, contract: InputContract) -> Tensor:
@@ -274,34 +246,6 @@ def _luminance(images: Tensor) -> Tensor:
             luma = (chunk * (chunk.new_tensor(LUMA) / 65536)[:, None, None]).sum(dim=1, keepdim=True)
         gray[start : start + len(chunk)] = luma
     return gray
-
-
-def _check_values(images: Tensor, contract: InputContract) -> None:
-    low, high = contract.value_range
-    least, most = (float(value) for value in torch.aminmax(images.detach()))
-    if math.isnan(least) or math.isnan(most):
-        bad = torch.tensor([bool(image.isnan().any()) for image in images]).nonzero()[:, 0]
-        raise ValueError(
-            f"images: expected finite gray values, got NaN in {len(bad)} of {len(images)} images, the first at "
-            f"index {int(bad[0])}; drop or repair them"
-        )
-    got = f"got {least:g} to {most:g}"
-    if least < low or most > high:
-        remedy = "scale them to this range"
-        if least < 0 <= low:
-            remedy = (
-                "they look z-scored: multiply by the standard deviation and add the mean they were made with"
-            )
-        elif most > 255:
-            remedy = "they look like more than 8 bits: scale them to this range"
-        elif high <= 1:
-            remedy = "they look like 8-bit pictures: divide by 255"
-        raise ValueError(f"images: expected gray values from {low:g} to {high:g}, {got}; {remedy}")
-    if high >= 10 and 0 < most <= 1:
-        raise ValueError(
-            f"images: expected gray values from {low:g} to {high:g}, {got}; they look scaled to 0..1: "
-            f"multiply by {high:g}"
-        )
 
 
 def _resample(images: Tensor, contract: InputContract, factor: float) -> Tensor:

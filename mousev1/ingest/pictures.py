@@ -11,19 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from mousev1.data.pictures import ENDINGS, natural_key, opened
 from mousev1.errors import listing
 
 BLANK = ("", "blank", "gray", "grey", "none", "nan", "iti", "background")
 LUMINANCE = "colour becomes gray as .299 red + .587 green + .114 blue (ITU-R BT.601)"
-
-
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorts ``natural_2`` before ``natural_10``."""
-    return [
-        (0, int(part), "") if part.isdecimal() else (1, 0, part)
-        for part in re.split(r"([0-9]+)", name)
-        if part
-    ]
 
 
 def find_pictures(source: str | Path) -> dict[str, Path | NDArray[Any]]:
@@ -43,8 +35,7 @@ def find_pictures(source: str | Path) -> dict[str, Path | NDArray[Any]]:
         raise FileNotFoundError(
             f"pictures: expected a folder of pictures or an .npy array, nothing at {source}"
         )
-    known = Image.registered_extensions()
-    files = [p for p in source.rglob("*") if p.suffix.lower() in known and p.name[0] != "."]
+    files = [p for p in source.rglob("*") if p.suffix.lower() in ENDINGS and p.name[0] != "."]
     if not files:
         raise ValueError(f"pictures: expected pictures in {source}, found none (.png, .jpg, ...)")
     names = {str(path.relative_to(source).as_posix()): path for path in files}
@@ -59,7 +50,7 @@ def read_gray(picture: Path | NDArray[Any], name: str) -> NDArray[Any]:
     """
     if isinstance(picture, Path):
         try:
-            with Image.open(picture) as file:
+            with opened(picture) as file:
                 turned = ImageOps.exif_transpose(file)
                 if "A" in turned.getbands() and turned.getchannel("A").getextrema() != (255, 255):
                     raise ValueError("it is partly transparent; flatten it onto a background")

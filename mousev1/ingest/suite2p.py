@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mousev1.data.pictures import natural_key
 from mousev1.errors import listing
-from mousev1.ingest.pictures import natural_key
 from mousev1.ingest.recording import Float, Plane, Recording
 from mousev1.ingest.report import Report
 from mousev1.ingest.unpickle import load_pickled

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mousev1.core.network import InputContract
-from mousev1.data.images import Images, Picture, picture_files, prepare_images
+from mousev1.data.images import Images, Picture, prepare_images
+from mousev1.data.pictures import picture_files
 from mousev1.errors import check_choice
 from mousev1.insilico.contrast import modulated, set_contrast
 from mousev1.insilico.frame import Float, Frame, Images32
