@@ -62,6 +62,8 @@ def ingest(options: Namespace) -> str:
 
 def _window(values: Sequence[str], lag: float, min_coverage: float) -> ResponseWindow | Literal["auto"]:
     if list(values) == ["auto"]:
+        if lag:
+            raise ValueError("--lag: chosen with the window; leave it out, or give --window START STOP")
         return "auto"
     try:
         start, stop = (float(value) for value in values)

@@ -17,6 +17,7 @@ RIG_VALUES = {
     "screen-height-px": "pixels of the screen, for pictures placed by pixels",
     "picture-width-deg": "of the picture in the visual field (default: the full screen)",
     "picture-height-deg": "of the picture in the visual field (default: the full screen)",
+    "picture-pixels-per-degree": "of the picture files, in place of all sizes",
     "picture-width-cm": "of the picture on the screen",
     "picture-height-cm": "of the picture on the screen",
     "picture-width-px": "of the picture on the screen",

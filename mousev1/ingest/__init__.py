@@ -4,10 +4,11 @@
 """
 
 from mousev1.core.network import InputContract
+from mousev1.ingest.options import LogFormat, NeuronSelection
 from mousev1.ingest.report import Report, contact_sheet
 from mousev1.ingest.responses import ResponseWindow
 from mousev1.ingest.rig import Rig
-from mousev1.ingest.session import LogFormat, NeuronSelection, read_session
+from mousev1.ingest.session import read_session
 from mousev1.ingest.tiers import TierSplit
 
 __all__ = [

@@ -20,15 +20,14 @@ _RUNNING = {"running", "run", "speed", "velocity", "treadmill", "wheel", "locomo
 
 def trial_covariates(
     tables: Sequence[Table],
-    start: Float,
-    stop: Float,
+    windows: tuple[Float, Float],
     clock: Clock,
     report: Report,
     *,
     time_column: str | None = None,
     time_unit: str | None = None,
 ) -> dict[str, Array]:
-    """Mean of every signal from ``start`` to ``stop`` (T,), between its samples where there is none in a window.
+    """Mean of every signal in each window (start and stop, (T,)), between its samples where there is none in it.
 
     Signals without a column of times must have one sample per frame. A trial without a value has NaN.
 
@@ -41,7 +40,7 @@ def trial_covariates(
         for column in signals:
             name, convert = recognised(column)
             name = name if name not in covariates else column
-            covariates[name] = convert(_window_means(time, np.asarray(table[column], float), start, stop))
+            covariates[name] = convert(_window_means(time, np.asarray(table[column], float), *windows))
             missing = int(np.isnan(covariates[name]).sum())
             report.read.append(
                 f"behaviour: '{column}' as {name}" + (f", missing in {missing} trials" if missing else "")

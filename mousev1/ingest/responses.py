@@ -22,6 +22,7 @@ LAGS = np.round(np.arange(-0.2, 0.51, 0.05), 3)
 LENGTHS = (0.3, 0.4, 0.5, 0.7, 1.0)
 FIRST_START = 0.05
 MIN_REPEATS = 4
+NEURONS_TO_CHOOSE_BY = 500
 BASELINE_SECONDS, BASELINE_QUANTILE = 60.0, 0.1
 
 
@@ -125,18 +126,10 @@ def above_baseline(traces: Float, rate: float) -> Float:
     return np.asarray((traces - baseline) / floor, np.float32)
 
 
-@dataclass(frozen=True, eq=False)
-class Sorted:
-    """Which trials have a response, and the responses of those."""
-
-    kept: NDArray[np.bool_]
-    responses: NDArray[np.float32]
-
-
 def trial_responses(
     planes: Sequence[TimedPlane], onset: Float, window: ResponseWindow, report: Report
-) -> Sorted:
-    """Responses (T', U) of the trials that the recording holds; all others are counted by what they lack."""
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Which trials (T,) the recording holds, and their responses (T', U); all others are counted by what they lack."""
     start, stop = onset + window.lag + window.start, onset + window.lag + window.stop
     outside = np.zeros(len(onset), bool)
     cut = np.zeros(len(onset), bool)
@@ -164,8 +157,25 @@ def trial_responses(
     )
     report.count("trials kept with some frames missing, scaled to the full window", int(touched.sum()))
     report.count("trials whose window overlaps the next trial's", overlapping)
+    if not kept.any():
+        raise ValueError("log: no trial is left, see the counts; lower min_coverage (--min-coverage)")
     parts = [integrate(plane, start[kept], stop[kept]) for plane in planes]
-    return Sorted(kept, np.concatenate(parts, axis=1))
+    return kept, np.concatenate(parts, axis=1)
+
+
+def not_negative(responses: NDArray[np.float32], signal: str, report: Report) -> NDArray[np.float32]:
+    """Responses with negative values set to 0 and counted."""
+    if (responses < 0).any():
+        why = (
+            "fluorescence below its baseline"
+            if signal == "fluorescence"
+            else "noise or rounding of the signal"
+        )
+        report.notes.append(
+            f"{(responses < 0).sum():,} responses ({(responses < 0).mean():.2%}) below 0, down to "
+            f"{responses.min():.3g}, became 0 ({why})"
+        )
+    return np.maximum(responses, 0)
 
 
 def choose_window(
@@ -198,6 +208,9 @@ def choose_window(
         sound = np.isfinite(responses).all(axis=1)
         return repeat_reliability(responses[sound], image[rows][sound])
 
+    # Means over some hundred neurons rank windows as well as those over thousands.
+    step = -(-sum(len(plane.traces) for plane in planes) // NEURONS_TO_CHOOSE_BY)
+    planes = [replace(plane, traces=plane.traces[::step]) for plane in planes]
     candidates = [
         ResponseWindow(start=FIRST_START, stop=round(FIRST_START + length, 3), lag=float(lag))
         for lag in LAGS
@@ -209,7 +222,7 @@ def choose_window(
         f"window chosen on half of the repeats: {best.start:g} to {best.stop:g} s with a lag of {best.lag:g} s; "
         f"reliability on the other half {reliability(best, 1):.4f}, of the default {reliability(usual, 1):.4f}"
     )
-    return replace(best)
+    return best
 
 
 def repeat_reliability(responses: NDArray[np.float32], image: NDArray[np.int64]) -> float:

@@ -16,6 +16,8 @@ from mousev1.ingest.tables import words
 
 CENTIMETRES = {"mm": 0.1, "cm": 1.0, "m": 100.0, "in": 2.54, "inch": 2.54, "inches": 2.54}
 _SCREEN = {"screen", "monitor", "display"}
+_PICTURE = {"picture", "image", "stimulus", "pictures", "images", "stimuli"}
+_DEGREES = {"deg", "degs", "degree", "degrees"}
 _MICROMETRES = {"um", "µm", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"}
 _PIXEL = {"pixel", "px", "pix", "pixels"}
 
@@ -29,6 +31,7 @@ class Rig:
         screen_distance_cm: from the eye to the centre of the screen.
         screen_width_px, screen_height_px: pixels of the screen; only for pictures placed by pixels.
         picture_width_deg, picture_height_deg: of the picture; or ``_cm``, or ``_px``. The full screen without.
+        picture_pixels_per_degree: of the picture files, in place of all sizes.
         picture_center_deg: x (right) and y (up) of the picture's centre from that of the screen.
         background_gray: of the screen around the picture, 0 to 255.
         gamma: of a monitor without correction: luminance goes with gray value to this power.
@@ -45,6 +48,7 @@ class Rig:
     screen_height_px: float | None = None
     picture_width_deg: float | None = None
     picture_height_deg: float | None = None
+    picture_pixels_per_degree: float | None = None
     picture_width_cm: float | None = None
     picture_height_cm: float | None = None
     picture_width_px: float | None = None
@@ -105,7 +109,7 @@ def read_rig(source: str | Path | Mapping[str, Any] | Rig | None, report: Report
     used: list[str] = []
     unused: list[str] = []
     for key, value in _flat(values):
-        found = _recognised(key, value)
+        found = _recognised(key, value, report)
         known |= found
         (used if found else unused).append(key)
     report.read.append(f"rig: {', '.join(used) or 'nothing'}")
@@ -135,16 +139,20 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _recognised(key: str, value: Any) -> dict[str, Any]:
+def _recognised(key: str, value: Any, report: Report) -> dict[str, Any]:
     """Fields of ``Rig`` that one entry of a file is."""
     name = set(words(key))
     if "_".join(words(key)) in {field.name for field in fields(Rig)}:
         return {"_".join(words(key)): value}
-    if "picture" in name and isinstance(value, str):
-        gray = re.search(r"gr[ae]y\D{0,12}?(\d+(?:\.\d+)?)", value.lower())
-        return {"background_gray": float(gray[1])} if gray else {}
+    if isinstance(value, str):
+        return _described(key, value.lower(), report) if name & _PICTURE else {}
     if name & {"gray", "grey", "background"} and _is_number(value):
+        if 0 < value < 1:
+            report.assumed.append(f"rig: '{key}' is a part of white: {255 * value:g} of 255")
+            return {"background_gray": 255 * float(value)}
         return {"background_gray": float(value)}
+    if (name >= {"pixels", "per"} and name & _DEGREES) or name & {"ppd"}:
+        return {"picture_pixels_per_degree": value}
     if "gamma" in name and _is_number(value):
         return {"gamma": float(value)}
     if (name & _PIXEL and name & (_MICROMETRES | {"size"})) and not name & _SCREEN:
@@ -156,9 +164,24 @@ def _recognised(key: str, value: Any) -> dict[str, Any]:
     return _screen(name, value)
 
 
+def _described(key: str, text: str, report: Report) -> dict[str, Any]:
+    """A picture's place in words: its size, the gray around it."""
+    found: dict[str, Any] = {}
+    if gray := re.search(r"gr[ae]y\D{0,12}?(\d+(?:\.\d+)?)", text):
+        found["background_gray"] = float(gray[1])
+    number = r"(\d+(?:\.\d+)?)"
+    if size := re.search(rf"{number}\s*(?:x|by)\s*{number}\s*(deg|°|cm)", text):
+        unit = "cm" if size[3] == "cm" else "deg"
+        found |= {f"picture_width_{unit}": float(size[1]), f"picture_height_{unit}": float(size[2])}
+    elif "full" not in text:
+        report.assumed.append(f"rig: '{key}' ({text}) gives no size: pictures fill the screen")
+    return found
+
+
 def _screen(name: set[str], value: Any) -> dict[str, Any]:
     unit = next((factor for form, factor in CENTIMETRES.items() if form in name), None)
-    what = "screen" if name & _SCREEN else "picture" if name & {"picture", "image", "stimulus"} else None
+    bare = not name - {"width", "height", "size", *CENTIMETRES}
+    what = "screen" if name & _SCREEN or bare else "picture" if name & _PICTURE else None
     if "distance" in name and unit and _is_number(value):
         return {"screen_distance_cm": float(value) * unit}
     if what is None:
@@ -175,12 +198,13 @@ def _screen(name: set[str], value: Any) -> dict[str, Any]:
         values = [value]
     if len(sides) != len(values) or not all(_is_number(v) for v in values):
         return {}
-    if unit and what in ("screen", "picture"):
+    if unit:
         return {f"{what}_{side}_cm": float(v) * unit for side, v in zip(sides, values, strict=True)}
     if name & (_PIXEL | {"resolution"}):
         return {f"{what}_{side}_px": float(v) for side, v in zip(sides, values, strict=True)}
-    if name & {"deg", "degree", "degrees"} and what == "picture":
-        return {f"{what}_{side}_deg": float(v) for side, v in zip(sides, values, strict=True)}
+    if name & _DEGREES:
+        # Pictures fill the screen unless they have a size of their own.
+        return {f"picture_{side}_deg": float(v) for side, v in zip(sides, values, strict=True)}
     return {}
 
 
@@ -192,6 +216,6 @@ def screen_missing(rig: Rig) -> str | None:
     """What the screen's geometry lacks, in words, or None where the picture's place on it is known."""
     need = ("screen_width_cm", "screen_height_cm", "screen_distance_cm")
     missing = [name for name in need if getattr(rig, name) is None]
-    if rig.picture_width_deg is not None and rig.picture_height_deg is not None:
+    if rig.picture_pixels_per_degree or (rig.picture_width_deg and rig.picture_height_deg):
         return None
     return listing(missing) if missing else None

@@ -67,6 +67,8 @@ def placement(rig: Rig, shape: tuple[int, int], contract: InputContract, report:
             "give them in the rig file or as options (--screen-width-cm ...), or --picture-width-deg and "
             "--picture-height-deg"
         )
+    if rig.picture_pixels_per_degree is not None:
+        height, width = (side / rig.picture_pixels_per_degree for side in shape)
     if width is None or height is None:
         width, height = _on_screen(rig, shape, report)
     report.notes.append(

@@ -32,8 +32,33 @@ class TierSplit:
             )
 
 
-def split_tiers(image: NDArray[np.int64], split: TierSplit, report: Report) -> NDArray[np.str_]:
-    """(T,) tier of trials that showed ``image`` (T,): repeated images are test, of the rest a share is validation."""
+def tiers_of(
+    image: NDArray[np.int64],
+    given: NDArray[np.str_] | None,
+    names: list[str],
+    split: TierSplit,
+    report: Report,
+) -> NDArray[np.str_]:
+    """(T,) tier of trials that showed ``image`` (T,): as in the log, or by repeats.
+
+    Raises:
+        ValueError: the log has an image in several tiers.
+    """
+    if given is None:
+        return _split(image, split, report)
+    report.notes.append("tiers: as in the log")
+    ids, counts = np.unique(np.unique(np.stack([image.astype(str), given]), axis=1)[0], return_counts=True)
+    if (counts > 1).any():
+        shared = [names[int(i)] for i in ids[counts > 1]]
+        raise ValueError(
+            f"tiers: expected all trials of an image in one tier, got {len(shared)} images in several: "
+            f"{listing(shared, 5)}; correct the log, or divide anew with ignore_tiers (--ignore-tiers)"
+        )
+    return given
+
+
+def _split(image: NDArray[np.int64], split: TierSplit, report: Report) -> NDArray[np.str_]:
+    """Repeated images are test; of the rest a share is validation."""
     ids, index, counts = np.unique(image, return_inverse=True, return_counts=True)
     rng = np.random.default_rng(split.seed)
     tier = np.full(len(ids), "train", dtype="<U10")
@@ -57,16 +82,3 @@ def split_tiers(image: NDArray[np.int64], split: TierSplit, report: Report) -> N
         f"tiers: {(tier == 'validation').sum()} images drawn with seed {split.seed} are validation"
     )
     return tier[index]
-
-
-def given_tiers(image: NDArray[np.int64], tier: NDArray[np.str_], names: list[str]) -> NDArray[np.str_]:
-    """The log's tiers, each image in one of them; ``ValueError`` otherwise."""
-    pairs = np.unique(np.stack([image.astype(str), tier]), axis=1)
-    ids, counts = np.unique(pairs[0], return_counts=True)
-    if (counts > 1).any():
-        shared = [names[int(i)] for i in ids[counts > 1]]
-        raise ValueError(
-            f"tiers: expected all trials of an image in one tier, got {len(shared)} images in several: "
-            f"{listing(shared, 5)}; correct the log, or leave its tiers out with --ignore-tiers (tiers=TierSplit())"
-        )
-    return tier

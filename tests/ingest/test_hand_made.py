@@ -348,6 +348,13 @@ def test_pictures_without_a_screen_must_be_of_the_cores_frame(folder: Path) -> N
             "picture": "full screen, gray 113 outside",
         },
         {
+            "width_cm": 36.4,
+            "height_cm": 24.3,
+            "distance_cm": 18,
+            "um_per_pixel": 1.3,
+            "background": 113 / 255,
+        },
+        {
             "display_size_cm": [36.4, 24.3],
             "eye_to_screen_distance_cm": 18,
             "microns_per_pixel": 1.3,
@@ -361,7 +368,18 @@ def test_a_rig_is_read_in_the_words_and_units_of_labs(values: dict[str, Any]) ->
     assert rig.screen_height_cm == pytest.approx(24.3)
     assert rig.screen_distance_cm == pytest.approx(18)
     assert rig.um_per_pixel == (1.3, 1.3)
-    assert rig.background_gray == 113
+    assert rig.background_gray == pytest.approx(113)
+
+
+def test_the_size_of_pictures_may_be_in_words_or_pixels_per_degree(folder: Path) -> None:
+    rig = read_rig({"picture": "centred, 40 x 30 deg, grey background 100"}, Report())
+    assert (rig.picture_width_deg, rig.picture_height_deg, rig.background_gray) == (40, 30, 100)
+    picture = np.full((10, 20), 200, np.uint8)
+    by_size = seen(picture, folder, picture_width_deg=20, picture_height_deg=10)
+    np.testing.assert_array_equal(seen(picture, folder, picture_pixels_per_degree=1.0), by_size)
+    report = Report()
+    read_rig({"picture": "lower left"}, report)
+    assert "gives no size: pictures fill the screen" in report.assumed[0]
 
 
 def test_a_key_that_says_nothing_known_is_reported() -> None:
