@@ -158,6 +158,31 @@ def test_a_frozen_core_that_was_changed_after_all_reports_its_new_hash(
     assert after == content_digest(core.config.to_dict(), core.state_dict())  # oracle: hashed anew
 
 
+def test_a_core_that_a_device_fails_to_take_stays_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = Core.random(CoreConfig(hidden_channels=4, layers=2, input_kernel=3, hidden_kernel=3), seed=0)
+    images = torch.rand(1, 1, 8, 8)
+    expected, before = core(images), core.content_hash()
+    convert, converted = torch.Tensor.to, []
+
+    def run_out_of_memory(tensor: torch.Tensor, *arguments, **options) -> torch.Tensor:
+        converted.append(tensor)
+        if len(converted) > len(asked):
+            raise RuntimeError("out of memory")
+        return convert(tensor, *arguments, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", run_out_of_memory)
+    asked: list[int] = []
+    for attempt in range(len(core.state_dict())):
+        converted.clear()
+        with pytest.raises(RuntimeError, match="out of memory"):
+            core.to(torch.float64)
+        asked.append(attempt)
+    monkeypatch.undo()
+    assert {tensor.dtype for tensor in core.state_dict().values()} == {torch.float32, torch.int64}
+    assert core.content_hash() == before
+    assert torch.equal(core(images), expected)
+
+
 def test_copies_of_a_frozen_core_have_its_hash_until_they_are_trained() -> None:
     core = Core.random(CoreConfig(hidden_channels=4, layers=2, input_kernel=3, hidden_kernel=3), seed=0)
     before = core.content_hash()

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors import SafetensorError
 
 from artifacts import core_files, same_tensors, tiny_core
 from hub_server import Fault, HubServer
@@ -273,9 +274,17 @@ def test_a_refused_request_leaves_no_connection_open(published, monkeypatch):
     assert raised.value.__cause__.closed
 
 
-def test_cache_that_cannot_be_written_does_not_stop_the_load(published, monkeypatch, caplog):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        # what safetensors raises
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_cache_that_cannot_be_written_does_not_stop_the_load(error, published, monkeypatch, caplog):
     def full(*args, **options):
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with caplog.at_level(logging.WARNING, "mousev1"):

@@ -14,6 +14,7 @@ from mousev1.data.scan import Scan
 from mousev1.metrics.score_table import ScoreTable
 from mousev1.model.response_model import ResponseModel
 from mousev1.plot.figure import check_matplotlib, save
+from mousev1.storage.atomic import check_replaceable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +27,8 @@ def read(options: Namespace, path: Path | None = None) -> Scan:
 
 
 def check_free(out: Path, overwrite: bool) -> None:
-    """Refuse to write over something before any work is done."""
+    """Refuse to write over something, or where nothing can be written, before any work is done."""
+    check_replaceable(out)
     taken = any(out.iterdir()) if out.is_dir() else out.exists()
     if taken and not overwrite:
         raise FileExistsError(f"{out} is there already; choose another name or pass --overwrite")

@@ -66,8 +66,18 @@ class Identified(nn.Module):
         return known.value
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """As in torch; an error on the way, as of a device that fails, leaves every tensor where it was."""
         self._digest = None  # tensors that were converted to and fro may lie where they were
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        before = [(tensor, tensor.data) for tensor in self.parameters()]
+        buffers = [(module, dict(module._buffers)) for module in self.modules()]
+        try:
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        except BaseException:
+            for tensor, data in before:
+                tensor.data = data
+            for module, values in buffers:
+                module._buffers.update(values)
+            raise
         return self
 
     def __getstate__(self) -> dict[str, Any]:

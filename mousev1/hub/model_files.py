@@ -40,6 +40,7 @@ from mousev1.storage.artifact import (
     read_tensors,
     write_artifact,
 )
+from mousev1.storage.atomic import whole_version
 from mousev1.storage.core_files import core_from_parts
 
 CORE_FILE = "core.safetensors"
@@ -126,7 +127,7 @@ def load_model(source: str | Path, *, core: Core | None = None, revision: str | 
     if Path(source).exists() or not is_repo_id(source):
         if revision is not None:
             raise ValueError(f"revision: a local folder has no revisions, got {revision!r} for {source}")
-        return _load_folder(Path(source), core)
+        return whole_version(Path(source), lambda folder: _load_folder(folder, core))
     from mousev1.hub.download import load_artifact
 
     names = (WEIGHTS_FILE, *OPTIONAL_FILES)

@@ -7,8 +7,12 @@ artifact can run code.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 import shutil
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mousev1.errors import listing
-from mousev1.storage.atomic import file_sha256, replacing
+from mousev1.storage.atomic import check_replaceable, file_sha256, replacing, whole_version
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
@@ -69,29 +73,56 @@ def write_artifact(folder: str | Path, artifact: Artifact, *, overwrite: bool = 
         FileExistsError: something is there already.
     """
     folder = Path(folder)
-    _check_target(folder, overwrite)
-    with replacing(folder) as staging:
+    check_replaceable(folder)
+    whole_version(folder, lambda version: _check_target(version, overwrite))
+    written = {CONFIG_FILE, *artifact.tensors, *artifact.texts}
+
+    def foreign(version: Path) -> set[str]:
+        if not version.is_dir():
+            return set()
+        return {entry.name for entry in version.iterdir()} - written - set(_recorded_files(version))
+
+    def carry_over(old: Path, new: Path) -> None:
+        for name in foreign(old):
+            _move_if_new(old / name, new / name)
+
+    with replacing(folder, displaced=carry_over) as staging:
         staging.mkdir()
-        if folder.is_dir():
-            own = {CONFIG_FILE, *artifact.tensors, *artifact.texts, *_recorded_files(folder)}
-            for entry in folder.iterdir():
-                if entry.name not in own:
-                    _copy(entry, staging / entry.name)
-        digests = {}
-        for name, tensors in artifact.tensors.items():
-            contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            save_file(contiguous, staging / name, metadata={"format": "pt"})
-            digests[name] = file_sha256(staging / name)
-        for name, text in artifact.texts.items():
-            (staging / name).write_text(text, encoding="utf-8")
-        header = {"format_version": FORMAT_VERSION, "kind": artifact.kind, "files": digests}
-        (staging / CONFIG_FILE).write_text(
-            json.dumps({**header, **artifact.config}, indent=2) + "\n", encoding="utf-8"
-        )
-        for name in artifact.tensors:
-            # safetensors makes files that only their owner can read
-            (staging / name).chmod((staging / CONFIG_FILE).stat().st_mode)
+        for name in whole_version(folder, foreign):
+            _keep(folder / name, staging / name)
+        _write_files(artifact, staging)
+        usual = (
+            (staging / CONFIG_FILE).stat().st_mode
+        )  # safetensors makes files that only their owner can read
+        for name in written:
+            (staging / name).chmod(_mode(folder / name) or stat.S_IMODE(usual))
     return folder
+
+
+def _mode(file: Path) -> int | None:
+    """Permissions of a file, None if there is none; other writers may replace its folder at any time."""
+    try:
+        return stat.S_IMODE(file.stat().st_mode)
+    except FileNotFoundError:
+        return None
+
+
+def _write_files(artifact: Artifact, staging: Path) -> None:
+    digests = {}
+    for name, tensors in artifact.tensors.items():
+        contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        try:
+            save_file(contiguous, staging / name, metadata={"format": "pt"})
+        except SafetensorError as error:
+            # it has no class of its own for a full disk, and says the system's number in its text
+            code = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(code[1]) if code else errno.EIO, str(error), str(staging / name)) from error
+        digests[name] = file_sha256(staging / name)
+    for name, text in artifact.texts.items():
+        (staging / name).write_text(text, encoding="utf-8")
+    header = {"format_version": FORMAT_VERSION, "kind": artifact.kind, "files": digests}
+    config = json.dumps({**header, **artifact.config}, indent=2) + "\n"
+    (staging / CONFIG_FILE).write_text(config, encoding="utf-8")
 
 
 def _check_target(folder: Path, overwrite: bool) -> None:
@@ -120,11 +151,35 @@ def _recorded_files(folder: Path) -> list[str]:
     return [CONFIG_FILE, *files] if isinstance(files, dict) else []
 
 
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target, symlinks=True)
-    else:
+def _keep(source: Path, target: Path) -> None:
+    """Let a user's file or folder be in the new version, too, unless another writer has moved it on by now."""
+    try:
+        if source.is_dir() and not source.is_symlink():
+            shutil.copytree(source, target, symlinks=True, copy_function=_link)
+        else:
+            _link(source, target)
+    except OSError:
+        if os.path.lexists(source):
+            raise
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """The same file under another name, or a copy where the file system has no such thing."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
         shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _move_if_new(old: Path, new: Path) -> None:
+    """Move a user's file or folder to the new version if it came, or was changed, while that was written."""
+    if not os.path.lexists(new):
+        os.rename(old, new)
+    elif old.is_dir() and not old.is_symlink() and new.is_dir():
+        for entry in old.iterdir():
+            _move_if_new(entry, new / entry.name)
+    elif old.lstat().st_mtime_ns > new.lstat().st_mtime_ns:
+        os.replace(old, new)
 
 
 # ---------------------------------------------------------------- reading
@@ -236,6 +291,8 @@ def open_safetensors(path: Path) -> dict[str, Tensor]:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path}: not a sound safetensors file ({error})") from error
+    except RuntimeError as error:  # torch's word for a file that cannot be opened
+        raise OSError(f"{path}: could not be read ({error})") from error
 
 
 def fill(module: torch.nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:

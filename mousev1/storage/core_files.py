@@ -24,6 +24,7 @@ from mousev1.storage.artifact import (
     read_tensors,
     write_artifact,
 )
+from mousev1.storage.atomic import whole_version
 
 PROBE_FILE = "probe.safetensors"
 
@@ -59,7 +60,10 @@ def load_core_folder(folder: str | Path) -> Core:
         FileNotFoundError: the folder or a file of it is missing.
         ValueError: anything in it that is not exactly what the config promises.
     """
-    folder = Path(folder)
+    return whole_version(Path(folder), _load)
+
+
+def _load(folder: Path) -> Core:
     config = read_config(folder, "core")
     check_keys(folder / CONFIG_FILE, config, required={"name", "content_hash", "core"}, optional=set())
     check_files(folder, config, required={WEIGHTS_FILE}, optional={PROBE_FILE, PRIOR_FILE})
