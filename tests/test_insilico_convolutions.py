@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mousev1.insilico.convolutions import depthwise_at, first_convolution, pointwise
+from mousev1.insilico.convolutions import depthwise_at, first_convolution
 
 
 def random(*shape: int) -> torch.Tensor:
@@ -30,33 +30,22 @@ def test_first_convolution_and_its_gradient_are_torchs(channels):
     torch.testing.assert_close(slope, expected_slope)
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("bias", [None, random(3)])
-def test_pointwise_convolution_and_its_gradient_are_torchs_in_either_layout(layout, bias):
-    x, weight = random(2, 4, 5, 7).contiguous(memory_format=layout), random(3, 4, 1, 1)
-    out, slope = gradient(lambda x: pointwise(x, weight, bias), x)
-    expected, expected_slope = gradient(lambda x: F.conv2d(x, weight, bias), x)
-    torch.testing.assert_close(out, expected)
-    torch.testing.assert_close(slope, expected_slope)
-    assert slope.is_contiguous(memory_format=layout)
-
-
 @pytest.mark.parametrize(
     ("starts", "side"),
     [
         ([(0, 0), (2, 4), (1, 2), (0, 4)], 4),  # at the upper left, lower right, inside, upper right
         ([(1, 2)] * 4, 4),  # alike, with as many zeros before as behind: the convolution's own padding
         ([(0, 2)] * 4, 4),  # alike, with zeros on one side only
-        ([(0, 0), (4, 6), (1, 2), (3, 1)], 2),  # few pixels: a transposed convolution backward
+        ([(0, 0), (4, 6), (1, 2), (3, 1)], 2),  # few pixels of it
     ],
 )
-def test_depthwise_window_is_cut_from_the_whole_convolution_with_zeros_around_the_map(starts, side):
+def test_a_depthwise_region_is_cut_from_the_whole_convolution_with_zeros_around_the_map(starts, side):
     x, weight = random(4, 3, 6, 8), random(3, 1, 5, 5)
 
     def whole(x: torch.Tensor) -> torch.Tensor:
         maps = F.conv2d(x, weight, padding=2, groups=3)
-        windows = [m[:, r : r + side, c : c + side] for m, (r, c) in zip(maps, starts, strict=True)]
-        return torch.stack(windows)
+        regions = [m[:, r : r + side, c : c + side] for m, (r, c) in zip(maps, starts, strict=True)]
+        return torch.stack(regions)
 
     out, slope = gradient(lambda x: depthwise_at(x, weight, starts, side, side), x)
     expected, expected_slope = gradient(whole, x)

@@ -13,7 +13,6 @@ as in the core.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from torch.nn import functional as F
 
 from mousev1.core.inference import fuse
 from mousev1.core.representation import as_core
-from mousev1.insilico.convolutions import add_regions, cut_regions, depthwise_at, first_convolution, pointwise
+from mousev1.insilico.convolutions import cut_regions, depthwise_at, first_convolution
 from mousev1.model.response_model import ResponseModel
 from mousev1.readout.gaussian import as_gaussian
 from mousev1.readout.interpolation import bilinear_corners
@@ -53,43 +52,29 @@ class LocalView(nn.Module):
         core = as_core(model.core, "LocalView")
         readout, config = as_gaussian(model.readout, "LocalView"), core.config
         _, rows, columns = config.feature_shape(height, width)
-        self.margin = config.hidden_kernel // 2
-        fused = fuse(core)
+        margin = config.hidden_kernel // 2
+        self.fused = fuse(core)
         self.depth = config.layers
-        for i in range(fused.n_stages):
-            self.register_buffer(f"weight_{i}", fused.get_buffer(f"weight_{i}"))
-            self.register_buffer(f"bias_{i}", fused.get_buffer(f"bias_{i}"))
         with torch.no_grad():
             mu = readout.mu()
             self.register_buffer("weights", readout.weights().detach().clone())
             self.register_buffer("bias", readout.bias.detach().clone())
         index, corner = bilinear_corners(mu, rows, columns)
-        ends = [index[:, 0] // columns, index[:, 0] % columns]
-        sides = [[min(2, extent)] for extent in (rows, columns)]
-        starts = [
-            [
-                end.clamp_max(extent - min(2, extent))
-                for end, extent in zip(ends, (rows, columns), strict=True)
-            ]
-        ]
-        # from the top layer down to the first: sizes and starts (U,) of the regions on the map
+        # from the top layer down to the first: sizes and starts (U, 2) of the regions on the map
+        extent = torch.tensor([rows, columns], device=index.device)
+        corners = torch.stack([index[:, 0] // columns, index[:, 0] % columns], dim=1)
+        sizes = [extent.clamp_max(2)]
+        starts = [torch.minimum(corners, extent - sizes[0])]
         for _ in range(config.layers - 1):
-            here = []
-            for axis, extent in enumerate((rows, columns)):
-                side = min(extent, sides[axis][-1] + 2 * self.margin)
-                sides[axis].append(side)
-                here.append((starts[-1][axis] - self.margin).clamp(0, extent - side))
-            starts.append(here)
-        self.sizes = list(zip(*sides, strict=True))[::-1]
-        starts = starts[::-1]
-        self.register_buffer("origin", torch.stack(starts[0], dim=1))
+            sizes.append(torch.minimum(extent, sizes[-1] + 2 * margin))
+            starts.append(torch.minimum((starts[-1] - margin).clamp_min(0), extent - sizes[-1]))
+        self.sizes, starts = [size.tolist() for size in sizes[::-1]], starts[::-1]
+        self.register_buffer("origin", starts[0])
         # (layers - 1, U, 2) where each region starts in the one below
-        steps = [
-            torch.stack([up[axis] - down[axis] for axis in (0, 1)], dim=1) for down, up in pairwise(starts)
-        ]
+        steps = [above - below for below, above in pairwise(starts)]
         self.register_buffer("shift", torch.stack(steps) if steps else index.new_zeros(0, len(mu), 2))
-        top = torch.stack(starts[-1], dim=1)
-        pixel = (index // columns - top[:, :1]) * self.sizes[-1][1] + index % columns - top[:, 1:]
+        top, left = starts[-1].T[:, :, None]
+        pixel = (index // columns - top) * self.sizes[-1][1] + index % columns - left
         weight = corner.new_zeros(len(mu), self.sizes[-1][0] * self.sizes[-1][1])
         self.register_buffer("corner", weight.scatter_add_(1, pixel, corner))
         self.patch_height = self.sizes[0][0] + config.input_kernel - 1
@@ -97,9 +82,7 @@ class LocalView(nn.Module):
 
     def cut(self, images: Tensor, units: Tensor) -> Tensor:
         """Patches of whole images, one per neuron: (B, C_in, H, W) or (1, C_in, H, W) to (B, C_in, h, w)."""
-        size = (self.patch_height, self.patch_width)
-        out: Tensor = _Cut.apply(images, self.origin[units], *size)  # type: ignore[no-untyped-call]
-        return out
+        return cut_regions(images, self.origin[units].tolist(), self.patch_height, self.patch_width)
 
     def put(self, patches: Tensor, units: Tensor, whole: Tensor) -> Tensor:
         """Patches (B, C_in, h, w) put into copies of ``whole``, (C_in, H, W) or (B, C_in, H, W)."""
@@ -109,22 +92,14 @@ class LocalView(nn.Module):
         return out
 
     def forward(self, patches: Tensor, units: Tensor) -> Tensor:
-        """Features at each neuron's position, from one patch each.
-
-        Args:
-            patches: (B, C_in, h, w) gray values.
-            units: (B,) index of the neuron that sees each patch.
-
-        Returns:
-            (B, C), the features that the readout weighs, with gradients.
-        """
+        """(B, C) features that the readouts of neurons (B,) weigh, each from its own patch (B, C_in, h, w)."""
         x = F.elu(first_convolution(patches, self._weight(0), self._bias(0)), inplace=True)
         for layer in range(self.depth - 1):
             stage = 1 + 3 * layer
-            x = pointwise(x, self._weight(stage))
+            x = F.conv2d(x, self._weight(stage))
             starts = self.shift[layer, units].tolist()
             x = depthwise_at(x, self._weight(stage + 1), starts, *self.sizes[layer + 1])
-            x = F.elu(pointwise(x, self._weight(stage + 2), self._bias(stage + 2)))
+            x = F.elu(F.conv2d(x, self._weight(stage + 2), self._bias(stage + 2)))
         sampled: Tensor = (x.flatten(2) * self.corner[units][:, None]).sum(dim=2)
         return sampled
 
@@ -134,24 +109,7 @@ class LocalView(nn.Module):
         return (features * self.weights[units]).sum(dim=1) + self.bias[units]
 
     def _weight(self, stage: int) -> Tensor:
-        return self.get_buffer(f"weight_{stage}")
+        return self.fused.get_buffer(f"weight_{stage}")
 
     def _bias(self, stage: int) -> Tensor:
-        return self.get_buffer(f"bias_{stage}")
-
-
-class _Cut(torch.autograd.Function):
-    """``cut_regions`` with gradients.
-
-    Indexing would do the same, but its gradient is summed element by element, and that of slices
-    allocates the whole input once per sample.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, starts: Tensor, height: int, width: int) -> Tensor:
-        ctx.shape, ctx.starts = x.shape, starts.tolist()
-        return cut_regions(x, ctx.starts, height, width)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        return add_regions(gradients[0], ctx.starts, ctx.shape), None, None, None
+        return self.fused.get_buffer(f"bias_{stage}")

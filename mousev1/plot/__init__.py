@@ -7,44 +7,14 @@ outside of the training images (``mousev1.insilico.extrapolation``) is drawn in 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from mousev1.plot.figure import save as save
-    from mousev1.plot.images import image_sheet as image_sheet
-    from mousev1.plot.images import traces as traces
-    from mousev1.plot.learning_curves import learning_curve as learning_curve
-    from mousev1.plot.maps import fields_on_monitor as fields_on_monitor
-    from mousev1.plot.maps import receptive_field_sheet as receptive_field_sheet
-    from mousev1.plot.maps import retinotopic_map as retinotopic_map
-    from mousev1.plot.scores import score_distributions as score_distributions
-    from mousev1.plot.scores import score_summary as score_summary
-    from mousev1.plot.tuning import population_tuning as population_tuning
-    from mousev1.plot.tuning import tuning_panels as tuning_panels
-
-_HOME = {
-    "fields_on_monitor": "maps",
-    "image_sheet": "images",
-    "learning_curve": "learning_curves",
-    "population_tuning": "tuning",
-    "receptive_field_sheet": "maps",
-    "retinotopic_map": "maps",
-    "save": "figure",
-    "score_distributions": "scores",
-    "score_summary": "scores",
-    "traces": "images",
-    "tuning_panels": "tuning",
-}
-
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"mousev1.plot.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'mousev1.plot' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+from mousev1.plot.figure import save as save
+from mousev1.plot.images import image_sheet as image_sheet
+from mousev1.plot.images import traces as traces
+from mousev1.plot.learning_curves import learning_curve as learning_curve
+from mousev1.plot.maps import fields_on_monitor as fields_on_monitor
+from mousev1.plot.maps import receptive_field_sheet as receptive_field_sheet
+from mousev1.plot.maps import retinotopic_map as retinotopic_map
+from mousev1.plot.scores import score_distributions as score_distributions
+from mousev1.plot.scores import score_summary as score_summary
+from mousev1.plot.tuning import population_tuning as population_tuning
+from mousev1.plot.tuning import tuning_panels as tuning_panels
