@@ -5,8 +5,8 @@ The equations are those of ``mousev1.insilico.least_squares``; here are starting
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -70,6 +70,9 @@ class GaborFit:
     r2: Float
 
 
+Fit = TypeVar("Fit", GaussianFit, GaborFit)
+
+
 def fit_gaussians(maps: NDArray[np.floating[Any]], frame: Frame) -> GaussianFit:
     """A Gaussian on an offset for each map (U, H, W) of non-negative numbers."""
     flat, x, y, scale = _standardised(maps, frame)
@@ -84,24 +87,19 @@ def fit_gaussians(maps: NDArray[np.floating[Any]], frame: Frame) -> GaussianFit:
     start = torch.stack(
         [x0, y0, torch.full_like(x0, 0.3), size + 0.1, size - 0.1, amplitude, torch.zeros_like(x0)], dim=1
     )
-    low, high = _bounds(frame, start.shape[1], sizes=(3, 4))
+    low, high = _bounds(frame, 7)
     fit = least_squares.fit(least_squares.gaussian, start, low, high, flat, x, y)
-    p, defined = fit.parameters.numpy(), (scale > 0)
+    p = fit.parameters.numpy()
     u_sd, v_sd = np.exp(p[:, 3]), np.exp(p[:, 4])
-    turned = v_sd > u_sd
-    return GaussianFit(
-        *(
-            np.where(defined, values, np.nan)
-            for values in (
-                p[:, 0],
-                p[:, 1],
-                np.maximum(u_sd, v_sd),
-                np.minimum(u_sd, v_sd),
-                (np.rad2deg(p[:, 2]) + np.where(turned, 90.0, 0.0)) % 180.0,
-                fit.r2.numpy(),
-            )
-        )
+    found = GaussianFit(
+        x_deg=p[:, 0],
+        y_deg=p[:, 1],
+        long_deg=np.maximum(u_sd, v_sd),
+        short_deg=np.minimum(u_sd, v_sd),
+        orientation_deg=(np.rad2deg(p[:, 2]) + np.where(v_sd > u_sd, 90.0, 0.0)) % 180.0,
+        r2=fit.r2.numpy(),
     )
+    return _defined(found, scale > 0)
 
 
 def fit_gabors(maps: NDArray[np.floating[Any]], frame: Frame) -> GaborFit:
@@ -114,47 +112,34 @@ def fit_gabors(maps: NDArray[np.floating[Any]], frame: Frame) -> GaborFit:
     spread = np.nan_to_num(np.sqrt(2.0 * envelope.long_deg * envelope.short_deg), nan=pixel)
     size = torch.from_numpy(spread).clamp_min(pixel).log()
     x0, y0 = (torch.from_numpy(np.nan_to_num(values)) for values in (envelope.x_deg, envelope.y_deg))
-    zero = torch.zeros_like(x0)
-    best: least_squares.Fitted | None = None
+    low, high = _bounds(frame, 8)
+    low[5], high[5] = np.log(0.1 / max(frame.size_deg)), np.log(frame.nyquist_cpd * 2**0.5)
+    fits = []
     # A field of less than a cycle has a flat spectrum: try lower and higher carriers too.
     for factor in (0.6, 1.0, 1.5):
         log_f = (frequency * factor).clamp(0.1 / max(frame.size_deg), frame.nyquist_cpd).log()
-        start = torch.stack([x0, y0, angle, size, size, log_f, zero, zero], dim=1)
-        _, slopes = least_squares.gabor(start, x, y)
+        start = torch.stack([x0, y0, angle, size, size, log_f, *torch.zeros(2, len(x0)).double()], dim=1)
         # even and odd are linear: their best values at the start
-        start[:, 6:] = torch.linalg.lstsq(slopes[:, :, 6:], flat[:, :, None]).solution[:, :, 0]
-        low, high = _bounds(frame, start.shape[1], sizes=(3, 4))
-        low[5], high[5] = np.log(0.1 / max(frame.size_deg)), np.log(frame.nyquist_cpd * 2**0.5)
-        fit = least_squares.fit(least_squares.gabor, start, low, high, flat, x, y)
-        if best is None:
-            best = fit
-            continue
-        better = fit.r2 > best.r2
-        best = least_squares.Fitted(
-            torch.where(better[:, None], fit.parameters, best.parameters),
-            torch.where(better, fit.r2, best.r2),
-        )
-    assert best is not None
-    p, defined = best.parameters.numpy(), scale > 0
+        waves = least_squares.gabor(start, x, y)[1][:, :, 6:]
+        start[:, 6:] = torch.linalg.lstsq(waves, flat[:, :, None]).solution[:, :, 0]
+        fits.append(least_squares.fit(least_squares.gabor, start, low, high, flat, x, y))
+    r2, best = torch.stack([fit.r2 for fit in fits]).max(dim=0)
+    p = torch.stack([fit.parameters for fit in fits])[best, torch.arange(len(best))].numpy()
     # o and o + 180 degrees are one orientation: v, and with it the odd part, changes its sign
     flipped = np.floor(np.rad2deg(p[:, 2]) / 180.0) % 2 == 1
     odd = np.where(flipped, -p[:, 7], p[:, 7])
-    return GaborFit(
-        *(
-            np.where(defined, values, np.nan)
-            for values in (
-                p[:, 0],
-                p[:, 1],
-                np.rad2deg(p[:, 2]) % 180.0,
-                np.exp(p[:, 5]),
-                np.rad2deg(np.arctan2(odd, p[:, 6])),
-                np.exp(p[:, 3]),
-                np.exp(p[:, 4]),
-                np.hypot(p[:, 6], p[:, 7]) * scale,
-                best.r2.numpy(),
-            )
-        )
+    found = GaborFit(
+        x_deg=p[:, 0],
+        y_deg=p[:, 1],
+        orientation_deg=np.rad2deg(p[:, 2]) % 180.0,
+        frequency_cpd=np.exp(p[:, 5]),
+        phase_deg=np.rad2deg(np.arctan2(odd, p[:, 6])),
+        length_deg=np.exp(p[:, 3]),
+        breadth_deg=np.exp(p[:, 4]),
+        amplitude=np.hypot(p[:, 6], p[:, 7]) * scale,
+        r2=r2.numpy(),
     )
+    return _defined(found, scale > 0)
 
 
 def _standardised(
@@ -170,15 +155,18 @@ def _standardised(
     return torch.from_numpy(flat), torch.from_numpy(x.ravel()), torch.from_numpy(y.ravel()), scale
 
 
-def _bounds(frame: Frame, parameters: int, *, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _defined(fit: Fit, defined: NDArray[np.bool_]) -> Fit:
+    """The fit with NaN for neurons without a field."""
+    return type(fit)(*(np.where(defined, getattr(fit, field.name), np.nan) for field in fields(fit)))
+
+
+def _bounds(frame: Frame, parameters: int) -> tuple[Tensor, Tensor]:
     """Centres may leave the frame by a tenth; sizes are from a third of a pixel to the frame's width."""
-    high = torch.full((parameters,), torch.inf, dtype=torch.float64)
-    low = -high
     height, width = frame.size_deg
-    high[0], high[1] = 0.6 * width, 0.6 * height
-    low[0], low[1] = -high[0], -high[1]
-    for size in sizes:
-        low[size], high[size] = np.log(0.33 / frame.pixels_per_degree), np.log(width)
+    high = torch.full((parameters,), torch.inf, dtype=torch.float64)
+    high[:2] = torch.tensor([0.6 * width, 0.6 * height])
+    low = -high
+    low[3:5], high[3:5] = np.log(0.33 / frame.pixels_per_degree), np.log(width)
     return low, high
 
 

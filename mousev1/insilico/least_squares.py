@@ -36,13 +36,7 @@ class Fitted:
 
 
 def gaussian(p: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Values (U, P) and their derivatives (U, P, 7).
-
-    Args:
-        p: (U, 7) x0, y0, o, log long, log short, amplitude, offset.
-        x: (P,) degrees.
-        y: (P,) degrees.
-    """
+    """Values (U, P) and their derivatives (U, P, 7) by x0, y0, o, log long, log short, amplitude, offset."""
     x0, y0, angle, log_long, log_short, amplitude, offset = (p[:, i, None] for i in range(7))
     cos, sin = angle.cos(), angle.sin()
     dx, dy = x - x0, y - y0
@@ -66,13 +60,7 @@ def gaussian(p: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gabor(p: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Values (U, P) and their derivatives (U, P, 8).
-
-    Args:
-        p: (U, 8) x0, y0, o, log length, log breadth, log f, even, odd.
-        x: (P,) degrees.
-        y: (P,) degrees.
-    """
+    """Values (U, P) and their derivatives (U, P, 8) by x0, y0, o, log length, log breadth, log f, even, odd."""
     x0, y0, angle, log_length, log_breadth, log_f, even, odd = (p[:, i, None] for i in range(8))
     cos, sin = angle.cos(), angle.sin()
     dx, dy = x - x0, y - y0
@@ -98,24 +86,12 @@ def gabor(p: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fit(curve: Curve, start: Tensor, low: Tensor, high: Tensor, maps: Tensor, x: Tensor, y: Tensor) -> Fitted:
-    """Least squares from a start, every map by itself.
-
-    Args:
-        curve: ``gaussian`` or ``gabor``.
-        start: (U, K).
-        low: (K,) or (U, K) smallest values of the parameters.
-        high: the same, largest.
-        maps: (U, P).
-        x: (P,).
-        y: (P,).
-    """
-    low, high = torch.broadcast_to(low, start.shape), torch.broadcast_to(high, start.shape)
+    """Least squares from a start (U, K) within bounds (K,), each of the maps (U, P) by itself."""
     parts = [
-        _fit(curve, start[i], low[i], high[i], maps[i].to(start.dtype), x, y)
-        for i in torch.arange(len(maps)).split(UNITS_AT_A_TIME)
+        _fit(curve, some, low, high, some_maps, x, y)
+        for some, some_maps in zip(start.split(UNITS_AT_A_TIME), maps.split(UNITS_AT_A_TIME), strict=True)
     ]
-    parameters = torch.cat([part for part, _ in parts])
-    error = torch.cat([part for _, part in parts])
+    parameters, error = (torch.cat(part) for part in zip(*parts, strict=True))
     total = (maps - maps.mean(dim=1, keepdim=True)).square().sum(dim=1)
     return Fitted(parameters, torch.where(total > 0, 1.0 - error / total, torch.nan))
 
@@ -135,7 +111,7 @@ def _fit(
         scale = normal.diagonal(dim1=1, dim2=2)
         floor = 1e-9 * scale.amax(dim=1, keepdim=True).clamp_min(1e-30)
         normal = normal + torch.diag_embed(damping[rows, None] * scale + floor)
-        trial = (p[rows] + torch.linalg.solve(normal, gradient)).clamp(low[rows], high[rows])
+        trial = (p[rows] + torch.linalg.solve(normal, gradient)).clamp(low, high)
         before, after = error[rows], (maps[rows] - curve(trial, x, y)[0]).square().sum(dim=1)
         better = after < before
         p[rows] = torch.where(better[:, None], trial, p[rows])
