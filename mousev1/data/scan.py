@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +29,7 @@ from mousev1.data.validation import (
     checked_tiers,
     expect_length,
     expect_unique,
+    in_order,
     trial_image_index,
     unit_rows,
     whole_numbers,
@@ -170,6 +172,69 @@ class Scan:
             expect_length("match_ids", self.match_ids, self.n_units, "one per column of 'responses'")
         keep("neuron_meta", checked_neuron_meta(self.neuron_meta, self.n_units))
         keep("covariates", checked_covariates(self.covariates, self.n_trials))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        *,
+        name: str,
+        responses: ArrayLike,
+        response_axes: str,
+        images: ArrayLike,
+        image_axes: str,
+        tiers: ArrayLike,
+        trial_image: ArrayLike | None = None,
+        **more: Any,
+    ) -> Scan:
+        """A scan from arrays whose axes stand in any order and are named.
+
+        Args:
+            name: of the scan.
+            responses: numbers with the axes ``response_axes``.
+            response_axes: ``"trial neuron"`` in any order; or ``"image repeat neuron"`` in any order, where each image
+                has its repeats (NaN for repeats that others have more of), or without ``repeat``.
+            images: gray values with the axes ``image_axes``.
+            image_axes: ``image height width`` in any order, and ``channel`` if there is one.
+            tiers: (T,) as in ``Scan``; one per image where responses are by image.
+            trial_image: (T,) which image each trial showed, counted from 0; not with responses by image.
+            more: further fields of ``Scan``; ids that are not given count from 0.
+
+        Raises:
+            ValueError: axes that do not fit the arrays, or contents that a ``Scan`` refuses.
+
+        Example:
+            >>> responses = np.ones((3, 2))  # 3 neurons, 2 trials
+            >>> images = np.zeros((36, 64, 2), np.uint8)
+            >>> Scan.from_arrays(name="mine", responses=responses, response_axes="neuron trial", images=images,
+            ...     image_axes="height width image", tiers=["train", "test"], trial_image=[0, 1])
+            Scan('mine': 3 neurons, 2 images, 2 trials (train 1, test 1))
+        """
+        pictures = in_order(
+            "image_axes", images, image_axes, ("image", "channel", "height", "width"), ("channel",)
+        )
+        if "image" in response_axes.split():
+            if trial_image is not None:
+                raise ValueError("trial_image: expected None with responses by image; name that axis trial")
+            table = in_order(
+                "response_axes", responses, response_axes, ("image", "repeat", "neuron"), ("repeat",)
+            )
+            trial_image, repeat = np.nonzero(~np.isnan(table).all(axis=2))
+            table, tiers = table[trial_image, repeat], np.asarray(tiers)[trial_image]
+        else:
+            table = in_order("response_axes", responses, response_axes, ("trial", "neuron"), ())
+        if trial_image is None:
+            raise ValueError(
+                "trial_image: expected which image each trial showed, got None; give (T,) numbers from 0"
+            )
+        more = {"image_ids": np.arange(len(pictures)), "unit_ids": np.arange(table.shape[1]), **more}
+        return cls(
+            name=name,
+            images=pictures,
+            responses=table,
+            tiers=np.asarray(tiers),
+            trial_image=np.asarray(trial_image),
+            **more,
+        )
 
     @property
     def n_images(self) -> int:

@@ -226,6 +226,31 @@ def trial_image_index(image_ids: ArrayLike, trial_image_ids: ArrayLike) -> NDArr
     return index.astype(np.int64)
 
 
+def in_order(
+    name: str, array: ArrayLike, axes: str, wanted: tuple[str, ...], optional: tuple[str, ...]
+) -> Array:
+    """An array with its named axes in the order ``wanted``; an optional axis that it lacks gets length 1.
+
+    ``axes`` has one name per axis, separated by spaces: ``"neuron trial"``.
+    """
+    values, given = np.asarray(array), tuple(axes.split())
+    missing = [axis for axis in wanted if axis not in given]
+    if (
+        len(given) != values.ndim
+        or len(set(given)) < len(given)
+        or set(given) - set(wanted)
+        or set(missing) - set(optional)
+    ):
+        raise ValueError(
+            f"{name}: expected a name for each axis of {values.shape}, once each, among {listing(wanted)}"
+            f"{f' ({listing(optional)} may be missing)' if optional else ''}, got {axes!r}"
+        )
+    values = values.transpose([given.index(axis) for axis in wanted if axis in given])
+    for axis in missing:
+        values = np.expand_dims(values, wanted.index(axis))
+    return values
+
+
 def unit_rows(index: Array, n_units: int) -> NDArray[np.int64]:
     """Rows of the neurons that an index or a (U,) mask selects."""
     if index.dtype == bool:
