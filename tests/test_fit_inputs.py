@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -161,3 +163,135 @@ def test_a_limit_of_memory_in_gigabytes_is_told_from_bytes():
         ValueError, match=r"memory: expected at least [\d,]+ MB.*got 8 bytes \(not MB or GB\)"
     ):
         mousev1.fit_readout(IMAGES, RESPONSES, core=Core.random(CONFIG, seed=0), memory=8, progress=False)
+
+
+# ---------------------------------------------------------------- what recordings have, and each remedy followed
+
+
+def fit(images=IMAGES, responses=RESPONSES, positions=POSITIONS, **options):
+    core = Core.random(CONFIG, seed=0)
+    return mousev1.fit_readout(images, responses, positions, core=core, **({"progress": False} | options))
+
+
+def test_rounding_below_zero_is_fitted_as_zero_with_a_note():
+    # oracle: the fit of zeros
+    zeros = with_value(RESPONSES, (slice(0, 3), 1), 0.0)
+    rounded = with_value(RESPONSES, (slice(0, 3), 1), -6e-8)
+    model = fit(responses=rounded)
+    np.testing.assert_array_equal(model.predict(IMAGES), fit(responses=zeros).predict(IMAGES))
+    (note,) = [note for note in model.record.notes if "negative" in note]
+    assert note.startswith("3 of 120 responses were negative (down to -6e-08) and are 0 now: rounding")
+
+
+def test_negative_responses_are_fitted_once_they_are_clipped():
+    noisy = RESPONSES - 0.3
+    with pytest.raises(ValueError, match=r"negative values.*pass negatives='clip'"):
+        fit(responses=noisy)
+    model = fit(responses=noisy, negatives="clip")
+    np.testing.assert_array_equal(
+        model.predict(IMAGES), fit(responses=np.clip(noisy, 0, None)).predict(IMAGES)
+    )
+    assert any("are 0 now: as asked" in note for note in model.record.notes)
+
+
+@pytest.mark.parametrize("drop", ["neurons", "trials"])
+def test_missing_responses_are_fitted_without_their_neurons_or_trials(drop):
+    holes = with_value(with_value(RESPONSES, (3, 1), np.nan), (8, 1), np.inf)
+    with pytest.raises(ValueError, match="pass drop='trials' or drop='neurons'"):
+        fit(responses=holes)
+    model = fit(responses=holes, unit_ids=[7, 8, 9], drop=drop)
+    if drop == "neurons":
+        expected = fit(responses=RESPONSES[:, [0, 2]], positions=POSITIONS[[0, 2]])
+        assert model.unit_ids.tolist() == [7, 9]
+        assert "left out 1 of 3 neurons, whose values are not all finite" in model.record.notes
+    else:
+        rows = np.delete(np.arange(40), [3, 8])
+        expected = fit(images=IMAGES[rows], responses=RESPONSES[rows])
+        assert model.unit_ids.tolist() == [7, 8, 9]
+        assert "left out 2 of 40 trials, whose values are not all finite" in model.record.notes
+    np.testing.assert_array_equal(model.predict(IMAGES), expected.predict(IMAGES))
+
+
+def test_a_neuron_missing_in_the_validation_or_without_a_position_is_dropped_everywhere():
+    held = np.random.default_rng(5).integers(0, 256, size=(12, 16, 24), dtype=np.uint8)
+    held_responses = with_value(RESPONSES[:12], (4, 2), np.nan)
+    positions = with_value(POSITIONS, (0, 1), np.nan)
+    with pytest.raises(ValueError, match=r"positions: .*drop='neurons'"):
+        fit(positions=positions)
+    model = fit(positions=positions, validation=(held, held_responses), drop="neurons")
+    assert model.unit_ids.tolist() == [1]
+
+
+def test_a_mask_is_refused_and_its_remedy_gives_the_fit_without_those_trials():
+    # oracle: the fit without the trial; a masked 9999 must not become a scale
+    masked = np.ma.masked_greater(with_value(RESPONSES, (5, 2), 9999.0), 9000)
+    with pytest.raises(
+        ValueError, match=r"responses: .*1 of 120 values masked; pass responses.filled\(np.nan\)"
+    ):
+        fit(responses=masked)
+    model = fit(responses=masked.filled(np.nan), drop="trials")
+    rows = np.delete(np.arange(40), 5)
+    expected = fit(images=IMAGES[rows], responses=RESPONSES[rows])
+    np.testing.assert_allclose(model.response_scale, expected.response_scale)
+    with pytest.raises(ValueError, match=r"positions: .*masked array"):
+        fit(positions=np.ma.masked_array(POSITIONS, mask=POSITIONS > 0.5))
+
+
+def test_stacks_with_their_axes_in_another_order_are_named_and_mended():
+    # oracle: the fit of the images as they were
+    expected = fit().predict(IMAGES)
+    last = np.moveaxis(IMAGES, 0, -1)
+    with pytest.raises(
+        ValueError, match=r"looks like \(H, W, N\) for 40 trials; pass np.moveaxis\(images, -1, 0\)"
+    ):
+        fit(images=last)
+    np.testing.assert_array_equal(fit(images=np.moveaxis(last, -1, 0)).predict(IMAGES), expected)
+    flat = IMAGES.reshape(40, -1)
+    with pytest.raises(ValueError, match=r"one row of pixels per trial; pass images.reshape"):
+        fit(images=flat)
+    np.testing.assert_array_equal(fit(images=flat.reshape(len(flat), 16, 24)).predict(IMAGES), expected)
+    with pytest.raises(ValueError, match=r"it looks transposed: pass responses.T"):
+        fit(responses=RESPONSES.T)
+
+
+def test_an_id_of_two_different_pictures_is_found_by_content():
+    ids = np.arange(40)
+    ids[11] = 4
+    with pytest.raises(
+        ValueError, match=r"image_ids: .*4.* two different pictures, in rows 4 and 11 \(1 rows"
+    ):
+        fit(image_ids=ids)
+    repeated = IMAGES.copy()
+    repeated[11] = repeated[4]
+    assert fit(images=repeated, image_ids=ids).record.n_images == 39
+    assert fit(image_ids=None).record.n_images == 40
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"images": with_value(IMAGES, slice(3, 5), 0.0)}, "2 of 40 images are uniform, the first in row 3"),
+        (
+            {"images": np.concatenate([IMAGES[:20], IMAGES[:20]]), "image_ids": np.arange(40)},
+            "20 images equal another one under an id of their own",
+        ),
+        (
+            {"responses": with_value(RESPONSES, 6, 1000 * RESPONSES[6] + 2000)},
+            r"responses in row 6 are [\d,]+ times those of the median trial",
+        ),
+        (
+            {"responses": RESPONSES[:, [0, 1, 0]]},
+            "1 neurons are copies of others, as one in column 0",
+        ),
+    ],
+)
+def test_senseless_input_is_fitted_with_a_note(changes, says, capsys):
+    model = fit(**(changes | {"progress": True}))
+    assert any(re.match(says, note) for note in model.record.notes)
+    assert re.search(f"note: {says}", capsys.readouterr().err)
+    assert not any(re.match(says, note) for note in fit().record.notes)
+
+
+def test_a_single_picture_throughout_is_refused():
+    with pytest.raises(ValueError, match="all 40 are the same picture"):
+        fit(images=np.repeat(IMAGES[:1], 40, axis=0))

@@ -7,6 +7,7 @@ refused until the caller says what to do with it. Whatever is changed is counted
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,22 @@ UNITS_AT_A_TIME = 512
 Fields = dict[str, Any]
 
 
-def check_options(negatives: str, drop: str | None) -> None:
-    """``ValueError`` for another choice than those of ``NEGATIVES``, and of ``DROP`` or None."""
-    check_choice("negatives", negatives, NEGATIVES)
-    if drop is not None:
-        check_choice("drop", drop, DROP)
+@dataclass(frozen=True)
+class Cleaning:
+    """What to do with responses that cannot be used as they are.
+
+    Attributes:
+        negatives: ``"error"`` refuses negative responses, ``"clip"`` sets them to 0.
+        drop: ``"neurons"`` or ``"trials"`` leaves out those with missing values; None refuses them.
+    """
+
+    negatives: str = "error"
+    drop: str | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("negatives", self.negatives, NEGATIVES)
+        if self.drop is not None:
+            check_choice("drop", self.drop, DROP)
 
 
 def settle_negatives(responses: ArrayLike, negatives: str = "error") -> tuple[Array, tuple[str, ...]]:
@@ -96,17 +108,16 @@ def missing_part(
     return trials, neurons, (f"left out {lost:,} of {len(kept):,} {drop}, whose values are not all finite",)
 
 
-def clean_fields(fields: Fields, *, negatives: str, drop: str | None) -> tuple[Fields, tuple[str, ...]]:
-    """The fields of a scan as ``negatives`` and ``drop`` say, and notes.
+def clean_fields(fields: Fields, cleaning: Cleaning) -> tuple[Fields, tuple[str, ...]]:
+    """The fields of a scan after cleaning, and notes.
 
     Raises:
-        ValueError: negative or missing responses that remain, or an option that is none.
+        ValueError: negative or missing responses that remain.
     """
-    check_options(negatives, drop)
-    responses, notes = settle_negatives(fields["responses"], negatives)
+    responses, notes = settle_negatives(fields["responses"], cleaning.negatives)
     fields = {**fields, "responses": responses}
-    if drop is not None and responses.dtype.kind == "f" and _agree(fields):
-        trials, neurons, lost = missing_part(responses, fields.get("positions"), drop)
+    if cleaning.drop is not None and responses.dtype.kind == "f" and _agree(fields):
+        trials, neurons, lost = missing_part(responses, fields.get("positions"), cleaning.drop)
         fields = keep_neurons(keep_trials(fields, trials), neurons)
         notes += lost
     checked_responses(fields["responses"], options=True)

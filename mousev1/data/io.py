@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mousev1.data.archive import is_scan_folder
-from mousev1.data.cleaning import clean_fields, name_neurons, translate_tiers
+from mousev1.data.cleaning import Cleaning, clean_fields, name_neurons, translate_tiers
 from mousev1.data.file_tree import read_file_tree
 from mousev1.data.file_tree_writer import write_file_tree
 from mousev1.data.hdf5 import read_hdf5, write_hdf5
@@ -67,7 +67,7 @@ def read_scan(
             f"{path}: expected a folder or a file ending in {listing(sorted(FORMATS)[1:])}, got '{path.suffix}'"
         )
     fields, named = name_neurons(fields)
-    fields, cleaned = clean_fields(fields, negatives=negatives, drop=drop)
+    fields, cleaned = clean_fields(fields, Cleaning(negatives, drop))
     for note in (*named, *cleaned):
         logger.warning("%s: %s", path.name, note)
     return Scan(**fields)

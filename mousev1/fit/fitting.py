@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -15,8 +16,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mousev1.core.representation import FrozenCore
+from mousev1.data.cleaning import Cleaning
 from mousev1.data.images import Images
 from mousev1.data.scan import Scan
+from mousev1.data.validation import plain_array
 from mousev1.errors import check_choice, listing
 from mousev1.fit import dispatch
 from mousev1.fit.inputs import FitInputs, check_inputs, response_scale, split_by_identity
@@ -25,6 +28,7 @@ from mousev1.fit.settings import ConvexSettings, SGDSettings
 from mousev1.model.response_model import FitRecord, ResponseModel
 
 Array = npt.NDArray[Any]
+logger = logging.getLogger("mousev1")
 
 __all__ = ["ConvexSettings", "SGDSettings", "fit_matched_scans", "fit_readout", "fit_scan"]
 
@@ -42,6 +46,8 @@ def fit_readout(
     validation: tuple[Images, Array] | None = None,
     pixels_per_degree: float | None = None,
     constant_units: str = "error",
+    negatives: str = "error",
+    drop: str | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
     memory: int | None = None,
@@ -66,6 +72,10 @@ def fit_readout(
         pixels_per_degree: resolution of the images if it is not the core's; they are resampled.
         constant_units: what to do with neurons that never change: ``"error"``, or ``"mean"`` to predict
             their constant.
+        negatives: ``"clip"`` sets negative responses to 0, as dF/F has them. Rounding (less than 1e-6 of a
+            neuron's standard deviation) becomes 0 in any case.
+        drop: leave out the ``"trials"`` or the ``"neurons"`` with responses that are not finite (or the
+            neurons without a position).
         seed: of everything random.
         device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
         memory: most bytes that the process may hold, for the convex solver, which then keeps features on
@@ -104,12 +114,15 @@ def fit_readout(
         image_ids=image_ids,
         validation=validation,
         pixels_per_degree=pixels_per_degree,
+        cleaning=Cleaning(negatives, drop),
     )
-    ids = _check_unit_ids(unit_ids, data.responses.shape[1])
+    ids = _check_unit_ids(unit_ids, np.shape(responses)[1])[data.neurons]
     if method == "sgd" and data.validation is None:
         data = _hold_out(data, seed)
     request = _request_of(core, data, seed, device, memory, progress)
-    notes = _check_constant(request.constant, ids, constant_units)
+    for note in data.notes:
+        request.report(f"note: {note}")
+    notes = (*data.notes, *_check_constant(request.constant, ids, constant_units))
     if pixels_per_degree is None:
         notes += _note_size(core, data.images, request.report)
     if isinstance(settings, ConvexSettings):
@@ -189,7 +202,7 @@ def fit_matched_scans(
             pixels_per_degree=None,
         )
         request = _request_of(core, data, seed, device, memory, progress)
-        notes.append(_check_constant(request.constant, scan.unit_ids, constant_units))
+        notes.append((*data.notes, *_check_constant(request.constant, scan.unit_ids, constant_units)))
         assert scan.match_ids is not None
         # Unmatched neurons get numbers that no other neuron has.
         unmatched = -1 - np.arange(scan.n_units)
@@ -242,7 +255,7 @@ def _request_of(
         device=torch.device(device),
         memory=memory,
         progress=progress,
-        report=(lambda line: tqdm.write(line, file=sys.stderr)) if progress else (lambda _: None),
+        report=(lambda line: tqdm.write(line, file=sys.stderr)) if progress else logger.info,
     )
 
 
@@ -283,7 +296,12 @@ def _loaded(source: str | Path | None) -> FrozenCore:
 
 
 def _check_unit_ids(unit_ids: Array | None, units: int) -> Array:
-    ids = np.arange(units) if unit_ids is None else np.asarray(unit_ids)
+    ids = np.arange(units) if unit_ids is None else plain_array("unit_ids", unit_ids)
+    if ids.dtype.kind in "OSU":
+        raise ValueError(
+            "unit_ids: expected whole numbers, got texts; leave them out to number the neurons, or fit a scan from a "
+            "file, which keeps names as neuron_meta"
+        )
     if ids.shape != (units,) or ids.dtype.kind not in "iu":
         raise ValueError(
             f"unit_ids: expected ({units},) whole numbers, one per neuron of responses, got {ids.shape} "

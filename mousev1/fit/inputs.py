@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 
 from mousev1.core.representation import FrozenCore
+from mousev1.data.cleaning import Cleaning, missing_part, settle_negatives
 from mousev1.data.images import Images, image_identities, prepare_images
-from mousev1.data.scan import checked_positions, checked_responses
+from mousev1.data.validation import checked_positions, checked_responses, plain_array
 from mousev1.errors import listing
+from mousev1.fit.plausibility import check_ids, notes_on
 
 Array = npt.NDArray[Any]
 
 MIN_IMAGES = 10
 UNITS_AT_A_TIME = 512
+AS_IT_IS = Cleaning()
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class FitInputs:
         identities: (N,) which rows show the same image.
         cortex: (U, 2) or (U, 3) positions, or None.
         validation: images and responses held out by the user, or None.
+        neurons: (U,) which columns of the user's responses these are.
+        notes: what was changed, and what is seldom meant.
     """
 
     images: Tensor
@@ -38,6 +43,8 @@ class FitInputs:
     identities: Array
     cortex: Tensor | None
     validation: tuple[Tensor, Tensor] | None
+    neurons: Array
+    notes: tuple[str, ...]
 
 
 def check_inputs(
@@ -49,6 +56,7 @@ def check_inputs(
     image_ids: Array | None,
     validation: tuple[Images, Array] | None,
     pixels_per_degree: float | None,
+    cleaning: Cleaning = AS_IT_IS,
 ) -> FitInputs:
     """Check and convert what a user gave to ``fit_readout``; raises as documented there."""
     config = core.config
@@ -60,34 +68,113 @@ def check_inputs(
         config.feature_shape(stack.shape[2], stack.shape[3])
         return stack
 
+    _check_axes(images, responses)
     stack = prepared(images)
-    recorded = check_responses("responses", responses, rows=len(stack))
+    given = _settled("responses", responses, cleaning, rows=len(stack))
+    held = held_stack = None
+    if validation is not None:
+        held_stack = prepared(validation[0])
+        held = _settled(
+            "validation", validation[1], cleaning, rows=len(held_stack), units=given.responses.shape[1]
+        )
+    ids = None if image_ids is None else plain_array("image_ids", image_ids)
+    if ids is not None and ids.shape != (len(stack),):
+        raise ValueError(f"image_ids: expected ({len(stack)},), one per image, got {ids.shape}")
+    neurons = _neurons_left(given.responses, None if held is None else held.responses, positions, cleaning)
+    rows, recorded, notes = _trials_left(given, neurons, cleaning)
+    if len(rows) < len(stack):
+        stack, ids = stack[rows], ids if ids is None else ids[rows]
     if len(stack) < MIN_IMAGES:
         raise ValueError(f"images: expected at least {MIN_IMAGES} to fit a readout, got {len(stack)}")
-    identities = image_identities(stack) if image_ids is None else np.asarray(image_ids)
-    if identities.shape != (len(stack),):
-        raise ValueError(f"image_ids: expected ({len(stack)},), one per image, got {identities.shape}")
+    if ids is not None:
+        check_ids(stack, ids)
     held_out = None
-    if validation is not None:
-        held_images = prepared(validation[0])
-        held_out = (
-            held_images,
-            check_responses("validation", validation[1], rows=len(held_images), units=recorded.shape[1]),
-        )
-        _check_disjoint(stack, held_images)
-    return FitInputs(stack, recorded, identities, check_positions(positions, recorded.shape[1]), held_out)
+    if held is not None and held_stack is not None:
+        held_rows, held_responses, more = _trials_left(held, neurons, cleaning)
+        kept = held_stack if len(held_rows) == len(held_stack) else held_stack[held_rows]
+        held_out = (kept, held_responses)
+        _check_disjoint(stack, held_out[0])
+        notes += more
+    units = given.responses.shape[1]
+    if len(neurons) < units:
+        notes += (f"left out {units - len(neurons):,} of {units:,} neurons, whose values are not all finite",)
+    if positions is not None and len(neurons) < units:
+        positions = np.asarray(positions)[neurons]
+    return FitInputs(
+        images=stack,
+        responses=recorded,
+        identities=image_identities(stack) if ids is None else ids,
+        cortex=check_positions(positions, len(neurons)),
+        validation=held_out,
+        neurons=neurons,
+        notes=(*notes, *notes_on(stack, recorded, ids)),
+    )
 
 
-def check_responses(name: str, responses: Array, *, rows: int, units: int | None = None) -> Tensor:
-    """(N, U) finite, non-negative responses as float32, one row per image."""
+class _Settled(NamedTuple):
+    """Responses (N, U) without rounding below 0, and a note if there was any."""
+
+    responses: Array
+    notes: tuple[str, ...]
+
+
+def _settled(
+    name: str, responses: Array, cleaning: Cleaning, *, rows: int, units: int | None = None
+) -> _Settled:
     shape = np.shape(responses)
     if len(shape) != 2 or shape[0] != rows or (units is not None and shape[1] != units):
-        hint = "; it looks transposed" if len(shape) == 2 and shape[1] == rows else ""
+        hint = f"; it looks transposed: pass {name}.T" if len(shape) == 2 and shape[1] == rows else ""
         raise ValueError(
             f"{name}: expected ({rows}, {'U' if units is None else units}), one row per image and one column "
             f"per neuron, got {shape}{hint}"
         )
-    return torch.from_numpy(np.ascontiguousarray(checked_responses(responses)))
+    return _Settled(*settle_negatives(responses, cleaning.negatives))
+
+
+def _neurons_left(responses: Array, held: Array | None, positions: Array | None, cleaning: Cleaning) -> Array:
+    """Indices of the neurons that are fitted."""
+    units = responses.shape[1]
+    if cleaning.drop != "neurons" or responses.dtype.kind != "f":
+        return np.arange(units)
+    known = None if positions is None else plain_array("positions", positions)
+    if known is not None and (known.ndim != 2 or len(known) != units):
+        known = None  # named by the check that follows
+    _, neurons, _ = missing_part(responses, known, "neurons")
+    if held is not None:
+        neurons &= missing_part(held, None, "neurons")[1]
+    if not neurons.any():
+        raise ValueError("drop: no neuron has all of its values; pass drop='trials' instead")
+    return np.flatnonzero(neurons)
+
+
+def _trials_left(
+    given: _Settled, neurons: Array, cleaning: Cleaning
+) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Rows that are fitted, their responses (N', U') as float32, and notes."""
+    responses = given.responses if len(neurons) == given.responses.shape[1] else given.responses[:, neurons]
+    rows, notes = np.arange(len(responses)), given.notes
+    if cleaning.drop == "trials" and responses.dtype.kind == "f":
+        trials, _, lost = missing_part(responses, None, "trials")
+        rows, notes = np.flatnonzero(trials), notes + lost
+        responses = responses if trials.all() else responses[rows]
+    recorded = torch.from_numpy(np.ascontiguousarray(checked_responses(responses, options=True)))
+    return torch.from_numpy(rows), recorded, notes
+
+
+def _check_axes(images: Images, responses: Array) -> None:
+    """Name stacks of images whose axes are in another order."""
+    shape = tuple(images.shape) if isinstance(images, np.ndarray | Tensor) else ()
+    rows = np.shape(responses)[0] if np.ndim(responses) else 0
+    if len(shape) == 3 and shape[0] != rows and shape[2] == rows:
+        raise ValueError(
+            f"images: expected (N, H, W), got {shape}, which looks like (H, W, N) for {rows} trials; pass "
+            "np.moveaxis(images, -1, 0)"
+        )
+    if len(shape) == 2 and shape[0] == rows > 1:
+        raise ValueError(
+            f"images: expected (N, H, W), got {shape}, which looks like one row of pixels per trial; pass "
+            "images.reshape(len(images), H, W), with the height and width of your pictures"
+        )
 
 
 def check_positions(positions: Array | None, units: int) -> Tensor | None:
