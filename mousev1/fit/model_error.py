@@ -17,6 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mousev1.numerics.workers import workers
+
 LEAST_RHO = 0.6
 LEAST_PAIRS = 20
 POWER = 4
@@ -36,7 +38,8 @@ def model_error_ratio(rates: Tensor, responses: Tensor) -> float | None:
     error = responses / gain.clamp_min(1e-3) - rates
     error = error - error.mean(dim=0)
     signal = rates - rates.mean(dim=0)
-    power, common = (part.T @ part / len(rates) for part in (signal, error))
+    with workers() as threads:
+        power, common = threads.map(lambda part: part.T @ part / len(rates), (signal, error))
     sd = power.diagonal().sqrt()
     size = sd[:, None] * sd
     rho = power / size.clamp_min(1e-12)

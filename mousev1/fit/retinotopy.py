@@ -21,7 +21,7 @@ positions phi is constant and the population's centre is what neurons share.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +31,7 @@ from torch import Tensor
 
 from mousev1.fit.score_maps import Grid, ScoreMaps
 from mousev1.numerics.arithmetic import LOG2_E
+from mousev1.numerics.workers import workers
 
 BUMPS_PER_AXIS = 5
 BUMP_WIDTH = 0.5  # of cortical positions scaled to -1..1
@@ -45,7 +46,7 @@ LEAST_EXPONENT = -86.0  # of 2, in a location's weight relative to the best one'
 MARGIN = 2.0  # pixels around a map that neurons do not leave
 LEAST_VARIANCE = 1e-6  # square pixels, of a location that is the only one
 LEAST_SCATTER = 0.3  # pixels; below it a location does not differ from its neighbour
-CHUNK = 1024
+CHUNK = 256  # neurons whose maps a worker takes at once
 
 
 @dataclass(frozen=True)
@@ -234,13 +235,19 @@ class _Interpolated:
             for knots in (grid.columns, grid.rows)
         ]
         self.resolution = torch.diag((torch.tensor(gaps, dtype=torch.float64) / 2).square() / 12)
-        self._kept = list(self._parts()) if keep else None
+        self._kept: list[Tensor] | None = None
+        self._kept = [self._fine(rows) for rows in self._rows()] if keep else None
 
-    def _parts(self) -> Iterator[Tensor]:
-        """Scores on the fine grid as logarithms to base 2, (units, F), a few neurons at a time."""
-        for coarse in self.scores.split(CHUNK):
-            coarse = coarse.view(-1, len(self.grid.rows), len(self.grid.columns))
-            yield (self.to_y @ coarse @ (LOG2_E * self.to_x.T)).flatten(1)
+    def _rows(self) -> Sequence[slice]:
+        """A few neurons at a time."""
+        return [slice(start, start + CHUNK) for start in range(0, len(self.scores), CHUNK)]
+
+    def _fine(self, rows: slice) -> Tensor:
+        """Scores of some neurons on the fine grid as logarithms to base 2, (neurons, F)."""
+        if self._kept is not None:
+            return self._kept[rows.start // CHUNK]
+        coarse = self.scores[rows].view(-1, len(self.grid.rows), len(self.grid.columns))
+        return (self.to_y @ coarse @ (LOG2_E * self.to_x.T)).flatten(1)
 
     def at(self, pixels: Tensor) -> Tensor:
         """(U,) scores, each neuron's at its own location (x, y)."""
@@ -254,13 +261,16 @@ class _Interpolated:
         around = expected - self.centre
         precision = torch.full((len(around), 1), scatter**-2, dtype=torch.float64)
         weights = torch.cat([around * precision, -0.5 * precision], dim=1).float()
-        moments = []
-        for fine, part in zip(self._kept or self._parts(), weights.split(CHUNK), strict=True):
-            exponent = torch.addmm(fine, part, self.exponents)
+
+        def moments(rows: slice) -> Tensor:
+            exponent = torch.addmm(self._fine(rows), weights[rows], self.exponents)
             exponent -= exponent.amax(dim=1, keepdim=True)
             # Without a floor there would be denormal numbers, whose products take a hundred times as long.
-            moments.append((self.moments @ exponent.clamp_min_(LEAST_EXPONENT).exp2_().T).double())
-        total, *sums = torch.cat(moments, dim=1)
+            sums: Tensor = self.moments @ exponent.clamp_min_(LEAST_EXPONENT).exp2_().T
+            return sums.double()
+
+        with workers() as threads:
+            total, *sums = torch.cat(list(threads.map(moments, self._rows())), dim=1)
         x, y, xx, xy, yy = torch.stack(sums) / total
         mean = torch.stack([x, y], dim=1)
         second = torch.stack([xx, xy, xy, yy], dim=1).view(-1, 2, 2)
