@@ -245,9 +245,10 @@ class _Interpolated:
     def _fine(self, rows: slice) -> Tensor:
         """Scores of some neurons on the fine grid as logarithms to base 2, (neurons, F)."""
         if self._kept is not None:
-            return self._kept[rows.start // CHUNK]
+            return self._kept[int(rows.start) // CHUNK]
         coarse = self.scores[rows].view(-1, len(self.grid.rows), len(self.grid.columns))
-        return (self.to_y @ coarse @ (LOG2_E * self.to_x.T)).flatten(1)
+        fine: Tensor = (self.to_y @ coarse @ (LOG2_E * self.to_x.T)).flatten(1)
+        return fine
 
     def at(self, pixels: Tensor) -> Tensor:
         """(U,) scores, each neuron's at its own location (x, y)."""
@@ -266,8 +267,8 @@ class _Interpolated:
             exponent = torch.addmm(self._fine(rows), weights[rows], self.exponents)
             exponent -= exponent.amax(dim=1, keepdim=True)
             # Without a floor there would be denormal numbers, whose products take a hundred times as long.
-            sums: Tensor = self.moments @ exponent.clamp_min_(LEAST_EXPONENT).exp2_().T
-            return sums.double()
+            sums: Tensor = (self.moments @ exponent.clamp_min_(LEAST_EXPONENT).exp2_().T).double()
+            return sums
 
         with workers() as threads:
             total, *sums = torch.cat(list(threads.map(moments, self._rows())), dim=1)
