@@ -32,7 +32,10 @@ def ingest(options: Namespace) -> str:
         frame_times=options.frame_times,
         window=_window(options.window, options.lag, options.min_coverage),
         neurons=NeuronSelection(
-            signal=options.signal, min_probability=options.min_probability, series=options.series
+            signal=options.signal,
+            decay=options.decay,
+            min_probability=options.min_probability,
+            series=options.series,
         ),
         log_format=LogFormat(
             columns=_columns(options.column),

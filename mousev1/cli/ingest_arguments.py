@@ -98,6 +98,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         default="spikes",
         help="deconvolved activity, or dF/F (default: %(default)s)",
     )
+    group.add_argument("--decay", type=float, metavar="S", help="of fluorescence, in seconds; 0 for none")
     group.add_argument("--min-probability", type=float, metavar="P", help="of a ROI to be a neuron (suite2p)")
     group.add_argument("--series", metavar="NAME", help="response series of an NWB file, where several fit")
 

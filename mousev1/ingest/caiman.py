@@ -48,7 +48,7 @@ def _plane(file: Any, path: Path, signal: str, report: Report) -> Plane:
         accepted = np.arange(len(traces))
     accepted = np.asarray(accepted, np.int64).ravel()
     rate = _dataset(file, "params/data/fr")
-    pixel = _dataset(file, "params/data/dxy")
+    pixel, decay = _dataset(file, "params/data/dxy"), _dataset(file, "params/data/decay_time")
     centroids = _centroids(estimates, len(traces))
     report.count("ROIs that are no neurons, left out", len(traces) - len(accepted))
     report.read.append(
@@ -62,6 +62,7 @@ def _plane(file: Any, path: Path, signal: str, report: Report) -> Plane:
         n_rois=len(traces),
         rate=None if rate is None else float(np.ravel(rate)[0]),
         centroids=None if centroids is None else centroids[accepted],
+        decay=None if decay is None else float(np.ravel(decay)[0]),
         um_per_pixel=(float(pixel[0]), float(pixel[1])) if known and pixel is not None else None,
     )
 

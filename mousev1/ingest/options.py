@@ -35,12 +35,15 @@ class NeuronSelection:
     """Which traces of which neurons.
 
     Attributes:
-        signal: ``spikes`` (deconvolved) or ``fluorescence``: F - 0.7 Fneu or CaImAn's C, as dF/F above a slow baseline.
+        signal: ``spikes`` (deconvolved) or ``fluorescence``: F - 0.7 Fneu or CaImAn's C, as dF/F above a slow
+            baseline, without what decays from the frame before.
+        decay: time constant of that decay in seconds; 0 for none; the file's, or 0.7, unless given.
         min_probability: select ROIs by probability instead of by the file's own choice (suite2p).
         series: name of the response series of an NWB file, where several fit.
     """
 
     signal: str = "spikes"
+    decay: float | None = None
     min_probability: float | None = None
     series: str | None = None
 

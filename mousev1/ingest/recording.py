@@ -35,6 +35,7 @@ class Plane:
         depth_um: depth of the plane where the file says so.
         good_frames: (F,) false for frames that the file marks as bad, or None.
         probability: (U,) of being a neuron, where the file says so.
+        decay: time constant of the indicator in seconds, where the file says so.
         n_rois: of the plane in its file, selected or not, so that numbers of ROIs count on from plane to plane;
             0 where ``roi`` counts on already.
     """
@@ -49,6 +50,7 @@ class Plane:
     depth_um: float | None = None
     good_frames: NDArray[np.bool_] | None = None
     probability: Float | None = None
+    decay: float | None = None
     n_rois: int = 0
 
 

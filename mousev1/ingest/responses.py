@@ -7,6 +7,7 @@ and a trial with less than ``min_coverage`` of its window is dropped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -111,6 +112,15 @@ def _until(plane: TimedPlane, total: Float, time: Float) -> Float:
     return np.asarray(total[..., frame] * (1 - part) + total[..., frame + 1] * part)
 
 
+def without_decay(traces: Float, rate: float, decay: float) -> Float:
+    """Each frame (U, F) less what is left of the frame before, with ``decay`` seconds as the time constant.
+
+    A trial then keeps little of what the trial before it left: a deconvolution that is linear and has no free choice.
+    """
+    left = math.exp(-1.0 / (rate * decay))
+    return np.concatenate([np.zeros_like(traces[:, :1]), traces[:, 1:] - left * traces[:, :-1]], axis=1)
+
+
 def above_baseline(traces: Float, rate: float) -> Float:
     """Fluorescence (U, F) as the change relative to its slow baseline, the lower tenth of every minute."""
     frames = max(2, round(BASELINE_SECONDS * rate))
@@ -166,11 +176,7 @@ def trial_responses(
 def not_negative(responses: NDArray[np.float32], signal: str, report: Report) -> NDArray[np.float32]:
     """Responses with negative values set to 0 and counted."""
     if (responses < 0).any():
-        why = (
-            "fluorescence below its baseline"
-            if signal == "fluorescence"
-            else "noise or rounding of the signal"
-        )
+        why = "noise of the fluorescence" if signal == "fluorescence" else "noise or rounding of the signal"
         report.notes.append(
             f"{(responses < 0).sum():,} responses ({(responses < 0).mean():.2%}) below 0, down to "
             f"{responses.min():.3g}, became 0 ({why})"

@@ -81,7 +81,7 @@ def read_session(
     chosen, form, split = neurons or NeuronSelection(), log_format or LogFormat(), tiers or TierSplit()
     setup = read_rig(rig, report)
     recording = without_missing(read_recording(source, chosen, report), report)
-    planes = timed_planes(recording, setup, frame_times, chosen.signal, report)
+    planes = timed_planes(recording, setup, frame_times, chosen, report)
     clock = clock_of(planes)
     table = _table(log) if log is not None else recording.log
     if table is None:

@@ -98,6 +98,7 @@ def _read_folder(folder: Path, signal: str, least: float | None, report: Report)
                 delay=None if delay is None else float(np.ravel(delay)[plane or 0]),
                 centroids=None if centroids is None else centroids[rows],
                 good_frames=~bad if len(bad) == traces.shape[1] else None,
+                decay=float(ops["tau"]) if "tau" in ops else None,
                 probability=None if probability is None else probability[rows],
             )
         )

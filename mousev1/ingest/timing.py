@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mousev1.errors import listing
+from mousev1.ingest.options import NeuronSelection
 from mousev1.ingest.presentations import Clock
 from mousev1.ingest.recording import Float, Recording
 from mousev1.ingest.report import Report
-from mousev1.ingest.responses import TimedPlane, above_baseline, timed
+from mousev1.ingest.responses import TimedPlane, above_baseline, timed, without_decay
 from mousev1.ingest.rig import Rig
 from mousev1.ingest.tables import read_table
 
+USUAL_DECAY = 0.7  # seconds, suite2p's advice for GCaMP6f
+
 
 def timed_planes(
-    recording: Recording, rig: Rig, frame_times: str | Path | Float | None, signal: str, report: Report
+    recording: Recording,
+    rig: Rig,
+    frame_times: str | Path | Float | None,
+    chosen: NeuronSelection,
+    report: Report,
 ) -> list[TimedPlane]:
     """Every plane with the times of its frames."""
     given = None if frame_times is None else _frame_times(frame_times)
@@ -44,9 +52,8 @@ def timed_planes(
                 f"frame_times: expected {n_frames} as the frames of plane {number}, got {len(volumes)}"
             )
         found = timed(plane, volumes + delay, report)
-        if signal == "fluorescence":
-            traces = above_baseline(found.traces, 1.0 / float(np.median(found.length)))
-            found = TimedPlane(traces, found.start, found.length, found.good)
+        if chosen.signal == "fluorescence":
+            found = _activity(found, plane.decay, chosen, report)
         planes.append(found)
     if count > 1:
         known = rig.plane_delays_s is not None or all(
@@ -56,6 +63,21 @@ def timed_planes(
         line = f"planes start at {delays} ms of a volume"
         (report.read if known else report.assumed).append(line + ("" if known else ": it is divided equally"))
     return planes
+
+
+def _activity(plane: TimedPlane, known: float | None, chosen: NeuronSelection, report: Report) -> TimedPlane:
+    """Fluorescence as dF/F without its decay."""
+    rate = 1.0 / float(np.median(plane.length))
+    decay = chosen.decay if chosen.decay is not None else known
+    if decay is None:
+        decay = USUAL_DECAY
+        report.assumed.append(f"fluorescence decays within {decay:g} s (decay, --decay)")
+    relative = above_baseline(plane.traces, rate)
+    if not decay:
+        return replace(plane, traces=relative)
+    # What is left of a bad frame is unknown.
+    good = plane.good & np.concatenate([[True], plane.good[:-1]])
+    return replace(plane, traces=without_decay(relative, rate, decay), good=good)
 
 
 def _delay(own: float | None, number: int, count: int, rig: Rig, volumes: Float) -> float:

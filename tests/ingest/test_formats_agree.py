@@ -133,7 +133,7 @@ def test_fluorescence_is_f_minus_seven_tenths_of_the_neuropil(tmp_path: Path) ->
     session = small_session(planes=1, frames=600)
     beside = write_side_files(session, tmp_path / "beside")
     source = write_suite2p(session, tmp_path / "suite2p")
-    scan = read_session(source, **beside, neurons=NeuronSelection(signal="fluorescence"))
+    scan = read_session(source, **beside, neurons=NeuronSelection(signal="fluorescence", decay=0))
     # 100 + 10 spikes - .7 x 20, over the lower tenth of a recording shorter than one minute.
     corrected = 86 + 10 * session.spks[0]
     low = np.quantile(corrected, 0.1, axis=1, keepdims=True)

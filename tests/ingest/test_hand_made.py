@@ -24,8 +24,9 @@ from ingest.sessions import (
 )
 from mousev1.core.network import InputContract
 from mousev1.data.scan import Scan
-from mousev1.ingest import LogFormat, Report, ResponseWindow, Rig, TierSplit, read_session
+from mousev1.ingest import LogFormat, NeuronSelection, Report, ResponseWindow, Rig, TierSplit, read_session
 from mousev1.ingest.pictures import match, natural_key
+from mousev1.ingest.responses import without_decay
 from mousev1.ingest.rig import read_rig
 from mousev1.ingest.tables import find_column, read_table
 
@@ -141,6 +142,26 @@ def test_the_chosen_window_finds_a_delay_that_was_planted(folder: Path) -> None:
     own, default = note.split("the other half ")[1].split(", of the default ")
     assert float(own) > float(default)
     assert scan.n_units == 8
+
+
+def test_fluorescence_without_its_decay_is_the_activity_behind_it(folder: Path) -> None:
+    events = np.random.default_rng(0).gamma(1.0, size=(2, 100)) + np.array([[0.0], [2.0]])
+    traces = np.zeros((2, 100))
+    for frame in range(100):
+        traces[:, frame] = traces[:, frame - 1] * np.exp(-0.1 / 0.5) * (frame > 0) + events[:, frame]
+    np.testing.assert_allclose(without_decay(traces, 10.0, 0.5)[:, 1:], events[:, 1:], rtol=1e-9)
+    # Frame 33 is lost, and what is left of it in frame 34 unknown: two of the five of the third trial.
+    traces[:, 33] = np.nan
+    np.save(folder / "dff.npy", traces)
+    np.save(folder / "fs.npy", 10.0)
+    log = {"onset_s": np.arange(1, 5.0), "image": np.array(list("abcd"))}
+    pictures = dict.fromkeys("abcd", np.zeros((36, 64), np.uint8))
+    kept = []
+    for least in (0.5, 0.7):
+        chosen = NeuronSelection(signal="fluorescence", decay=0.5)
+        window = ResponseWindow(start=0.0, stop=0.5, min_coverage=least)
+        kept.append(read_session(folder, log=log, pictures=pictures, neurons=chosen, window=window).n_trials)
+    assert kept == [4, 3]
 
 
 def test_tiers_in_the_log_are_kept_and_an_image_in_two_is_refused(folder: Path) -> None:
