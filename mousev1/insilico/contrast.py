@@ -111,12 +111,9 @@ def largest_michelson(frame: Frame) -> float:
 
 
 def modulated(wave: Float, frame: Frame, contrast: Float) -> Images32:
-    """Gray values background + contrast * (background - black) * wave, refused beyond the value range.
+    """Gray values background + contrast * (background - black) * wave of waves (N, H, W) and contrasts (N,).
 
-    Args:
-        wave: (N, H, W), usually within -1 to 1.
-        frame: value range and background.
-        contrast: (N,).
+    Values beyond the frame's range are refused.
     """
     low, high = frame.value_range
     unit = frame.background - frame.black

@@ -37,14 +37,8 @@ def confine(
 ) -> Images32:
     """Images seen through masks, with the frame's background as their mean and this RMS contrast.
 
-    Every image becomes background + mask * clip(gain * image + offset); mean and contrast are those of the whole
-    frame.
-
-    Args:
-        images: (N, H, W) of any range.
-        masks: (N, H, W), 0 to 1.
-        frame: background and value range.
-        contrast: wanted; less is reached where the range of gray values and the mask leave no room for it.
+    Images (N, H, W) of any range become background + mask * clip(gain * image + offset); mean and contrast are those
+    of the whole frame. Less contrast is reached where the range of gray values and the mask leave no room for it.
     """
     low, high = (end - frame.background for end in frame.value_range)
     norm = contrast * (frame.background - frame.black) * (frame.height * frame.width) ** 0.5

@@ -38,19 +38,12 @@ WAVES = 128
 
 @dataclass(frozen=True)
 class ModelErrorDraws:
-    """Functions of features, S of them, with unit variance before ``sd``.
+    """Functions of features, S of them, with unit variance before ``sd``."""
 
-    Attributes:
-        waves: (C, R) wave vectors.
-        phases: (R,).
-        amplitudes: (R, S).
-        sd: (U,) standard deviation of each neuron's model error.
-    """
-
-    waves: Tensor
-    phases: Tensor
-    amplitudes: Tensor
-    sd: Tensor
+    waves: Tensor  # (C, R) wave vectors
+    phases: Tensor  # (R,)
+    amplitudes: Tensor  # (R, S)
+    sd: Tensor  # (U,) standard deviation of each neuron's model error
 
     def errors(self, sampled: Tensor) -> Tensor:
         """(U, N, C) features to (S, U, N) errors of the drive."""
@@ -60,19 +53,12 @@ class ModelErrorDraws:
 
 @dataclass(frozen=True)
 class Readouts:
-    """Readouts of some neurons: the fitted one, and draws from the posterior.
+    """Readouts of some neurons: the fitted one, and draws from the posterior."""
 
-    Attributes:
-        weights: (U, S + 1, C), the fitted ones first.
-        bias: (U, S + 1).
-        scale: (U,) response scale.
-        model_error: errors of the drive that come on top in the draws; None for none.
-    """
-
-    weights: Tensor
-    bias: Tensor
-    scale: Tensor
-    model_error: ModelErrorDraws | None = None
+    weights: Tensor  # (U, S + 1, C), the fitted ones first
+    bias: Tensor  # (U, S + 1)
+    scale: Tensor  # (U,) response scale
+    model_error: ModelErrorDraws | None = None  # errors of the drive that come on top in the draws
 
     def of(self, row: int) -> Readouts:
         """Those of one neuron."""
@@ -81,14 +67,7 @@ class Readouts:
         return Readouts(self.weights[one], self.bias[one], self.scale[one], model_error)
 
     def responses(self, sampled: Tensor) -> Tensor:
-        """Responses to stimuli.
-
-        Args:
-            sampled: (U, N, C) features at each neuron's position (``mousev1.readout.interpolation.sample_at``).
-
-        Returns:
-            (S + 1, U, N), those of the fitted model first.
-        """
+        """Responses (S + 1, U, N), the fitted model's first, to features (U, N, C) at each neuron's position."""
         drive = torch.einsum("unc,usc->sun", sampled, self.weights) + self.bias.T[:, :, None]
         if self.model_error is not None:
             drive[1:] += self.model_error.errors(sampled)
@@ -101,14 +80,8 @@ def draw_readouts(
 ) -> Readouts:
     """Readouts of some neurons from the posterior; only the fitted ones if the model has none.
 
-    A neuron's draws do not depend on which others are asked for.
-
-    Args:
-        model: a fitted model.
-        units: (U,) indices.
-        feature_std: (C,) standard deviation of the features over the stimuli to come.
-        draws: how many, S.
-        seed: of the draws.
+    A neuron's draws do not depend on which others are asked for. ``feature_std`` (C,) is that of the features over
+    the stimuli to come.
     """
     readout = as_gaussian(model.readout, "draws from the posterior")
     weights, bias = readout.weights()[units][:, None], readout.bias[units][:, None]
@@ -168,12 +141,9 @@ class Estimate:
 
 
 def estimate(values: Float, *, level: float, period: float | None = None) -> Estimate:
-    """The interval of an index from its values over draws.
+    """The interval of an index that holds with probability ``level``, from values (S + 1, U), the fitted model's first.
 
-    Args:
-        values: (S + 1, U), the fitted model's first.
-        level: probability that the interval holds, such as 0.95.
-        period: of an angle: 180 for orientations, 360 for phases.
+    ``period`` is that of an angle: 180 for orientations, 360 for phases.
     """
     value, drawn = values[0], values[1:].copy()
     low, high = np.full_like(value, np.nan), np.full_like(value, np.nan)

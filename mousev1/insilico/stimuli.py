@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mousev1.insilico.contrast import modulated
-from mousev1.insilico.frame import Frame, Images32
+from mousev1.insilico.frame import Float, Frame, Images32
 from mousev1.insilico.stimulus_parameters import (
     Number,
+    Parameters,
     aperture,
     broadcast,
     carrier,
@@ -33,8 +33,8 @@ from mousev1.insilico.stimulus_parameters import (
     check_contrast,
     check_frequency,
     check_positive,
-    chunks,
     from_centre,
+    rendered,
 )
 
 
@@ -88,14 +88,7 @@ def gratings(
     check_frequency(frame, p["frequency_cpd"])
     check_contrast(frame, p["contrast"])
     check_aperture(frame, p)
-    out = np.empty((len(p["contrast"]), frame.height, frame.width), dtype=np.float32)
-    for rows in chunks(len(out)):
-        q = {name: values[rows] for name, values in p.items()}
-        wave = carrier(frame, q)
-        if np.isfinite(q["diameter_deg"]).any() or (q["inner_diameter_deg"] > 0).any():
-            wave *= aperture(frame, q, first=rows.start)
-        out[rows] = modulated(wave, frame, q["contrast"])
-    return out
+    return rendered(frame, p, lambda q: carrier(frame, q) * aperture(frame, q))
 
 
 def gabors(
@@ -148,19 +141,20 @@ def gabors(
     for name in ("length_deg", "breadth_deg"):
         check_positive(name, p[name])
     frame.check_inside(p["x_deg"], p["y_deg"])
-    out = np.empty((len(p["contrast"]), frame.height, frame.width), dtype=np.float32)
-    for rows in chunks(len(out)):
-        q = {name: values[rows] for name, values in p.items()}
+
+    def patch(q: Parameters) -> Float:
         x, y = from_centre(frame, q)
-        angle = np.deg2rad(q["orientation_deg"])[:, None, None]
-        along = (x * np.cos(angle) + y * np.sin(angle)) / q["length_deg"][:, None, None]
-        across = (x * np.sin(angle) - y * np.cos(angle)) / q["breadth_deg"][:, None, None]
+        angle = np.deg2rad(q["orientation_deg"])
+        along = (x * np.cos(angle) + y * np.sin(angle)) / q["length_deg"]
+        across = (x * np.sin(angle) - y * np.cos(angle)) / q["breadth_deg"]
         envelope = np.exp(-0.5 * (along**2 + across**2))
         wave = envelope * carrier(frame, q)
         if balanced:
-            wave -= envelope * (wave.sum(axis=(1, 2)) / envelope.sum(axis=(1, 2)))[:, None, None]
-        out[rows] = modulated(wave, frame, q["contrast"])
-    return out
+            mean, weight = (values.sum(axis=(1, 2), keepdims=True) for values in (wave, envelope))
+            wave -= envelope * (mean / weight)
+        return np.asarray(wave)
+
+    return rendered(frame, p, patch)
 
 
 def plaids(
@@ -216,24 +210,20 @@ def plaids(
         check_contrast(frame, p[f"{prefix}contrast"], name=f"{prefix}contrast")
     check_contrast(frame, p["contrast"] + p["second_contrast"], name="contrast + second_contrast")
     check_aperture(frame, p)
-    out = np.empty((len(p["contrast"]), frame.height, frame.width), dtype=np.float32)
-    for rows in chunks(len(out)):
-        q = {name: values[rows] for name, values in p.items()}
+    p["first_contrast"] = p["contrast"]
+    p["contrast"] = np.maximum(p["first_contrast"] + p["second_contrast"], 1e-300)
+
+    def plaid(q: Parameters) -> Float:
         second = {
             **q,
             "orientation_deg": q["orientation_deg"] + q["angle_deg"],
             "frequency_cpd": q["second_frequency_cpd"],
             "phase_deg": q["second_phase_deg"],
         }
-        total = np.maximum(q["contrast"] + q["second_contrast"], 1e-300)
-        wave = (
-            q["contrast"][:, None, None] * carrier(frame, q)
-            + q["second_contrast"][:, None, None] * carrier(frame, second)
-        ) / total[:, None, None]
-        if np.isfinite(q["diameter_deg"]).any():
-            wave *= aperture(frame, q, first=rows.start)
-        out[rows] = modulated(wave, frame, total)
-    return out
+        both = q["first_contrast"] * carrier(frame, q) + q["second_contrast"] * carrier(frame, second)
+        return np.asarray(both / q["contrast"] * aperture(frame, q))
+
+    return rendered(frame, p, plaid)
 
 
 def disks(
@@ -275,8 +265,4 @@ def disks(
             f"on a background of {frame.background:g}, got {p['contrast'][bad][0]:.4g}"
         )
     check_aperture(frame, p)
-    out = np.empty((len(p["contrast"]), frame.height, frame.width), dtype=np.float32)
-    for rows in chunks(len(out)):
-        q = {name: values[rows] for name, values in p.items()}
-        out[rows] = modulated(aperture(frame, q, first=rows.start), frame, q["contrast"])
-    return out
+    return rendered(frame, p, lambda q: aperture(frame, q))

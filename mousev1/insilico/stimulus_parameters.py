@@ -5,15 +5,17 @@ Equations and conventions are those of ``mousev1.insilico.stimuli``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mousev1.insilico.contrast import largest_michelson
-from mousev1.insilico.frame import Float, Frame
+from mousev1.insilico.contrast import largest_michelson, modulated
+from mousev1.insilico.frame import Float, Frame, Images32
 
 Number: TypeAlias = "ArrayLike"
+Parameters: TypeAlias = "dict[str, Float]"
 
 IMAGES_AT_A_TIME = 512
 
@@ -30,7 +32,7 @@ def check_frequency(frame: Frame, frequency_cpd: Number, *, name: str = "frequen
         )
 
 
-def broadcast(**parameters: Number) -> dict[str, Float]:
+def broadcast(**parameters: Number) -> Parameters:
     """Every parameter as (N,) float64."""
     arrays = {name: np.asarray(value, dtype=np.float64) for name, value in parameters.items()}
     try:
@@ -46,46 +48,57 @@ def broadcast(**parameters: Number) -> dict[str, Float]:
     return {name: array.ravel().copy() for name, array in zip(arrays, full, strict=True)}
 
 
-def chunks(images: int) -> list[slice]:
-    """Rows of stimuli that are computed together, so that float64 intermediates stay small."""
-    return [slice(i, min(i + IMAGES_AT_A_TIME, images)) for i in range(0, images, IMAGES_AT_A_TIME)]
+def rendered(frame: Frame, p: Parameters, wave: Callable[[Parameters], Float]) -> Images32:
+    """Gray values (N, H, W) of N waves at ``p["contrast"]``.
+
+    ``wave`` is given the parameters and the ``number`` of some stimuli as (n, 1, 1), few enough that float64
+    intermediates stay small.
+    """
+    count = len(p["contrast"])
+    numbered = {**p, "number": np.arange(count, dtype=np.float64)}
+    out = np.empty((count, frame.height, frame.width), dtype=np.float32)
+    for start in range(0, count, IMAGES_AT_A_TIME):
+        rows = slice(start, start + IMAGES_AT_A_TIME)
+        some = {name: values[rows, None, None] for name, values in numbered.items()}
+        out[rows] = modulated(wave(some), frame, p["contrast"][rows])
+    return out
 
 
-def from_centre(frame: Frame, p: dict[str, Float]) -> tuple[Float, Float]:
-    """Degrees from each stimulus' centre: x (N, 1, W) and y (N, H, 1), up."""
+def from_centre(frame: Frame, p: Parameters) -> tuple[Float, Float]:
+    """Degrees from each stimulus' centre: x (n, 1, W) and y (n, H, 1), up."""
     x, y = frame.grid_deg()
-    return x - p["x_deg"][:, None, None], y - p["y_deg"][:, None, None]
+    return x - p["x_deg"], y - p["y_deg"]
 
 
-def carrier(frame: Frame, p: dict[str, Float]) -> Float:
-    """(N, H, W) from -1 to 1."""
+def carrier(frame: Frame, p: Parameters) -> Float:
+    """(n, H, W) from -1 to 1."""
     x, y = from_centre(frame, p)
-    angle = np.deg2rad(p["orientation_deg"])[:, None, None]
-    cycles = p["frequency_cpd"][:, None, None] * (x * np.sin(angle) - y * np.cos(angle))
-    return np.asarray(np.cos(2 * np.pi * cycles - np.deg2rad(p["phase_deg"])[:, None, None]))
+    angle = np.deg2rad(p["orientation_deg"])
+    cycles = p["frequency_cpd"] * (x * np.sin(angle) - y * np.cos(angle))
+    return np.asarray(np.cos(2 * np.pi * cycles - np.deg2rad(p["phase_deg"])))
 
 
-def aperture(frame: Frame, p: dict[str, Float], *, first: int) -> Float:
-    """(N, H, W) from 0 to 1; refused where nothing of it is on the frame."""
+def aperture(frame: Frame, p: Parameters) -> Float:
+    """(n, H, W) from 0 to 1; refused where nothing of it is on the frame."""
     x, y = from_centre(frame, p)
     radius = np.hypot(x, y)
     ppd = frame.pixels_per_degree
-    outer, inner = (p[name][:, None, None] / 2 for name in ("diameter_deg", "inner_diameter_deg"))
+    outer, inner = p["diameter_deg"] / 2, p["inner_diameter_deg"] / 2
     out = np.clip((outer - radius) * ppd + 0.5, 0.0, 1.0)
     # without a hole there is no inner edge to soften
     out *= np.where(inner > 0, np.clip((radius - inner) * ppd + 0.5, 0.0, 1.0), 1.0)
     empty = ~(out > 0).any(axis=(1, 2))
     if empty.any():
-        bad = int(np.flatnonzero(empty)[0])
+        bad = {name: values[empty].flat[0] for name, values in p.items()}
         raise ValueError(
             f"inner_diameter_deg: expected an annulus of which something is on the frame, got diameters "
-            f"{p['inner_diameter_deg'][bad]:.4g} to {p['diameter_deg'][bad]:.4g} degrees around "
-            f"({p['x_deg'][bad]:.4g}, {p['y_deg'][bad]:.4g}) for image {first + bad}; make the hole smaller"
+            f"{bad['inner_diameter_deg']:.4g} to {bad['diameter_deg']:.4g} degrees around "
+            f"({bad['x_deg']:.4g}, {bad['y_deg']:.4g}) for image {bad['number']:.0f}; make the hole smaller"
         )
     return np.asarray(out)
 
 
-def check_aperture(frame: Frame, p: dict[str, Float]) -> None:
+def check_aperture(frame: Frame, p: Parameters) -> None:
     """Raise ``ValueError`` unless centres are on the frame and diameters make disks or annuli."""
     frame.check_inside(p["x_deg"], p["y_deg"])
     check_positive("diameter_deg", p["diameter_deg"])

@@ -21,12 +21,9 @@ SEMI_SATURATIONS = np.geomspace(0.01, 4.0, 73)
 
 
 def peak_offset(curve: Float, peak: NDArray[np.intp], *, circular: bool) -> Float:
-    """Top of the parabola through a peak and its two neighbours, -0.5 to 0.5 samples from the peak.
+    """Top of the parabola through the peaks (...) of curves (..., K) and their neighbours, -0.5 to 0.5 samples away.
 
-    Args:
-        curve: (..., K).
-        peak: (...) index of the largest sample; at an end of a curve that is not circular, the offset is 0.
-        circular: whether the last sample is a neighbour of the first.
+    In a circular curve the last sample is a neighbour of the first; at an end of any other the offset is 0.
     """
     last = curve.shape[-1] - 1
     before = (peak - 1) % (last + 1) if circular else np.maximum(peak - 1, 0)
@@ -167,10 +164,8 @@ def naka_rushton(curve: Float, contrasts: ArrayLike) -> tuple[Float, Float, Floa
 
     Naka & Rushton 1966 (J. Physiol. 185:536); Albrecht & Hamilton 1982 (J. Neurophysiol. 48:217). The best
     of a grid of n (0.6 to 5) and c50 (0.01 to 4), R_max being linear; c50 is refined by a parabola. A c50
-    above the largest contrast means that the curve does not saturate.
-
-    Returns:
-        c50, n, R_max and R^2 about the mean of the curve, (...) each.
+    above the largest contrast means that the curve does not saturate. Returns c50, n, R_max and R^2 about the
+    mean of the curve, (...) each.
     """
     c = np.asarray(contrasts, dtype=np.float64)
     n, c50 = (grid.ravel() for grid in np.meshgrid(EXPONENTS, SEMI_SATURATIONS, indexing="ij"))
@@ -194,8 +189,8 @@ def naka_rushton(curve: Float, contrasts: ArrayLike) -> tuple[Float, Float, Floa
             found = np.stack([refined, n[best], top / norms[best], 1.0 - residual / total])
         found[:, ~((part.max(axis=1) > 0) & (total > 0))] = np.nan
         out[:, start : start + len(part)] = found
-    c50_, n_, top_, r2 = out.reshape(4, *curve.shape[:-1])
-    return c50_, n_, top_, r2
+    c50, n, top, r2 = out.reshape(4, *curve.shape[:-1])
+    return c50, n, top, r2
 
 
 def _fine(curve: Float) -> Float:

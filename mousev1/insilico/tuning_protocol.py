@@ -67,16 +67,12 @@ class TuningSettings:
 
 
 class Shown(NamedTuple):
-    """What neurons answer to N images: as fitted, then S draws of the posterior.
-
-    Attributes:
-        responses: (S + 1, U, N), or (S + 1, N) of one neuron.
-        distance: (U, N), or (N,), distance of each image from the training images for a neuron, as a multiple of
-            the limit (see ``mousev1.insilico.extrapolation``); NaN where it is not known.
+    """What neurons answer to N images, as fitted and then S draws of the posterior, and how far the images are from
+    the training images, as a multiple of the limit (``mousev1.insilico.extrapolation``); NaN where that is unknown.
     """
 
-    responses: Float
-    distance: Float
+    responses: Float  # (S + 1, U, N), or (S + 1, N) of one neuron
+    distance: Float  # (U, N), or (N,)
 
 
 class Subject(Protocol):
@@ -91,21 +87,15 @@ class Subject(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TuningExtrapolation:
-    """How far the stimuli of tuning curves are from the training images, averaged over phases.
+    """How far the stimuli of each neuron's tuning curves are from the training images, averaged over phases.
 
     Distances are multiples of the limit: above 1 is outside of the training images. NaN for neurons without the curve.
-
-    Attributes:
-        orientation: (U, K) of the stimuli of each orientation curve.
-        frequency: (U, F) of each frequency curve.
-        size: (U, D) of each size curve.
-        contrast: (U, Q) of each contrast curve.
     """
 
-    orientation: Float
-    frequency: Float
-    size: Float
-    contrast: Float
+    orientation: Float  # (U, K)
+    frequency: Float  # (U, F)
+    size: Float  # (U, D)
+    contrast: Float  # (U, Q)
 
     @property
     def known(self) -> bool:
@@ -125,26 +115,15 @@ class TuningExtrapolation:
 
 @dataclass(frozen=True)
 class Examined:
-    """Evoked responses of some neurons: as fitted, then S draws.
+    """Evoked responses of some neurons, averaged over phases: as fitted, then S draws."""
 
-    Attributes:
-        x_deg: (U,) centre of the disks.
-        y_deg: (U,).
-        blank: (S + 1, U) response to the empty screen, which all others have lost.
-        surface: (S + 1, U, K, F), averaged over phases.
-        cycle: (S + 1, U, P) at the fitted model's best grating, over the phase at the disks' centre.
-        size: (S + 1, U, D), averaged over phases.
-        contrast: (S + 1, U, Q), averaged over phases.
-        extrapolation: distances of the stimuli from the training images.
-    """
-
-    x_deg: Float
+    x_deg: Float  # (U,) centre of the disks
     y_deg: Float
-    blank: Float
-    surface: Float
-    cycle: Float
-    size: Float
-    contrast: Float
+    blank: Float  # (S + 1, U) response to the empty screen, which all others have lost
+    surface: Float  # (S + 1, U, K, F)
+    cycle: Float  # (S + 1, U, P) at the fitted model's best grating, over the phase at the disks' centre
+    size: Float  # (S + 1, U, D)
+    contrast: Float  # (S + 1, U, Q)
     extrapolation: TuningExtrapolation
 
 
@@ -157,16 +136,7 @@ def examine(
     *,
     done: Callable[[int], Any] = lambda _: None,
 ) -> Examined:
-    """Show everything to some neurons.
-
-    Args:
-        subject: U neurons.
-        frame: the screen.
-        settings: what to show.
-        x_deg: (U,) centre of the disks.
-        y_deg: (U,) the same, up.
-        done: called with the number of neurons that are finished.
-    """
+    """Show everything to U neurons, disks at centres (U,); ``done`` is called with the number of those finished."""
     session = _Session(subject, frame, settings, subject.to_all(frame.blank()).responses[..., 0])
     surface, cycle, distance = session.full_field()
     row, column = tuning_indices.best_grating(surface[0])
