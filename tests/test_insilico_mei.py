@@ -151,7 +151,7 @@ def test_table_is_written_with_one_row_per_unit(found, tmp_path):
         ({"settings": AscentSettings(contrast=0.5)}, "contrast: expected an RMS contrast of at most 0.43"),
         (
             {"starts": np.zeros((2, FRAME.height, FRAME.width))},
-            r"starts: expected one image per unit, \(7, 18, 30\)",
+            r"starts: expected one image per neuron, \(7, 18, 30\)",
         ),
         ({"settings": AscentSettings(seeds=0)}, "settings: expected at least one seed, or starts"),
         ({"frame": Frame.of(FRAME, height=3)}, "expected at least 5 x 5 pixels"),

@@ -56,9 +56,7 @@ class ClassScores(Table):
     @property
     def correlation(self) -> Float:
         """(K,) mean over the neurons where it is defined; NaN if nowhere."""
-        defined = np.isfinite(self.unit_correlation)
-        total = np.where(defined, self.unit_correlation, 0.0).sum(axis=1)
-        return np.where(defined.any(axis=1), total / np.maximum(defined.sum(axis=1), 1), np.nan)
+        return np.array([mean_of_defined(values) for values in self.unit_correlation])
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -78,23 +76,18 @@ class ClassScores(Table):
         }
 
     def __str__(self) -> str:
-        heads = (
-            "class",
-            "images",
-            "trials",
-            "correlation",
-            "own pred.",
-            "own rec.",
-            "others rec.",
-            "own rank",
-        )
-        lines = [f"{heads[0]:<18}" + "".join(f"{head:>12}" for head in heads[1:])]
+        heads = {
+            "correlation": "correlation",
+            "own_predicted": "own pred.",
+            "own_recorded": "own rec.",
+            "others_recorded": "others rec.",
+            "own_rank": "own rank",
+        }
+        lines = [["class", "images", "trials", *heads.values()]]
         for row in self.to_rows():
-            values = (row["correlation"], row["own_predicted"], row["own_recorded"], row["others_recorded"])
-            texts = [f"{v:.3f}" if np.isfinite(v) else "-" for v in (*values, row["own_rank"])]
-            counts = [str(row["images"]), str(row["trials"])]
-            lines.append(f"{row['class']:<18}" + "".join(f"{text:>12}" for text in (*counts, *texts)))
-        return "\n".join(lines)
+            scores = (f"{row[name]:.3f}" if np.isfinite(row[name]) else "-" for name in heads)
+            lines.append([row["class"], str(row["images"]), str(row["trials"]), *scores])
+        return "\n".join(f"{line[0]:<18}" + "".join(f"{text:>12}" for text in line[1:]) for line in lines)
 
 
 def score_classes(manifest: Manifest, scan: Scan) -> ClassScores:

@@ -30,14 +30,8 @@ from mousev1.insilico.units import check_request
 from mousev1.model.response_model import ResponseModel
 from mousev1.storage.atomic import replacing
 
-MEI, INHIBITING, NATURAL, NOISE, RANDOM, BLANK = (
-    "mei",
-    "inhibiting",
-    "natural",
-    "noise",
-    "natural-random",
-    "blank",
-)
+MEI, INHIBITING, NATURAL, NOISE = "mei", "inhibiting", "natural", "noise"
+RANDOM, BLANK = "natural-random", "blank"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,33 +207,24 @@ def _for_units(
     progress: bool,
 ) -> Iterator[tuple[str, Images32]]:
     """Class by class, the images (U, H, W) of all neurons."""
-    exciting = optimal_images(
-        model, units=index, frame=frame, settings=settings, seed=seed, progress=progress
-    ).images
+    contrast = settings.contrast
+    exciting, inhibiting = (
+        optimal_images(
+            model, units=index, kind=kind, frame=frame, settings=settings, seed=seed, progress=progress
+        ).images
+        for kind in ("exciting", "inhibiting")
+    )
     masks = masks_of(exciting)
 
     def finished(images: Images32) -> Images32:
         if mask:
-            return confine(images, masks, frame, settings.contrast)
-        return set_contrast(images, frame, rms=settings.contrast, clip=True)
+            return confine(images, masks, frame, contrast)
+        return set_contrast(images, frame, rms=contrast, clip=True)
 
     yield MEI, finished(exciting) if mask else exciting
-    inhibiting = optimal_images(
-        model,
-        units=index,
-        kind="inhibiting",
-        frame=frame,
-        settings=settings,
-        seed=seed,
-        progress=progress,
-    ).images
     # masked by its own mask: what inhibits need not lie where the neuron is excited
-    yield (
-        INHIBITING,
-        confine(inhibiting, masks_of(inhibiting), frame, settings.contrast) if mask else inhibiting,
-    )
+    yield INHIBITING, confine(inhibiting, masks_of(inhibiting), frame, contrast) if mask else inhibiting
     if natural is not None:
-        contrast = settings.contrast
         ranks = rank_gallery(model, natural, units=index, contrast=contrast, frame=frame, progress=progress)
         yield NATURAL, finished(natural[ranks.best[:, 0]])
     yield NOISE, finished(scrambled(exciting, frame, seed=seed))
@@ -252,14 +237,9 @@ def _distances(
     if model.training_statistics is None:
         return np.full(len(shown), np.nan)
     found = measure_extrapolation(model, shown, units=index)
-    column = {int(unit): i for i, unit in enumerate(model.unit_ids.cpu().numpy()[index])}
-    return np.array(
-        [
-            found.image_distance[i] if unit == NO_UNIT else found.unit_distance[i, column[int(unit)]]
-            for i, unit in enumerate(made_for)
-        ],
-        dtype=np.float64,
-    )
+    own = made_for[:, None] == model.unit_ids.cpu().numpy()[index]
+    unit_distance = found.unit_distance[np.arange(len(shown)), own.argmax(axis=1)]
+    return np.where(made_for == NO_UNIT, found.image_distance, unit_distance).astype(np.float64)
 
 
 def _check_folder(folder: str | Path, overwrite: bool) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from mousev1.data.scan import Scan
 from mousev1.errors import listing
 from mousev1.insilico.frame import Float
-from mousev1.storage.atomic import replacing
+from mousev1.storage.table import write_csv
 
 MANIFEST_FILE = "manifest.csv"
 FIXED = ("image_id", "file", "class", "unit_id", "contrast", "extrapolation", "gamma")
@@ -83,14 +84,15 @@ class Manifest:
 
     def write(self, path: str | Path) -> None:
         """Write the CSV; all of it or nothing."""
-        with replacing(Path(path)) as staging, open(staging, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*FIXED, *(f"unit_{unit}" for unit in self.unit_ids)])
-            for i in range(len(self)):
-                unit = "" if self.made_for[i] == NO_UNIT else int(self.made_for[i])
-                about = (f"{self.contrast[i]:.6g}", f"{self.extrapolation[i]:.6g}", f"{self.gamma:.6g}")
-                fixed = (int(self.image_ids[i]), self.files[i], self.classes[i], unit, *about)
-                writer.writerow([*fixed, *(f"{value:.7g}" for value in self.predictions[i])])
+        made_for = ["" if unit == NO_UNIT else str(unit) for unit in self.made_for]
+        about = (
+            _texts(values, ".6g") for values in (self.contrast, self.extrapolation, [self.gamma] * len(self))
+        )
+        fixed = (self.image_ids, np.array(self.files), np.array(self.classes), np.array(made_for), *about)
+        columns = dict(zip(FIXED, fixed, strict=True))
+        for unit, values in zip(self.unit_ids, self.predictions.T, strict=True):
+            columns[f"unit_{unit}"] = _texts(values, ".7g")
+        write_csv(path, columns)
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -153,6 +155,10 @@ def read_manifest(path: str | Path) -> Manifest:
     )
 
 
+def _texts(values: Iterable[float], form: str) -> NDArray[np.str_]:
+    return np.array([format(value, form) for value in values])
+
+
 def match_trials(manifest: Manifest, scan: Scan) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Which trials of a scan showed which image of a manifest.
 
@@ -166,12 +172,12 @@ def match_trials(manifest: Manifest, scan: Scan) -> tuple[NDArray[np.intp], NDAr
         ValueError: no trial shows an image of the manifest.
     """
     if scan.image_ids.dtype.kind == "U":
-        row_of = {Path(name).stem: row for row, name in enumerate(manifest.files)}
-        row_of_image = [row_of.get(Path(str(name)).stem, -1) for name in scan.image_ids]
+        known = [Path(name).stem for name in manifest.files]
+        shown = [Path(str(name)).stem for name in scan.image_ids]
     else:
-        numbers = {int(number): row for row, number in enumerate(manifest.image_ids)}
-        row_of_image = [numbers.get(int(number), -1) for number in scan.image_ids]
-    rows = np.array(row_of_image, dtype=np.intp)[scan.trial_image]
+        known, shown = manifest.image_ids.tolist(), scan.image_ids.tolist()
+    row_of = {name: row for row, name in enumerate(known)}
+    rows = np.array([row_of.get(name, -1) for name in shown], dtype=np.intp)[scan.trial_image]
     trials = np.flatnonzero(rows >= 0)
     if not len(trials):
         raise ValueError(

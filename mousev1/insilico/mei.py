@@ -126,14 +126,16 @@ def optimal_images(
     ascent = Ascent(view, frame, settings, sign=1.0 if kind == "exciting" else -1.0)
     begin = _Starts(view, index, settings.seeds, given, seed)
     climbed = _climb(ascent, begin, n_starts, desc=f"most {kind} images", progress=progress)
-    images, reached, best = _best(model, view, frame, index, climbed, kind)
-    rows, scale = torch.arange(len(index)), model.response_scale.cpu()[torch.from_numpy(index)]
+    chosen, rows = torch.from_numpy(index), torch.arange(len(index))
+    scale = model.response_scale.cpu()[chosen]
+    best = (climbed.drive * ascent.sign).argmax(dim=1)
+    around = climbed.around[rows, best][:, None, None, None].expand(-1, 1, frame.height, frame.width)
+    deviation = view.put(climbed.patches[rows, best][:, None], chosen, around)[:, 0]
+    images = deviation + frame.background
+    contrast = (images.double() - frame.background).square().mean(dim=(1, 2)).sqrt()
     with torch.no_grad():
-        blank = torch.full((1, 1, frame.height, frame.width), frame.background, device=model.device)
-        blank_response = model(blank)[0].cpu()[torch.from_numpy(index)]
-    deviation = images.double() - frame.background
-    contrast = deviation.square().mean(dim=(1, 2)).sqrt() / (frame.background - frame.black)
-    response = rate_from_drive(reached) * scale[:, None]
+        blank_response = model(torch.from_numpy(frame.blank())[None].to(model.device))[0].cpu()[chosen]
+    response = rate_from_drive(climbed.drive) * scale[:, None]
     return OptimalImages(
         unit_ids=model.unit_ids.cpu().numpy()[index],
         frame=frame,
@@ -142,7 +144,7 @@ def optimal_images(
         images=images.numpy(),
         response=response[rows, best].double().numpy(),
         blank_response=blank_response.double().numpy(),
-        contrast=contrast.numpy(),
+        contrast=(contrast / (frame.background - frame.black)).numpy(),
         start_response=response.double().numpy(),
         agreement=_agreement(climbed.patches, best),
         trace=(rate_from_drive(climbed.trace) * scale[:, None, None]).numpy(),
@@ -173,7 +175,8 @@ class _Climbed(NamedTuple):
 
     patches: Tensor  # (U, S, h, w), without the background
     around: Tensor  # (U, S), what surrounds the patch, without the background
-    trace: Tensor  # (U, S, T + 1), drives
+    drive: Tensor  # (U, S)
+    trace: Tensor  # (U, S, T + 1), drives on the way
 
 
 def _climb(ascent: Ascent, begin: _Starts, starts: int, *, desc: str, progress: bool) -> _Climbed:
@@ -182,6 +185,7 @@ def _climb(ascent: Ascent, begin: _Starts, starts: int, *, desc: str, progress: 
     out = _Climbed(
         torch.empty(units, starts, view.patch_height, view.patch_width),
         torch.empty(units, starts),
+        torch.empty(units, starts),
         torch.empty(units, starts, len(ascent.lengths) + 1),
     )
     jobs = [(row, start) for start in range(starts) for row in range(units)]
@@ -189,52 +193,14 @@ def _climb(ascent: Ascent, begin: _Starts, starts: int, *, desc: str, progress: 
     for first in tqdm(batches, desc=desc, unit="batch", disable=not progress):
         rows, which = (list(part) for part in zip(*jobs[first : first + PATCHES_AT_A_TIME], strict=True))
         patches = torch.stack([begin.patch(row, start) for row, start in zip(rows, which, strict=True)])
-        found, path = ascent.run(patches.to(device), torch.from_numpy(begin.index[rows]).to(device))
+        chosen = torch.from_numpy(begin.index[rows]).to(device)
+        found, path = ascent.run(patches.to(device), chosen)
         out.patches[rows, which] = found.patch[:, 0].cpu()
         out.around[rows, which] = found.around[:, 0, 0, 0].cpu()
+        with torch.no_grad():
+            out.drive[rows, which] = view.drive(found.patch + ascent.background, chosen).cpu()
         out.trace[rows, which] = path.cpu()
     return out
-
-
-def _best(
-    model: ResponseModel,
-    view: LocalView,
-    frame: Frame,
-    index: NDArray[np.int64],
-    climbed: _Climbed,
-    kind: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Whole images (U, H, W) of every neuron's best start, drives (U, S) reached, and which start it is (U,)."""
-    units, rows = torch.from_numpy(index), torch.arange(len(index))
-    with torch.no_grad():
-        reached = torch.stack(
-            [
-                _drives(view, climbed.patches[:, start] + frame.background, units)
-                for start in range(climbed.patches.shape[1])
-            ],
-            dim=1,
-        )
-    best = (reached if kind == "exciting" else -reached).argmax(dim=1)
-    around = (climbed.around[rows, best] + frame.background)[:, None, None, None]
-    images = view.put(
-        (climbed.patches[rows, best][:, None] + frame.background).to(model.device),
-        units.to(model.device),
-        around.expand(-1, 1, frame.height, frame.width).to(model.device),
-    )
-    return images[:, 0].cpu(), reached, best
-
-
-def _drives(view: LocalView, patches: Tensor, units: Tensor) -> Tensor:
-    """(U,) drives at patches (U, h, w), a batch at a time."""
-    device = view.bias.device
-    return torch.cat(
-        [
-            view.drive(part[:, None].to(device), chosen.to(device)).cpu()
-            for part, chosen in zip(
-                patches.split(PATCHES_AT_A_TIME), units.split(PATCHES_AT_A_TIME), strict=True
-            )
-        ]
-    )
 
 
 def _agreement(patches: Tensor, best: Tensor) -> Float:

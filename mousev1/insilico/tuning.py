@@ -18,7 +18,6 @@ is cut, as it would be on a monitor.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -245,34 +244,31 @@ def assemble(unit_ids: NDArray[np.int64], settings: TuningSettings, parts: list[
         for name in found[0]
     }
 
-    def joined(get: Callable[[Examined], Float]) -> Float:
-        return np.concatenate([get(part) for part in parts])
-
-    def section(part: Examined, which: int) -> Float:
-        return tuning_indices.cross_sections(part.surface[0], *tuning_indices.best_grating(part.surface[0]))[
-            which
-        ]
-
-    contrast_curve = joined(lambda part: part.contrast[0])
+    # of the fitted model alone: all draws of a whole population are too many to keep
+    fitted = {
+        name: np.concatenate([getattr(part, name)[0] for part in parts])
+        for name in ("blank", "surface", "cycle", "size", "contrast")
+    }
+    far = (
+        np.concatenate([getattr(part.extrapolation, field.name) for part in parts])
+        for field in fields(TuningExtrapolation)
+    )
+    surface = fitted["surface"]
+    around, along = tuning_indices.cross_sections(surface, *tuning_indices.best_grating(surface))
     return Tuning(
         unit_ids=unit_ids,
         settings=settings,
-        x_deg=joined(lambda part: part.x_deg),
-        y_deg=joined(lambda part: part.y_deg),
-        blank=joined(lambda part: part.blank[0]),
-        surface=joined(lambda part: part.surface[0]),
-        orientation_curve=joined(lambda part: section(part, 0)),
-        frequency_curve=joined(lambda part: section(part, 1)),
-        phase_curve=joined(lambda part: part.cycle[0]),
-        size_curve=joined(lambda part: part.size[0]),
-        contrast_curve=contrast_curve,
-        contrast_r2=tuning_indices.naka_rushton(contrast_curve, settings.contrasts)[3],
-        extrapolation=TuningExtrapolation(
-            *(
-                np.concatenate([getattr(part.extrapolation, field.name) for part in parts])
-                for field in fields(TuningExtrapolation)
-            )
-        ),
+        x_deg=np.concatenate([part.x_deg for part in parts]),
+        y_deg=np.concatenate([part.y_deg for part in parts]),
+        blank=fitted["blank"],
+        surface=surface,
+        orientation_curve=around,
+        frequency_curve=along,
+        phase_curve=fitted["cycle"],
+        size_curve=fitted["size"],
+        contrast_curve=fitted["contrast"],
+        contrast_r2=tuning_indices.naka_rushton(fitted["contrast"], settings.contrasts)[3],
+        extrapolation=TuningExtrapolation(*far),
         **estimates,
     )
 

@@ -10,6 +10,7 @@ from mousev1.plot.palette import GREY, INK
 from mousev1.storage.atomic import replacing
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DPI = 150
@@ -46,18 +47,25 @@ def grid(count: int, columns: int) -> tuple[int, int]:
     return -(-count // columns), columns
 
 
+def sheet(count: int, columns: int, frame: Frame, title: str | None) -> tuple[Figure, list[Axes]]:
+    """A figure of panels for images of the frame, at most so many side by side, each without ticks."""
+    rows, columns = grid(count, columns)
+    height = 1.7 * frame.height / frame.width + 0.22
+    figure = new_figure(1.7 * columns + 0.2, height * rows + (0.5 if title else 0.1), title)
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    for axes in panels[:count]:
+        axes.set(xticks=[], yticks=[])
+        for side in axes.spines.values():
+            side.set(color=GREY, linewidth=0.5)
+    return figure, panels[:count]
+
+
 def extent(frame: Frame) -> tuple[float, float, float, float]:
     """Left, right, bottom and top of the frame in degrees, for ``imshow``."""
     height, width = frame.size_deg
     return -width / 2, width / 2, -height / 2, height / 2
-
-
-def bare(axes: Any) -> None:
-    """No ticks, thin grey frame."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for side in axes.spines.values():
-        side.set(color=GREY, linewidth=0.5)
 
 
 def plain(axes: Any) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mousev1.insilico.frame import Frame
 from mousev1.insilico.mei import OptimalImages
-from mousev1.plot.figure import bare, extent, grid, new_figure, plain
+from mousev1.plot.figure import extent, new_figure, plain, sheet
 from mousev1.plot.palette import BLUE, GREY, INK, VERMILION
 
 if TYPE_CHECKING:
@@ -38,27 +38,13 @@ def image_sheet(
     """
     if len(labels) != len(images):
         raise ValueError(f"labels: expected {len(images)}, one per image, got {len(labels)}")
-    rows, columns = grid(len(images), columns)
-    height = 1.7 * frame.height / frame.width + 0.22
-    figure = new_figure(1.7 * columns + 0.2, height * rows + (0.5 if title else 0.1), title)
+    figure, panels = sheet(len(images), columns, frame, title)
     low, high = frame.value_range
     reach = max(frame.background - low, high - frame.background)
-    deviation = np.abs(images - frame.background).max(initial=1e-6)
-    reach = min(reach, float(deviation))
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for i, axes in enumerate(panels.flat):
-        if i >= len(images):
-            axes.set_axis_off()
-            continue
-        axes.imshow(
-            images[i],
-            cmap="gray",
-            vmin=frame.background - reach,
-            vmax=frame.background + reach,
-            extent=extent(frame),
-            interpolation="nearest",
-        )
-        bare(axes)
+    reach = min(reach, float(np.abs(images - frame.background).max(initial=1e-6)))
+    low, high = frame.background - reach, frame.background + reach
+    for i, (axes, image) in enumerate(zip(panels, images, strict=True)):
+        axes.imshow(image, cmap="gray", vmin=low, vmax=high, extent=extent(frame), interpolation="nearest")
         far = outside is not None and bool(outside[i])
         axes.set_title(labels[i], fontsize=7, color=VERMILION if far else INK, pad=2)
         if far:

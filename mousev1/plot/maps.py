@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from mousev1.insilico.frame import Float, Frame
 from mousev1.insilico.receptive_field import ReceptiveFields
-from mousev1.plot.figure import bare, extent, grid, new_figure, plain
+from mousev1.plot.figure import extent, new_figure, plain, sheet
 from mousev1.plot.palette import BLUE, GREY, INK, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.patches import Ellipse
 
 
 def receptive_field_sheet(
@@ -31,41 +32,26 @@ def receptive_field_sheet(
         columns: filters in a row.
         title: of the sheet.
     """
-    from matplotlib.patches import Ellipse
-
     frame = fields.frame
     shown = np.arange(min(24, len(fields))) if units is None else np.asarray(units)
-    rows, columns = grid(len(shown), columns)
-    height = 1.7 * frame.height / frame.width + 0.22
-    figure = new_figure(1.7 * columns + 0.2, height * rows + (0.5 if title else 0.1), title)
-    for panel, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        if panel >= len(shown):
-            axes.set_axis_off()
-            continue
-        i = int(shown[panel])
+    figure, panels = sheet(len(shown), columns, frame, title)
+    for axes, i in zip(panels, shown.tolist(), strict=True):
         image = fields.principal[i]
         reach = float(np.abs(image).max()) or 1.0
         axes.imshow(
             image, cmap="RdBu_r", vmin=-reach, vmax=reach, extent=extent(frame), interpolation="nearest"
         )
-        fit = fields.gaussian
-        axes.add_patch(Ellipse(**_ellipse(fields, i), fill=False, edgecolor=INK, linewidth=0.6))
+        axes.add_patch(_ellipse(fields, i, INK))
         axes.plot(fields.readout_x_deg[i], fields.readout_y_deg[i], "+", color=INK, markersize=4)
         axes.set_xlim(extent(frame)[:2])
         axes.set_ylim(extent(frame)[2:])
-        bare(axes)
-        axes.set_title(
-            f"{fields.unit_ids[i]}: Gabor r2 {fields.gabor.r2[i]:.2f}, Gaussian {fit.r2[i]:.2f}",
-            fontsize=6,
-            pad=2,
-        )
+        fits = f"Gabor r2 {fields.gabor.r2[i]:.2f}, Gaussian {fields.gaussian.r2[i]:.2f}"
+        axes.set_title(f"{fields.unit_ids[i]}: {fits}", fontsize=6, pad=2)
     return figure
 
 
 def fields_on_monitor(fields: ReceptiveFields, *, title: str | None = None) -> Figure:
     """Fitted Gaussians at one standard deviation on the monitor, with lines to where the readouts look."""
-    from matplotlib.patches import Ellipse
-
     frame = fields.frame
     height, width = frame.size_deg
     figure = new_figure(
@@ -74,9 +60,7 @@ def fields_on_monitor(fields: ReceptiveFields, *, title: str | None = None) -> F
     axes = figure.subplots()
     for i in range(len(fields)):
         if np.isfinite(fields.gaussian.x_deg[i]):
-            axes.add_patch(
-                Ellipse(**_ellipse(fields, i), fill=False, edgecolor=BLUE, linewidth=0.6, alpha=0.6)
-            )
+            axes.add_patch(_ellipse(fields, i, BLUE, alpha=0.6))
             axes.plot(
                 [fields.gaussian.x_deg[i], fields.readout_x_deg[i]],
                 [fields.gaussian.y_deg[i], fields.readout_y_deg[i]],
@@ -103,6 +87,8 @@ def retinotopic_map(
         frame: the screen.
         title: of the figure.
     """
+    from matplotlib.patches import Rectangle
+
     if len(cortex) != len(x_deg) or len(cortex) != len(y_deg):
         raise ValueError(f"cortex: expected one position per unit, {len(x_deg)}, got {len(cortex)}")
     figure = new_figure(10.5, 3.2, title or f"retinotopic map of {len(cortex)} neurons")
@@ -118,25 +104,19 @@ def retinotopic_map(
     spread = cortex[:, 0] - cortex[:, 0].min()
     panels[2].scatter(x_deg, y_deg, c=spread, s=4, cmap="plasma")
     left, right, bottom, top = extent(frame)
-    panels[2].add_patch(_rectangle(left, bottom, right - left, top - bottom))
+    border = Rectangle((left, bottom), right - left, top - bottom, fill=False, edgecolor=GREY, linewidth=0.7)
+    panels[2].add_patch(border)
     panels[2].set(xlabel="azimuth (degrees)", ylabel="elevation (degrees)", aspect="equal")
     panels[2].set_title("on the monitor, coloured by the first axis", fontsize=8)
     plain(panels[2])
     return figure
 
 
-def _ellipse(fields: ReceptiveFields, row: int) -> dict[str, Any]:
+def _ellipse(fields: ReceptiveFields, row: int, colour: str, *, alpha: float = 1.0) -> Ellipse:
     """One standard deviation around the fitted Gaussian."""
+    from matplotlib.patches import Ellipse
+
     fit = fields.gaussian
-    return {
-        "xy": (fit.x_deg[row], fit.y_deg[row]),
-        "width": 2 * fit.long_deg[row],
-        "height": 2 * fit.short_deg[row],
-        "angle": fit.orientation_deg[row],
-    }
-
-
-def _rectangle(x: float, y: float, width: float, height: float) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), width, height, fill=False, edgecolor=GREY, linewidth=0.7)
+    width, height = 2 * fit.long_deg[row], 2 * fit.short_deg[row]
+    line = {"fill": False, "edgecolor": colour, "linewidth": 0.6, "alpha": alpha}
+    return Ellipse((fit.x_deg[row], fit.y_deg[row]), width, height, angle=fit.orientation_deg[row], **line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,33 @@ from mousev1.plot.figure import new_figure, plain
 from mousev1.plot.palette import BLUE, GREY, INK, PALE, VERMILION
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LABELS = {
-    "orientation": "orientation (deg)",
-    "frequency": "cycles per degree",
-    "phase": "phase (deg)",
-    "size": "diameter (deg)",
-    "contrast": "Michelson contrast",
+
+class Panel(NamedTuple):
+    """How one curve is drawn; ``marked`` and ``noted`` are names of estimates of a ``Tuning``."""
+
+    label: str
+    ticks: tuple[float, ...]
+    logarithmic: bool
+    marked: str | None
+    noted: str
+    note: str
+
+
+PANELS = {
+    "orientation": Panel(
+        "orientation (deg)", (0, 45, 90, 135), False, "orientation_deg", "orientation_selectivity", "1 - CV"
+    ),
+    "frequency": Panel(
+        "cycles per degree", (0.01, 0.04, 0.16), True, "frequency_cpd", "frequency_cpd", "best"
+    ),
+    "phase": Panel("phase (deg)", (0, 90, 180, 270), False, None, "f1_f0", "F1/F0"),
+    "size": Panel("diameter (deg)", (10, 30, 100), True, "size_deg", "suppression", "suppression"),
+    "contrast": Panel(
+        "Michelson contrast", (0.03, 0.1, 0.3, 1), True, "semi_saturation", "semi_saturation", "c50"
+    ),
 }
 
 
@@ -41,45 +60,42 @@ def tuning_panels(
     """
     rows = np.arange(min(8, len(tuning))) if units is None else np.asarray(units)
     figure = new_figure(9.5, 1.25 * len(rows) + 0.8, title)
-    panels = figure.subplots(len(rows), len(LABELS), squeeze=False)
+    panels = figure.subplots(len(rows), len(PANELS), squeeze=False)
     for line, row in zip(panels, rows, strict=True):
-        for axes, name in zip(line, LABELS, strict=True):
+        for axes, name in zip(line, PANELS, strict=True):
             _panel(axes, tuning, name, int(row))
         line[0].set_ylabel(f"neuron {tuning.unit_ids[row]}")
-    for axes, label in zip(panels[-1], LABELS.values(), strict=True):
-        axes.set_xlabel(label)
+    for axes, panel in zip(panels[-1], PANELS.values(), strict=True):
+        axes.set_xlabel(panel.label)
     return figure
 
 
-def _panel(axes: Any, tuning: Tuning, name: str, row: int) -> None:
-    settings = tuning.settings
-    x_of: dict[str, tuple[Any, Estimate | None]] = {
-        "orientation": (
-            180.0 / settings.orientations * np.arange(settings.orientations),
-            tuning.orientation_deg,
-        ),
-        "frequency": (settings.frequencies_cpd, tuning.frequency_cpd),
-        "phase": (360.0 / settings.phases * np.arange(settings.phases), None),
-        "size": (settings.diameters_deg, tuning.size_deg),
-        "contrast": (settings.contrasts, tuning.semi_saturation),
-    }
-    shown, marked = x_of[name]
-    x, y = np.asarray(shown), getattr(tuning, f"{name}_curve")[row]
-    _band(axes, marked, row, period=180.0 if name == "orientation" else None)
+def _panel(axes: Axes, tuning: Tuning, name: str, row: int) -> None:
+    panel, settings = PANELS[name], tuning.settings
+    x = {
+        "orientation": 180.0 / settings.orientations * np.arange(settings.orientations),
+        "frequency": np.asarray(settings.frequencies_cpd),
+        "phase": 360.0 / settings.phases * np.arange(settings.phases),
+        "size": np.asarray(settings.diameters_deg),
+        "contrast": np.asarray(settings.contrasts),
+    }[name]
+    y = getattr(tuning, f"{name}_curve")[row]
+    if panel.marked:
+        _band(axes, tuning.estimates[panel.marked], row, period=180.0 if name == "orientation" else None)
     far = np.zeros(len(x), dtype=bool) if name == "phase" else getattr(tuning.extrapolation, name)[row] > 1
     axes.axhline(0.0, color=GREY, linewidth=0.5)
     axes.plot(x, y, color=BLUE, linewidth=1)
     axes.plot(x[~far], y[~far], "o", color=BLUE, markersize=2.5)
     axes.plot(x[far], y[far], "o", color=VERMILION, markerfacecolor="white", markersize=3)
-    if name in ("frequency", "size", "contrast"):
+    if panel.logarithmic:
         axes.set_xscale("log")
         axes.minorticks_off()
-        ticks = _ticks(name)
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    else:
-        axes.set_xticks([0, 45, 90, 135] if name == "orientation" else [0, 90, 180, 270])
+    axes.set_xticks(panel.ticks, [f"{tick:g}" for tick in panel.ticks])
     plain(axes)
-    axes.set_title(_note(tuning, name, row), fontsize=6.5, color=INK, pad=2)
+    noted = tuning.estimates[panel.noted]
+    value, low, high = noted.value[row], noted.low[row], noted.high[row]
+    interval = f" ({low:.2g} to {high:.2g})" if np.isfinite(low) and np.isfinite(high) else ""
+    axes.set_title(f"{panel.note} {value:.2g}{interval}", fontsize=6.5, color=INK, pad=2)
 
 
 def population_tuning(tuning: Tuning, *, title: str | None = None) -> Figure:
@@ -116,36 +132,15 @@ def population_tuning(tuning: Tuning, *, title: str | None = None) -> Figure:
     return figure
 
 
-def _band(axes: Any, estimate: Estimate | None, row: int, *, period: float | None) -> None:
-    if estimate is None:
-        return
-    value, low, high = (getattr(estimate, end)[row] for end in ("value", "low", "high"))
+def _band(axes: Axes, estimate: Estimate, row: int, *, period: float | None) -> None:
+    value, low, high = estimate.value[row], estimate.low[row], estimate.high[row]
     if np.isfinite(low) and np.isfinite(high):
-        spans = [(low, high)]
-        if period is not None:
-            spans = [(low + shift, high + shift) for shift in (-period, 0.0, period)]
-        for start, stop in spans:
-            start, stop = (max(start, 0.0), min(stop, period)) if period is not None else (start, stop)
+        # of an angle, what lies beyond one end of the axis shows at the other
+        for shift in (0.0,) if period is None else (-period, 0.0, period):
+            start, stop = low + shift, high + shift
+            if period is not None:
+                start, stop = max(start, 0.0), min(stop, period)
             if stop > start:
                 axes.axvspan(start, stop, color=PALE, linewidth=0)
     if np.isfinite(value):
         axes.axvline(value, color=INK, linewidth=0.6, linestyle=":")
-
-
-def _ticks(name: str) -> list[float]:
-    ticks = {"frequency": [0.01, 0.04, 0.16], "size": [10.0, 30.0, 100.0], "contrast": [0.03, 0.1, 0.3, 1.0]}
-    return ticks[name]
-
-
-def _note(tuning: Tuning, name: str, row: int) -> str:
-    notes = {
-        "orientation": ("1 - CV", tuning.orientation_selectivity),
-        "frequency": ("best", tuning.frequency_cpd),
-        "phase": ("F1/F0", tuning.f1_f0),
-        "size": ("suppression", tuning.suppression),
-        "contrast": ("c50", tuning.semi_saturation),
-    }
-    label, estimate = notes[name]
-    value, low, high = (getattr(estimate, end)[row] for end in ("value", "low", "high"))
-    interval = f" ({low:.2g} to {high:.2g})" if np.isfinite(low) and np.isfinite(high) else ""
-    return f"{label} {value:.2g}{interval}"
