@@ -75,6 +75,9 @@ def describe_neurons(
 def _positions(recording: Recording, rig: Rig, report: Report) -> NDArray[np.float32] | None:
     planes = recording.planes
     depths = rig.plane_depths_um or tuple(p.depth_um for p in planes if p.depth_um is not None)
+    if len(depths) == 1 < len(planes):
+        report.notes.append(f"one depth for {len(planes)} planes is not used; give plane_depths_um")
+        depths = ()
     if depths and len(depths) != len(planes):
         raise ValueError(f"plane_depths_um: expected {len(planes)}, one per plane, got {len(depths)}")
     parts = []

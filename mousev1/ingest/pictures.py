@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from mousev1.data.pictures import ENDINGS, natural_key, opened
 from mousev1.errors import listing
 
-BLANK = ("", "blank", "gray", "grey", "none", "nan", "iti", "background")
+BLANK = ("", "blank", "gray", "grey", "none", "nan", "iti", "background", "-1")
 LUMINANCE = "colour becomes gray as .299 red + .587 green + .114 blue (ITU-R BT.601)"
 
 
@@ -157,6 +157,8 @@ def _unpadded(name: str) -> str:
 
 
 def _number(name: str) -> str:
+    if name.startswith("-"):
+        return name
     numbers = re.findall(r"[0-9]+", _stem(name))
     return str(int(numbers[-1])) if numbers else _stem(name)
 

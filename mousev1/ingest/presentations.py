@@ -116,7 +116,7 @@ def to_seconds(values: Float, name: str, clock: Clock, report: Report, unit: str
     whole = bool(np.array_equal(values, np.rint(values), equal_nan=True))
     n_frames = len(clock.frame_times)
     if unit is None:
-        counts = whole and clock.end * 1.05 < last <= n_frames * clock.per_volume
+        counts = whole and clock.end * 1.5 < last <= n_frames * clock.per_volume
         unit = "frames" if counts else "ms" if clock.end * 20 < last < clock.end * 2000 else "s"
         report.assumed.append(
             f"'{name}' is in {unit} (its largest value is {last:g}, the recording {length:.1f} s long)"

@@ -157,9 +157,10 @@ def _recognised(key: str, value: Any, report: Report) -> dict[str, Any]:
         return {"gamma": float(value)}
     if (name & _PIXEL and name & (_MICROMETRES | {"size"})) and not name & _SCREEN:
         return {"um_per_pixel": value}
-    if name & {"depth", "depths"}:
+    if name & {"depth", "depths"} and not name & {"bit", "bits", "color", "colour"}:
         return {"plane_depths_um": value}
-    if name & {"fs", "fps"} or name >= {"frame", "rate"} or name >= {"volume", "rate"}:
+    other = name & (_SCREEN | _PICTURE | {"camera", "eye", "video", "behavior", "behaviour", "pupil"})
+    if not other and (name & {"fs", "fps"} or name >= {"frame", "rate"} or name >= {"volume", "rate"}):
         return {"frame_rate": value}
     return _screen(name, value)
 

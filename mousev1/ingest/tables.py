@@ -32,9 +32,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image": (
         r"(?:(?:stim|stimulus|shown)_)?(?:image|img|picture|pic|photo)(?:_?(?:name|file|filename|path|shown|label))?",
         r"(?:(?:stim|stimulus)_)?(?:file|filename|file_name|path|name)|image_file_name|picture_file_name",
-        r"(?:stim|stimulus|scene|condition)(?:_(?:name|label))?",
-        r"(?:(?:stim|stimulus)_)?(?:image|img|picture|pic|photo|stim|stimulus|scene|condition|frame_image|template)"
+        r"(?:stim|stimulus)(?:_(?:label|shown))?",
+        r"(?:(?:stim|stimulus)_)?(?:image|img|picture|pic|photo|stim|stimulus|frame_image|template)"
         r"_?(?:id|ids|idx|index|number|num|no|nr)",
+        r"(?:scene|condition|frame)(?:_(?:name|label|id|idx|index|number))?",
     ),
     "tier": (r"tiers?|split|set|partition|subset|data_?set|fold",),
 }
@@ -136,8 +137,10 @@ def find_column(table: Table, what: str, given: str | None = None) -> str | None
             raise ValueError(f"columns: expected {what}= one of {listing(table)}, got {given!r}")
         return given
     kinds = {"image": ("U", "f"), "tier": ("U",)}.get(what, ("f",))
-    for kind in kinds:
-        for pattern in COLUMNS[what]:
+    # Conditions and scenes are named like images where there is nothing better.
+    strict, loose = COLUMNS[what][:4], COLUMNS[what][4:]
+    for kind, patterns in ((kind, patterns) for patterns in (strict, loose) for kind in kinds):
+        for pattern in patterns:
             fits = [n for n in table if table[n].dtype.kind == kind and re.fullmatch(pattern, unit_of(n)[0])]
             in_seconds = [name for name in fits if unit_of(name)[1] == "s"]
             fits = in_seconds if len(in_seconds) == 1 else fits

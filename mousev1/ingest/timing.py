@@ -34,7 +34,7 @@ def timed_planes(
     for number, plane in enumerate(recording.planes):
         n_frames = plane.traces.shape[1]
         times = given if given is not None else plane.times
-        rate = rig.frame_rate or plane.rate
+        rate = _rate(rig.frame_rate, plane.rate, count, report)
         if times is None and rate is None:
             raise ValueError(
                 "frame rate: not in the recording; give frames of each plane per second as frame_rate in the rig "
@@ -63,6 +63,18 @@ def timed_planes(
         line = f"planes start at {delays} ms of a volume"
         (report.read if known else report.assumed).append(line + ("" if known else ": it is divided equally"))
     return planes
+
+
+def _rate(given: float | None, known: float | None, count: int, report: Report) -> float | None:
+    """Frames of a plane per second: as given, unless that is the rate of all planes together."""
+    if given is None or known is None or abs(given / known - 1) < 1e-3:
+        return known if given is None else given
+    together = count > 1 and abs(given / known - count) < 1e-2 * count
+    rate = known if together else given
+    line = f"{rate:g} frames of each plane per second (rig {given:g}, recording {known:g})"
+    if line not in report.assumed:
+        report.assumed.append(line)
+    return rate
 
 
 def _activity(plane: TimedPlane, known: float | None, chosen: NeuronSelection, report: Report) -> TimedPlane:

@@ -211,12 +211,14 @@ def test_without_repeats_the_tiers_are_drawn_by_seed(folder: Path) -> None:
         (["onset_frame", "onset_s", "image"], "onset_s", "image"),
         (["start_time", "stop_time", "stim_name"], "start_time", "stim_name"),
         (["timestamp", "image_index"], "timestamp", "image_index"),
+        (["onset_s", "condition", "image_id"], "onset_s", "image_id"),
+        (["onset_s", "condition", "trial"], "onset_s", "condition"),
     ],
 )
 def test_columns_are_recognised_by_the_names_that_labs_give_them(
     names: list[str], onset: str, image: str
 ) -> None:
-    texts = {"image", "Filename", "imageName", "stimulus", "picture", "image_file", "stim_name"}
+    texts = {"condition", "image", "Filename", "imageName", "stimulus", "picture", "image_file", "stim_name"}
     table = {name: np.array(["x.png"]) if name in texts else np.array([1.0]) for name in names}
     assert find_column(table, "onset") == onset
     assert find_column(table, "image") == image
@@ -275,6 +277,7 @@ def test_names_of_pictures_are_sorted_as_numbers_and_found_by_name() -> None:
         ValueError, match=r"1 of 2 images of the log are not among the 3 pictures.*'natural_3\.png'"
     ):
         match(np.array(["natural_3.png", "natural_1.png"]), names)
+    assert match(np.array([-1.0, 1.0, np.nan]), names)[0].tolist() == [-1, 2, -1]
     with pytest.raises(ValueError, match="fit several"):
         match(np.array([1.0]), ["a_1.png", "b_1.png"])
 
@@ -440,6 +443,23 @@ def test_depths_and_plane_delays_of_the_rig_are_used(tmp_path: Path) -> None:
     np.testing.assert_array_equal(scan.responses[:, same], default.responses[:, same])
     assert not np.allclose(scan.responses[:, ~same], default.responses[:, ~same])
     assert "planes start at 0.0, 33.3 ms of a volume: it is divided equally" in report.assumed
+
+
+@pytest.mark.parametrize("rate", [15.0, 30.0])
+def test_a_frame_rate_of_all_planes_together_is_not_taken_for_that_of_each(
+    rate: float, tmp_path: Path
+) -> None:
+    session = small_session()
+    beside = write_side_files(session, tmp_path / "beside")
+    source = write_suite2p(session, tmp_path / "suite2p")
+    report = Report()
+    rig = {**RIG, "frame_rate_hz": rate, "monitor_frame_rate_hz": 60, "bit_depth": 8, "depth_um": 200}
+    scan = read_session(source, **{**beside, "rig": rig}, report=report)
+    np.testing.assert_array_equal(scan.responses, read_session(source, **beside).responses)
+    noted = "15 frames of each plane per second (rig 30, recording 15)" in report.assumed
+    assert noted == (rate == 30)
+    assert scan.positions is not None
+    assert scan.positions.shape[1] == 2
 
 
 def test_bad_frames_of_suite2p_are_not_integrated(tmp_path: Path) -> None:
