@@ -33,7 +33,7 @@ IMAGES_FOR_STANDARDISATION = 96
 # In memory few at a time, so that they are still in the cache; on disk many, because each write seeks
 # once per pixel.
 IMAGES_PER_WRITE = 32
-IMAGES_PER_DISK_WRITE = 256
+IMAGES_PER_DISK_WRITE = 128
 BYTES = 2  # of a float16
 
 

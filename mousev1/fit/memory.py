@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from mousev1.core.inference import CPU_IMAGES_AT_A_TIME
@@ -103,12 +104,15 @@ def _work(core: FrozenCore, images: Tensor, units: int, *, keep_information: boo
     n = len(images)
     channels, height, width = core.config.feature_shape(images.shape[2], images.shape[3])
     pixels, size = height * width, channels + 1
-    running = channels * pixels * (IMAGES_PER_DISK_WRITE * 10 + CPU_IMAGES_AT_A_TIME * 16)
+    workers = torch.get_num_threads()
+    running = workers * channels * pixels * (IMAGES_PER_DISK_WRITE * 10 + CPU_IMAGES_AT_A_TIME * 16)
     some_images, some_units = min(n, IMAGES_FOR_LOCATIONS), min(units, UNITS_PER_PASS)
-    weights = max(WEIGHT_VALUES, FOLDS * channels * some_units)
+    weights = workers * max(WEIGHT_VALUES, FOLDS * channels * some_units)
     locations = 4 * (some_images * (units + 4 * some_units) + 4 * units * pixels + 6 * weights)
     at_once = min(neurons_at_once(n, channels, shared=False), units)
-    regression = 4 * at_once * n * (8 * channels + 12) + 96 * max(MATRIX_VALUES, at_once * size**2)
+    regression = workers * (
+        4 * at_once * n * (8 * channels + 12) + 96 * max(MATRIX_VALUES, at_once * size**2)
+    )
     checked = min(n, MODEL_ERROR_IMAGES)
     model_error = 4 * checked * (units + 6 * MODEL_ERROR_UNITS)
     results = units * (48 * size + 4 * checked + 16 * keep_information * size**2)

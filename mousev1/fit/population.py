@@ -22,7 +22,7 @@ from mousev1.readout.interpolation import bilinear_corners
 
 # Most values of the features (B, N, C), of the drives (B, N) and of the matrices (B, C + 1, C + 1) of neurons that
 # are fitted together, and least number of them.
-FEATURE_VALUES, DRIVE_VALUES, MATRIX_VALUES, LEAST_NEURONS_AT_ONCE = 6_000_000, 500_000, 2_000_000, 4
+FEATURE_VALUES, DRIVE_VALUES, MATRIX_VALUES, LEAST_NEURONS_AT_ONCE = 3_000_000, 250_000, 1_000_000, 2
 # Neurons share tables of features if there are so many between the same four pixels, on average: with 1,000 images on
 # 2 cores with 32 MB of cache, tables of their own took less with 12, and shared ones with 23.
 SHARED_FROM = 16

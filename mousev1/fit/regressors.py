@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-SCRATCH_VALUES = 750_000  # fit in the cache
+SCRATCH_VALUES = 375_000  # fit in the cache
 
 
 class Regressors(Protocol):

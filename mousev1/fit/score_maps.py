@@ -45,7 +45,7 @@ RIDGE_STEP = 6  # the ridge is chosen from one location in so many, and
 RIDGE_RESPONSES = 125_000  # from so many responses
 NEIGHBOUR_CORRELATION = 0.7  # least correlation of neighbouring features that can be interpolated
 # Locations are regressed on together, with so many values of their features, and of their weights and matrices.
-FEATURE_VALUES, WEIGHT_VALUES = 250_000, 4_000_000
+FEATURE_VALUES, WEIGHT_VALUES = 250_000, 2_000_000
 
 
 @dataclass(frozen=True)
