@@ -248,6 +248,20 @@ def test_what_other_libraries_log_does_not_reach_the_user(monkeypatch, capsys):
     assert err == "what mousev1 says\n"
 
 
+def test_pictures_of_another_size_are_predicted_as_the_message_says(folder, tmp_path):
+    picture = tmp_path / "large.png"
+    Image.fromarray(np.full((40, 40), 90, dtype=np.uint8)).save(picture)
+    refused = run("predict", folder / "model", picture, "--out", tmp_path / "r.csv", code=1)
+    assert "--to-frame" in refused
+    run("predict", folder / "model", picture, "--to-frame", "--out", tmp_path / "r.csv", "--quiet")
+    assert (tmp_path / "r.csv").exists()
+
+
+def test_a_device_that_is_not_there_is_named_with_those_that_are(folder, tmp_path):
+    command = ("predict", folder / "model", folder / "scan.zip", "--out", tmp_path / "r.csv", "--device", "cdua")
+    assert "device: expected 'cpu'" in run(*command, code=1)
+
+
 def test_help_is_instant_because_torch_stays_out():
     script = (
         "import sys; from mousev1.cli.parser import build_parser; build_parser().format_help(); "

@@ -28,6 +28,7 @@ from mousev1.hub.model_files import load_model
 from mousev1.insilico.extrapolation import LEVEL, measure_extrapolation
 from mousev1.metrics.score_names import MODEL_SCORES
 from mousev1.model.response_model import ResponseModel
+from mousev1.numerics.devices import usable_device
 from mousev1.plot import learning_curve
 from mousev1.storage.artifact import CONFIG_FILE, read_kind
 from mousev1.storage.atomic import replacing
@@ -81,18 +82,22 @@ def predict(options: Namespace) -> str:
     if options.out.suffix not in (".h5", ".csv"):
         raise ValueError(f"--out: expected a name ending in .h5 or .csv, got {options.out}")
     check_free(options.out, options.overwrite)
-    fitted = load_model(options.model).to(options.device)
+    fitted = load_model(options.model).to(usable_device(options.device))
     judged = fitted.training_statistics is not None and not options.no_extrapolation
     names: list[str] = []
     rates, distances = [], []
     for source in options.images:
         files = None if source.suffix == ".npy" else picture_files(source)
         shown: Images = np.load(source, allow_pickle=False) if files is None else files
-        found = fitted.predict(shown, pixels_per_degree=options.pixels_per_degree, progress=not options.quiet)
+        if options.to_frame:
+            stack = fitted.to_frame(shown, options.pixels_per_degree)
+        else:
+            stack = fitted.prepare(shown, options.pixels_per_degree)
+        found = fitted.predict(stack, progress=not options.quiet)
         names += [f"{source}[{i}]" for i in range(len(found))] if files is None else map(str, files)
         rates.append(found)
         if judged:
-            far = measure_extrapolation(fitted, shown, units=[0], pixels_per_degree=options.pixels_per_degree)
+            far = measure_extrapolation(fitted, stack, units=[0])
             distances.append(far.image_distance)
     extrapolation = np.concatenate(distances) if judged else None
     unit_ids = fitted.unit_ids.cpu().numpy()

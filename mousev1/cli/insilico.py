@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from mousev1.cli.common import check_free, read, same_units, score_tier
 from mousev1.cli.demo import SCAN as BUNDLED
 from mousev1.cli.unit_report import examine_units, write_report
-from mousev1.data.images import prepare_images
 from mousev1.data.io import read_scan
 from mousev1.data.scan import Scan
 from mousev1.hub.model_files import load_model
@@ -25,6 +24,7 @@ from mousev1.insilico.manifest import read_manifest
 from mousev1.insilico.units import best_units, modulation, units_with_ids
 from mousev1.metrics.score_table import ScoreTable
 from mousev1.model.response_model import ResponseModel
+from mousev1.numerics.devices import usable_device
 from mousev1.plot.figure import check_matplotlib
 from mousev1.storage.table import check_parquet
 
@@ -39,7 +39,7 @@ def insilico(options: Namespace) -> str:
         check_matplotlib()
     if options.parquet:
         check_parquet()
-    fitted = load_model(options.model).to(options.device)
+    fitted = load_model(options.model).to(usable_device(options.device))
     frame = Frame.of_model(fitted)
     settings = AscentSettings(contrast=options.contrast, steps=options.steps, seeds=options.seeds)
     recording = None if options.scan is None else same_units(read(options), fitted)
@@ -69,7 +69,7 @@ def insilico(options: Namespace) -> str:
 
 def export(options: Namespace) -> str:
     """``mousev1 export``: stimuli for an experiment and what the model predicts of them."""
-    fitted = load_model(options.model).to(options.device)
+    fitted = load_model(options.model).to(usable_device(options.device))
     frame = Frame.of_model(fitted)
     settings = AscentSettings(contrast=options.contrast, steps=options.steps, seeds=options.seeds)
     recording = None if options.scan is None else same_units(read(options), fitted)
@@ -110,21 +110,20 @@ def _natural_images(
     model: ResponseModel, frame: Frame, paths: Sequence[Path], scan: Scan | None
 ) -> NDArray[Any]:
     """(N, H, W) images of the frame's size: those given, else the scan's, else the bundled ones."""
-    contract = model.core.config.input
     if paths:
         parts = []
         for path in paths:
             source: Any = np.load(path, allow_pickle=False) if path.suffix == ".npy" else path
-            parts.append(prepare_images(source, contract)[:, 0].float().numpy())
+            parts.append(model.prepare(source)[:, 0].float().numpy())
         if len({part.shape[1:] for part in parts}) > 1:
             raise ValueError(
                 f"--images: expected one size, got {', '.join(f'{p.shape[1]} x {p.shape[2]}' for p in parts)}"
             )
         natural = np.concatenate(parts)
     elif scan is not None:
-        natural = prepare_images(scan.images, contract)[:, 0].float().numpy()
+        natural = model.prepare(scan.images)[:, 0].float().numpy()
     else:
-        natural = prepare_images(read_scan(BUNDLED).images, contract)[:, 0].float().numpy()
+        natural = model.to_frame(read_scan(BUNDLED).images)[:, 0].float().numpy()
         print(
             "note: no --images and no --scan, so the synthetic images that mousev1 brings stand for natural ones"
         )

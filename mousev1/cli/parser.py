@@ -95,6 +95,11 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
     add_options(parser, "--out", help="file to write: .h5 or .csv")
     add_options(parser, "--pixels-per-degree")
     parser.add_argument(
+        "--to-frame",
+        action="store_true",
+        help="cut pictures larger than the model's frame and surround smaller ones with gray",
+    )
+    parser.add_argument(
         "--no-extrapolation",
         action="store_true",
         help="do not report which images are unlike the training images, which takes as long as predicting",

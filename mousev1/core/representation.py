@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,24 @@ class FrozenCore(FeatureExtractor, Protocol):
 
     def content_hash(self) -> str:
         """SHA-256 over sizes and weights: its identity."""
+
+
+CoreLike = TypeVar("CoreLike", bound=FrozenCore)
+
+
+def with_own_modules(core: CoreLike) -> CoreLike:
+    """The same core in modules of its own: moved or converted, it leaves the given one as it is.
+
+    The numbers are shared until then, so that it costs no memory.
+    """
+    module = cast(nn.Module, core)
+    shared = {
+        id(tensor): nn.Parameter(tensor.detach(), requires_grad=tensor.requires_grad)
+        if isinstance(tensor, nn.Parameter)
+        else tensor.detach()
+        for tensor in (*module.parameters(), *module.buffers())
+    }
+    return copy.deepcopy(core, shared)
 
 
 def as_core(core: FrozenCore, purpose: str) -> Core:

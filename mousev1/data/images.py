@@ -77,11 +77,7 @@ def prepare_images(
         raise ValueError(f"images: expected at least one image, got {tuple(tensor.shape)}")
     tensor = _fit_channels(_lean(tensor), channels)
     check_gray_values(tensor, contract)
-    if pixels_per_degree is None:
-        return tensor
-    if not (math.isfinite(pixels_per_degree) and pixels_per_degree > 0):
-        raise ValueError(f"pixels_per_degree: expected a positive number, got {pixels_per_degree}")
-    return _resample(tensor, contract, contract.pixels_per_degree / pixels_per_degree)
+    return tensor if pixels_per_degree is None else resample(tensor, contract, pixels_per_degree)
 
 
 def image_identities(images: NDArray[Any] | Tensor) -> NDArray[np.int64]:
@@ -248,7 +244,15 @@ def _luminance(images: Tensor) -> Tensor:
     return gray
 
 
-def _resample(images: Tensor, contract: InputContract, factor: float) -> Tensor:
+def resample(images: Tensor, contract: InputContract, pixels_per_degree: float) -> Tensor:
+    """Images (N, C, H, W) of a resolution at the contract's: bicubic with antialiasing, clamped to its range.
+
+    Raises:
+        ValueError: no positive number, or one at which nothing would be left of the images.
+    """
+    if not (math.isfinite(pixels_per_degree) and pixels_per_degree > 0):
+        raise ValueError(f"pixels_per_degree: expected a positive number, got {pixels_per_degree}")
+    factor = contract.pixels_per_degree / pixels_per_degree
     if factor == 1.0:
         return images
     size = [round(side * factor) for side in images.shape[2:]]
@@ -264,3 +268,30 @@ def _resample(images: Tensor, contract: InputContract, factor: float) -> Tensor:
         # Bicubic overshoots at edges, which no screen could show.
         resampled[start : start + len(chunk)] = chunk.clamp(*contract.value_range)
     return resampled
+
+
+def in_frame(images: Tensor, contract: InputContract, size: tuple[int, int] | None = None) -> Tensor:
+    """Images (N, C, H, W) at the contract's resolution cut or padded with gray to a frame, centred.
+
+    Args:
+        images: as ``prepare_images`` gives them.
+        contract: the core's input contract; gray is its mean, or the middle of its range if it subtracts none.
+        size: (H, W) of the frame; the contract's by default.
+    """
+    height, width = size or (contract.height, contract.width)
+    gray = contract.mean if contract.mean > 0 else sum(contract.value_range) / 2
+    if images.dtype == torch.uint8:
+        gray = round(gray)
+    frame = torch.full((*images.shape[:2], height, width), gray, dtype=images.dtype, device=images.device)
+    (frame_rows, rows), (frame_columns, columns) = (
+        _centred(room, side) for room, side in zip((height, width), images.shape[2:], strict=True)
+    )
+    frame[..., frame_rows, frame_columns] = images[..., rows, columns]
+    return frame
+
+
+def _centred(room: int, side: int) -> tuple[slice, slice]:
+    """Where in the frame, and which part of the image, along one axis."""
+    shared = min(room, side)
+    first, skipped = (room - shared) // 2, (side - shared) // 2
+    return slice(first, first + shared), slice(skipped, skipped + shared)

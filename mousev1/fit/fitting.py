@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mousev1.core.representation import FrozenCore
+from mousev1.core.representation import FrozenCore, with_own_modules
 from mousev1.data.cleaning import Cleaning
 from mousev1.data.images import Images
 from mousev1.data.scan import Scan
@@ -26,6 +26,8 @@ from mousev1.fit.inputs import FitInputs, check_inputs, response_scale, split_by
 from mousev1.fit.matched_scans import SharedScan, fit_convex_shared
 from mousev1.fit.settings import ConvexSettings, SGDSettings
 from mousev1.model.response_model import FitRecord, ResponseModel
+from mousev1.numerics.devices import usable_device
+from mousev1.numerics.torch_modes import check_defaults, plain_modes
 
 Array = npt.NDArray[Any]
 logger = logging.getLogger("mousev1")
@@ -125,10 +127,11 @@ def fit_readout(
     notes = (*data.notes, *_check_constant(request.constant, ids, constant_units))
     if pixels_per_degree is None:
         notes += _note_size(core, data.images, request.report)
-    if isinstance(settings, ConvexSettings):
-        result = dispatch.convex(request, settings)
-    else:
-        result = dispatch.sgd(request, settings)
+    with plain_modes(request.device):
+        if isinstance(settings, ConvexSettings):
+            result = dispatch.convex(request, settings)
+        else:
+            result = dispatch.sgd(request, settings)
     return _model(request, result, method, settings, ids, notes, pixels_per_degree)
 
 
@@ -210,9 +213,10 @@ def fit_matched_scans(
         scaled = data.responses / request.scale
         parts.append(SharedScan(data.images, scaled, dispatch.cortex_of(data), match_ids))
         requests.append(request)
-    fits = fit_convex_shared(
-        core.to(requests[0].device), _separate(parts), **dispatch.options_of(requests[0], settings)
-    )
+    with plain_modes(requests[0].device):
+        fits = fit_convex_shared(
+            core.to(requests[0].device), _separate(parts), **dispatch.options_of(requests[0], settings)
+        )
     return [
         _model(request, dispatch.convex_result(request, fit), "convex", settings, scan.unit_ids, note, None)
         for scan, request, fit, note in zip(scans, requests, fits, notes, strict=True)
@@ -234,7 +238,7 @@ def _frozen(core: FrozenCore | str | Path | None) -> FrozenCore:
         core = _loaded(core)
     if not core.frozen:
         raise ValueError("core: expected a frozen core, got a trainable one; call core.freeze()")
-    return core
+    return with_own_modules(core)  # a fit on another device leaves the caller's core where it is
 
 
 def _request_of(
@@ -245,6 +249,7 @@ def _request_of(
     memory: int | None,
     progress: bool,
 ) -> dispatch.FitRequest:
+    check_defaults("fit")
     scale, constant = response_scale(data.responses)
     return dispatch.FitRequest(
         core=core,
@@ -252,7 +257,7 @@ def _request_of(
         scale=scale,
         constant=constant,
         seed=seed,
-        device=torch.device(device),
+        device=usable_device(device),
         memory=memory,
         progress=progress,
         report=(lambda line: tqdm.write(line, file=sys.stderr)) if progress else logger.info,

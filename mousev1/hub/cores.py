@@ -21,7 +21,7 @@ from mousev1.core.self_test import largest_deviation as largest_deviation
 from mousev1.errors import listing
 from mousev1.hub.core_checkpoint import core_from_state, read_torch_state
 from mousev1.hub.registry import BUNDLED_CORE, DEFAULT_CORE, RELEASED, ReleasedCore, find_released
-from mousev1.storage.artifact import WEIGHTS_FILE, open_safetensors, read_config
+from mousev1.storage.artifact import WEIGHTS_FILE, DamagedFileError, open_safetensors, read_config
 from mousev1.storage.core_files import PRIOR_FILE, PROBE_FILE, load_core_folder, save_core
 
 logger = logging.getLogger("mousev1")
@@ -170,16 +170,20 @@ def _converted_folder(released: ReleasedCore) -> Path:
 
 
 def _load_converted(released: ReleasedCore) -> Core:
-    """A core that was converted from its authors' file before; a damaged one is removed."""
+    """A core that was converted from its authors' file before.
+
+    One whose checksum fails or that lacks a file is removed; what cannot be read for another reason, such as a
+    newer format, may be sound and stays.
+    """
     folder = _converted_folder(released)
     try:
         core = load_core_folder(folder)
-        _check_identity(core, released)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, DamagedFileError) as error:
         if folder.is_dir():
             logger.warning("%s was damaged and is made again (%s)", folder, error)
             shutil.rmtree(folder, ignore_errors=True)
         raise
+    _check_identity(core, released)
     return core
 
 

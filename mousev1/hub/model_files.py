@@ -74,6 +74,7 @@ def save_model(
         TypeError: the model is on a ``Representation``, which a folder could not build again, or its readout
             is not Gaussian.
     """
+    model.check_type()
     core = as_core(model.core, "save")
     if include_core is None:
         include_core = core.source is None

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mousev1.data.images import Images, prepare_images
+from mousev1.data.images import Images
 from mousev1.insilico.ascent import AscentSettings
 from mousev1.insilico.contrast import rms_contrast, set_contrast
 from mousev1.insilico.extrapolation import measure_extrapolation
@@ -149,7 +149,7 @@ def _natural_images(model: ResponseModel, gallery: Images | None, random_images:
                 f"random_images: expected a gallery to take {random_images} images from, got none"
             )
         return None
-    natural: Images32 = prepare_images(gallery, model.core.config.input)[:, 0].float().numpy()
+    natural: Images32 = model.prepare(gallery)[:, 0].float().numpy()
     if not 0 <= random_images <= len(natural):
         raise ValueError(
             f"random_images: expected 0 to {len(natural)}, as the gallery has, got {random_images}"

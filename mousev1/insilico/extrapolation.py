@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mousev1.core.feature_statistics import TrainingStatistics
 from mousev1.core.inference import fuse
-from mousev1.data.images import Images, prepare_images
+from mousev1.data.images import Images
 from mousev1.insilico.units import check_units
 from mousev1.model.response_model import ResponseModel
 from mousev1.readout.gaussian import as_gaussian
@@ -75,7 +75,7 @@ def measure_extrapolation(
         units: (U,) indices of neurons; all by default.
         statistics: of the training images; those that the fit stored with the model by default.
         level: percent of the training images' features that count as inside, between 0 and 100.
-        pixels_per_degree: resolution of these images if it is not the core's.
+        pixels_per_degree: resolution of these images; see ``model.prepare``.
 
     Raises:
         ValueError: a model without statistics of its training images, and none given.
@@ -93,11 +93,8 @@ def measure_extrapolation(
         )
     if not 0 < level < 100:
         raise ValueError(f"level: expected percent between 0 and 100, got {level}")
-    config = model.core.config
     index = check_units(units, model.n_units)
-    stack = prepare_images(
-        images, config.input, channels=config.input_channels, pixels_per_degree=pixels_per_degree
-    )
+    stack = model.prepare(images, pixels_per_degree)
     statistics = statistics.to(model.device)
     fused = fuse(model.core)
     mu = as_gaussian(model.readout, "extrapolation").mu()[torch.from_numpy(index).to(model.device)]

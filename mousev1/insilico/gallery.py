@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mousev1.data.images import Images, prepare_images
+from mousev1.data.images import Images
 from mousev1.insilico.contrast import set_contrast
 from mousev1.insilico.frame import Frame, Images32
 from mousev1.insilico.units import check_units
@@ -79,10 +79,9 @@ def rank_gallery(
     Raises:
         ValueError: no such neuron, images of another size than the frame's, or fewer images than ``top``.
     """
-    config = model.core.config
     frame = frame or Frame.of_model(model)
     index = check_units(units, model.n_units)
-    stack = prepare_images(gallery, config.input, channels=1)[:, 0].numpy()
+    stack = model.prepare(gallery)[:, 0].numpy()
     if stack.shape[1:] != (frame.height, frame.width):
         raise ValueError(
             f"gallery: expected images of {frame.height} x {frame.width} pixels as the frame, got "

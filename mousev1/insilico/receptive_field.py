@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mousev1.core.representation import as_core
-from mousev1.data.images import Images, prepare_images
+from mousev1.data.images import Images
 from mousev1.insilico.field_fits import GaborFit, GaussianFit, fit_gabors, fit_gaussians
 from mousev1.insilico.frame import Float, Frame, Images32
 from mousev1.insilico.unit_patches import LocalView
@@ -144,9 +144,8 @@ def receptive_fields(
     Raises:
         ValueError: images of another size than the frame's, or no such neuron.
     """
-    stack = prepare_images(images, model.core.config.input)
+    stack = model.prepare(images)
     height, width = stack.shape[2:]
-    model.check_size((height, width))
     index, frame = check_request(model, units, frame or Frame.of(model.core, height=height, width=width))
     if (frame.height, frame.width) != (height, width):
         raise ValueError(

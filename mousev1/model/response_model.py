@@ -18,8 +18,10 @@ from tqdm import tqdm
 from mousev1.core.crop import Region
 from mousev1.core.feature_statistics import TrainingStatistics
 from mousev1.core.inference import features_within, fuse, map_images
-from mousev1.core.representation import FrozenCore
-from mousev1.data.images import Images, image_identities, prepare_images
+from mousev1.core.representation import FrozenCore, with_own_modules
+from mousev1.data.images import Images, image_identities, in_frame, prepare_images, resample
+from mousev1.errors import listing
+from mousev1.numerics.torch_modes import plain_modes
 from mousev1.numerics.workers import workers
 from mousev1.readout.gaussian import GaussianReadout, Readout, rate_from_drive
 from mousev1.readout.interpolation import region_around, sample_at
@@ -92,7 +94,7 @@ class ResponseModel(nn.Module):
         training_statistics: TrainingStatistics | None = None,
     ) -> None:
         super().__init__()
-        self.core = core
+        self.core = with_own_modules(core)  # moving or converting the model leaves the given core alone
         self.readout = readout
         self.record = record
         self.posterior = posterior
@@ -165,7 +167,6 @@ class ResponseModel(nn.Module):
         progress: bool = False,
     ) -> tuple[FloatArray, FloatArray]: ...
 
-    @torch.no_grad()
     def predict(
         self,
         images: Images,
@@ -182,7 +183,7 @@ class ResponseModel(nn.Module):
                 value range (0 to 255 for 11-S), PIL images, or paths.
             return_std: also return the standard deviation of each predicted response, from the posterior
                 of the fit: how well the mean response is known, not how single trials scatter around it.
-            pixels_per_degree: resolution of these images if it is not the core's; they are resampled.
+            pixels_per_degree: resolution of these images; see ``prepare``.
             batch_size: images at a time; changes speed and memory, not the result.
             progress: show a progress bar.
 
@@ -201,19 +202,21 @@ class ResponseModel(nn.Module):
                 f"return_std: this model, fitted by {self.record.method!r}, has no posterior; fit it with "
                 "method='convex'"
             )
-        config = self.core.config
-        stack = prepare_images(
-            images, config.input, channels=config.input_channels, pixels_per_degree=pixels_per_degree
-        )
-        self.check_size((stack.shape[2], stack.shape[3]), pixels_per_degree)
+        stack = self.prepare(images, pixels_per_degree)
+        with plain_modes(self.device), torch.no_grad():
+            return self._predict(stack, return_std, batch_size, progress)
+
+    def _predict(
+        self, stack: Tensor, return_std: bool, batch_size: int, progress: bool
+    ) -> FloatArray | tuple[FloatArray, FloatArray]:
         fused = fuse(self.core)
-        _, height, width = config.feature_shape(stack.shape[2], stack.shape[3])
+        _, height, width = self.core.config.feature_shape(stack.shape[2], stack.shape[3])
         # Of a Gaussian readout it is known which part of the feature map it reads.
         readout, region, mu = self.readout, Region.whole(height, width), self.readout.mu()
         drive_of: Callable[[Tensor], Tensor] = readout.drive
-        if isinstance(readout, GaussianReadout) and not readout.training:
+        if isinstance(readout, GaussianReadout):
             region, mu = region_around(mu, height, width)
-            drive_of = partial(readout.drive, mu=mu)
+            drive_of = partial(readout.drive_at, mu=mu)
         rates = np.empty((len(stack), self.n_units), dtype=np.float32)
         spread = np.empty_like(rates) if return_std else None
 
@@ -230,14 +233,64 @@ class ResponseModel(nn.Module):
             deque(tqdm(done, desc="predict", unit="batch", total=len(parts), disable=not progress), 0)
         return rates if spread is None else (rates, spread)
 
-    def check_size(self, size: tuple[int, int], pixels_per_degree: float | None = None) -> None:
-        """Refuse images of another size than those of the fit.
-
-        Positions are parts of the frame: in one of another size every neuron would look elsewhere.
+    def prepare(self, images: Images, pixels_per_degree: float | None = None) -> Tensor:
+        """Images as the model takes them: gray values at the core's resolution, of the size that it was fitted to.
 
         Args:
-            size: (H, W) of the images in pixels, once resampled.
-            pixels_per_degree: what they were resampled from, if they were.
+            images: pictures of any kind, as for ``predict``.
+            pixels_per_degree: resolution of these images. By default images of the fitted size are taken as they
+                are, and those of the size that the fit was given as of the resolution that it was given.
+
+        Returns:
+            (N, C_in, H, W), uint8 or float32.
+
+        Raises:
+            ValueError: images of a wrong shape, range or size; a model that was converted to another type.
+        """
+        self.check_type()
+        config, given = self.core.config, self.record.pixels_per_degree
+        stack = prepare_images(
+            images, config.input, channels=config.input_channels, pixels_per_degree=pixels_per_degree
+        )
+        if pixels_per_degree is None and given is not None and stack.shape[2:] != self.record.image_size:
+            resampled = resample(stack, config.input, given)
+            stack = resampled if resampled.shape[2:] == self.record.image_size else stack
+        self.check_size((stack.shape[2], stack.shape[3]))
+        return stack
+
+    def to_frame(self, images: Images, pixels_per_degree: float | None = None) -> Tensor:
+        """Pictures of another size brought into the frame that the model was fitted to, to be predicted.
+
+        Args:
+            images: pictures of any kind, as for ``predict``.
+            pixels_per_degree: their resolution, if it is not the core's; they are resampled. What is larger than
+                the frame is cut around the centre, what is smaller is surrounded with gray.
+
+        Returns:
+            (N, C_in, H, W), uint8 or float32.
+        """
+        config = self.core.config
+        stack = prepare_images(
+            images, config.input, channels=config.input_channels, pixels_per_degree=pixels_per_degree
+        )
+        return in_frame(stack, config.input, self.record.image_size)
+
+    def check_type(self) -> None:
+        """Refuse a model that was converted to another type than float32, in which it is fitted, saved and predicts.
+
+        Raises:
+            ValueError: another type.
+        """
+        if kinds := {str(each.dtype) for each in self.parameters()} - {"torch.float32"}:
+            raise ValueError(
+                f"model: expected torch.float32 numbers, got {listing(sorted(kinds))}; call model.float() first, "
+                "or load the model again if it was in half precision"
+            )
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Refuse images of another size than those of the fit, (H, W) in pixels at the core's resolution.
+
+        Positions are parts of the frame: in one of another size every neuron would look elsewhere.
 
         Raises:
             ValueError: another size.
@@ -245,14 +298,11 @@ class ResponseModel(nn.Module):
         fitted = self.record.image_size
         if fitted is None or size == fitted:
             return
-        remedy = "if they show the same part of the visual field, pass pixels_per_degree= to resample them"
-        if pixels_per_degree is None and self.record.pixels_per_degree is not None:
-            remedy = (
-                f"the fit was given pixels_per_degree={self.record.pixels_per_degree:g}; pass it here, too"
-            )
         raise ValueError(
             f"images: expected {fitted[0]}x{fitted[1]} pixels at the core's resolution, as the model was fitted "
-            f"to, got {size[0]}x{size[1]}; {remedy}"
+            f"to, got {size[0]}x{size[1]}; if they show the same part of the visual field, pass their resolution, "
+            "pixels_per_degree= (--pixels-per-degree); otherwise model.to_frame(images, pixels_per_degree) cuts them "
+            "or surrounds them with gray (--to-frame)"
         )
 
     def _rate_std(self, features: Tensor, mu: Tensor, drive: Tensor) -> Tensor:
@@ -280,7 +330,7 @@ class ResponseModel(nn.Module):
             images: T pictures, one per trial (repeats included), as for ``predict``.
             responses: (T, U) recorded responses, in the units that the model was fitted to.
             image_ids: (T,) identity of each trial's image; equal pictures are found if not given.
-            pixels_per_degree: resolution of these images if it is not the core's.
+            pixels_per_degree: resolution of these images; see ``prepare``.
             progress: show a progress bar.
 
         Returns:
@@ -288,10 +338,7 @@ class ResponseModel(nn.Module):
         """
         from mousev1.metrics.score_table import score_table
 
-        config = self.core.config
-        stack = prepare_images(
-            images, config.input, channels=config.input_channels, pixels_per_degree=pixels_per_degree
-        )
+        stack = self.prepare(images, pixels_per_degree)
         responses = np.asarray(responses)
         if responses.shape != (len(stack), self.n_units):
             raise ValueError(

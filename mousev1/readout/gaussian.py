@@ -265,7 +265,11 @@ class GaussianReadout(nn.Module):
             weights: Tensor = self.weights()
             grid = self.sample_positions(features.shape[0], generator=generator)
             return (sample_per_image(features, grid) * weights).sum(dim=2) + self.bias
-        return weigh_at(features, self.mu() if mu is None else mu, self.weights()) + self.bias
+        return self.drive_at(features, self.mu() if mu is None else mu)
+
+    def drive_at(self, features: Tensor, mu: Tensor) -> Tensor:
+        """``drive`` at the mean positions mu (U, 2) on the features, whatever the mode."""
+        return weigh_at(features, mu, self.weights()) + self.bias
 
     def forward(self, features: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Rates, (N, U), positive, in units of each neuron's response scale. See ``drive``."""

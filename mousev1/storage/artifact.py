@@ -321,4 +321,4 @@ def fill(module: torch.nn.Module, tensors: dict[str, Tensor], *, source: str) ->
 def build_on_meta(build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
     """A module without memory behind it: its shapes can be compared before anything is allocated."""
     with torch.device("meta"):
-        return build()
+        return build().float()  # whatever torch's default type is, files hold float32
