@@ -258,7 +258,15 @@ def test_pictures_of_another_size_are_predicted_as_the_message_says(folder, tmp_
 
 
 def test_a_device_that_is_not_there_is_named_with_those_that_are(folder, tmp_path):
-    command = ("predict", folder / "model", folder / "scan.zip", "--out", tmp_path / "r.csv", "--device", "cdua")
+    command = (
+        "predict",
+        folder / "model",
+        folder / "scan.zip",
+        "--out",
+        tmp_path / "r.csv",
+        "--device",
+        "cdua",
+    )
     assert "device: expected 'cpu'" in run(*command, code=1)
 
 
