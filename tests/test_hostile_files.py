@@ -7,6 +7,7 @@ and how long it took. The oracles are the marker file that a payload would have 
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -21,8 +22,9 @@ import torch
 
 from artifacts import tiny_core, tiny_model
 from mousev1.hub.model_files import save_model
+from mousev1.storage.artifact import read_kind
 from mousev1.storage.atomic import file_sha256
-from mousev1.storage.core_files import save_core
+from mousev1.storage.core_files import load_core_folder, save_core
 
 MEMORY_ALLOWED = 60_000_000
 SECONDS_ALLOWED = 10.0
@@ -127,11 +129,24 @@ def make_cases(root: Path) -> dict[str, tuple[str, Path]]:
     marker = root / "ran"
     torch.save({"features.layer0.conv.weight": Payload(marker)}, root / "payload.pt")
     torch.save(Payload(marker), root / "legacy.pt", _use_new_zipfile_serialization=False)
+    key, repeated = "features.layer0.conv.weight", torch.zeros(1).expand(64, 1, 3001, 3001)
+    torch.save({key: repeated}, root / "repeated.pt")
+    torch.save({key: repeated}, root / "old-repeated.pt", _use_new_zipfile_serialization=False)
+    torch.save({key: torch.zeros(50_000_000)}, root / "zeros.pt")
+    with (
+        zipfile.ZipFile(root / "zeros.pt") as plain,
+        zipfile.ZipFile(root / "packed.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
     boundless = {"hidden_channels": 4096, "layers": 64, "input_kernel": 255, "hidden_kernel": 255}
     return {
         "pickle with a payload": ("checkpoint", file("payload.pkl", pickle.dumps(Payload(marker)))),
         "torch file with a payload": ("checkpoint", root / "payload.pt"),
         "old torch file with a payload": ("checkpoint", root / "legacy.pt"),
+        "torch file that repeats a number": ("checkpoint", root / "repeated.pt"),
+        "old torch file that repeats a number": ("checkpoint", root / "old-repeated.pt"),
+        "torch file that unpacks to much": ("checkpoint", root / "packed.pt"),
         "pickle called safetensors": (
             "checkpoint",
             file("payload.safetensors", pickle.dumps(Payload(marker))),
@@ -152,6 +167,8 @@ def make_cases(root: Path) -> dict[str, tuple[str, Path]]:
         "a layer count beyond 64 bits": ("core", core(core={"layers": 10**30})),
         "the largest core allowed": ("core", core(core=boundless)),
         "the largest frame": ("core", core(core__input={"height": 10**12, "width": 10**12})),
+        "gray values beyond any number": ("core", core(core__input={"value_range": [0, 10**400]})),
+        "a score beyond any number": ("model", model(record__scores={"validation_correlation": 10**400})),
         "a billion neurons": ("model", model(readout__units=10**9)),
         "the most neurons allowed": ("model", model(readout__units=10**7)),
         "a billion hidden layers": (
@@ -183,6 +200,9 @@ CASES = {
     "pickle with a payload": "files that need code to load are refused",
     "torch file with a payload": "files that need code to load are refused",
     "old torch file with a payload": "files that need code to load are refused",
+    "torch file that repeats a number": "so that numbers repeat; refused",
+    "old torch file that repeats a number": "so that numbers repeat; refused",
+    "torch file that unpacks to much": "unpacks to 200",
     "pickle called safetensors": "not a sound safetensors file",
     "pickle as weights of a core": "not a sound safetensors file",
     "header that claims 2 GB": "a header of 2000000000 bytes in a file of 108",
@@ -194,6 +214,8 @@ CASES = {
     "a layer count beyond 64 bits": "layers: expected a whole number from 1 to 64",
     "the largest core allowed": "tensors do not fit the config",
     "the largest frame": "config and weights do not belong together",
+    "gray values beyond any number": "int too large to convert to float",
+    "a score beyond any number": "int too large to convert to float",
     "a billion neurons": "units: expected a positive whole number",
     "the most neurons allowed": "tensors do not fit the config",
     "a billion hidden layers": "hidden_layers: expected 0 to 16",
@@ -265,3 +287,14 @@ def test_zip_with_names_that_lead_outside_writes_nothing(tmp_path: Path):
         read_scan(inside / "scan.zip")
     assert not (tmp_path / "escaped.npy").exists()
     assert [path.name for path in inside.iterdir()] == ["scan.zip"]
+
+
+def test_a_config_that_is_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path):
+    folder = save_core(tiny_core(), tmp_path / "core")
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+    with pytest.raises(FileNotFoundError, match=r"no config\.json in this folder"):
+        load_core_folder(folder)
+    assert read_kind(folder) is None
+    with pytest.raises(FileExistsError, match="replaces only a folder written by mousev1"):
+        save_core(tiny_core(), folder, overwrite=True)

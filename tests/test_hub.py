@@ -361,6 +361,16 @@ def test_model_refuses_another_core(hub: HubServer):
         load_model("lab/readout", core=tiny_core(3))
 
 
+def test_a_shared_model_cannot_make_this_machine_read_its_own_files(hub: HubServer, tmp_path: Path):
+    secret = save_core(tiny_core(), tmp_path / "secret")
+    model = tiny_model(load_core(secret))
+    hub.add(REPO, files_of(save_model(model, tmp_path / "model", include_core=False)))
+    with pytest.raises(ValueError, match="must not name files of this machine"):
+        load_model(REPO)
+    assert same_tensors(load_model(REPO, core=tiny_core()).core, tiny_core())
+    assert same_tensors(load_model(tmp_path / "model").core, tiny_core())  # one's own may
+
+
 def test_core_that_others_cannot_load_goes_with_the_model(hub: HubServer, tmp_path: Path):
     core = load_core_folder(save_core(tiny_core(), tmp_path / "core"))
     core.source = str(tmp_path / "core")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +18,11 @@ from mousev1.storage.artifact import build_on_meta, fill
 
 
 def read_torch_state(file: Path | BinaryIO, *, source: str) -> dict[str, Tensor]:
-    """The state dict in a file of torch; ``ValueError`` for anything but named tensors. Code in it is never run."""
+    """The state dict in a file of torch; ``ValueError`` for anything but named tensors.
+
+    Code in it is never run, and what is read takes no more memory than the file has bytes.
+    """
+    size = _size_unless_packed(file, source)
     try:
         state: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler fails in many ways on a file that is not plain tensors
@@ -27,7 +34,25 @@ def read_torch_state(file: Path | BinaryIO, *, source: str) -> dict[str, Tensor]
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
         raise ValueError(f"{source}: expected a state dict (names to tensors), got {type(state).__name__}")
+    claimed = sum(value.nbytes for value in state.values())
+    if claimed > size:
+        raise ValueError(
+            f"{source}: tensors of {claimed} bytes in a file of {size}, so that numbers repeat; refused"
+        )
     return dict(state)
+
+
+def _size_unless_packed(file: Path | BinaryIO, source: str) -> int:
+    """Bytes of a file; ``ValueError`` if it is a zip that unpacks to more, which torch never writes."""
+    with open(file, "rb") if isinstance(file, Path) else nullcontext(file) as handle:
+        size = handle.seek(0, os.SEEK_END)
+        if zipfile.is_zipfile(handle):
+            with zipfile.ZipFile(handle) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > size:
+                raise ValueError(f"{source}: unpacks to {unpacked} bytes from {size}; refused")
+        handle.seek(0)
+        return size
 
 
 def _drop_constants(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -133,11 +133,12 @@ def load_model(source: str | Path, *, core: Core | None = None, revision: str | 
 
     names = (WEIGHTS_FILE, *OPTIONAL_FILES)
     return load_artifact(
-        str(source), revision, "response-model", names, lambda folder: _load_folder(folder, core)
+        str(source), revision, "response-model", names, lambda folder: _load_folder(folder, core, shared=True)
     )
 
 
-def _load_folder(folder: Path, core: Core | None) -> ResponseModel:
+def _load_folder(folder: Path, core: Core | None, *, shared: bool = False) -> ResponseModel:
+    """A model from a folder; of one that others shared, no path on this machine is followed."""
     config = read_config(folder, "response-model")
     path = folder / CONFIG_FILE
     check_keys(path, config, required={"core", "readout", "record"}, optional=set())
@@ -148,7 +149,7 @@ def _load_folder(folder: Path, core: Core | None) -> ResponseModel:
     check_keys(
         path, config["core"], required={"name", "source", "revision", "content_hash", "core"}, optional=set()
     )
-    core = _resolve_core(folder, config, core)
+    core = _resolve_core(folder, config, core, shared=shared)
     tensors = read_tensors(folder, WEIGHTS_FILE, config)
     own = {key: tensors.pop(key) for key in UNIT_TENSORS if key in tensors}
     if unknown := sorted(key for key in tensors if not key.startswith("readout.")):
@@ -156,7 +157,7 @@ def _load_folder(folder: Path, core: Core | None) -> ResponseModel:
     try:
         readout = build_readout(config["readout"])
         record = _read_record(config["record"])
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
     readout_tensors = {key.removeprefix("readout."): value for key, value in tensors.items()}
     fill(readout, readout_tensors, source=str(folder / WEIGHTS_FILE))
@@ -226,7 +227,7 @@ def _check_units(tensors: dict[str, Tensor], units: int, path: Path) -> None:
         raise ValueError(f"{path}: 'response_scale': expected finite positive numbers")
 
 
-def _resolve_core(folder: Path, config: dict[str, Any], core: Core | None) -> Core:
+def _resolve_core(folder: Path, config: dict[str, Any], core: Core | None, *, shared: bool) -> Core:
     wanted = config["core"]
     if core is None and CORE_FILE in config["files"]:
         core = core_from_parts(wanted, read_tensors(folder, CORE_FILE, config), source=str(folder))
@@ -236,6 +237,11 @@ def _resolve_core(folder: Path, config: dict[str, Any], core: Core | None) -> Co
         origin = wanted["source"] or wanted["name"]
         if not isinstance(origin, str) or not isinstance(wanted["revision"], str | None):
             raise ValueError(f"{folder / CONFIG_FILE}: 'core': 'source' and 'revision' are not text")
+        if shared and not is_reachable(origin):
+            raise ValueError(
+                f"{folder / CONFIG_FILE}: 'source' of the core: expected a known name or a repository, got {origin!r}; "
+                "a shared model must not name files of this machine: if this is your own, pass it as core="
+            )
         try:
             core = load_core(origin, revision=wanted["revision"])
         except FileNotFoundError as error:

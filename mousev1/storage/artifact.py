@@ -144,7 +144,7 @@ def _check_target(folder: Path, overwrite: bool) -> None:
 def _recorded_files(folder: Path) -> list[str]:
     """Files that the artifact in a folder lists as its own; none if it is no artifact."""
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = _read_json(folder / CONFIG_FILE)
     except (FileNotFoundError, ValueError):
         return []
     files = config.get("files") if isinstance(config, dict) else None
@@ -198,12 +198,7 @@ def read_config(folder: str | Path, kind: str) -> dict[str, Any]:
         raise FileNotFoundError(f"{folder}: expected a folder with {CONFIG_FILE}, found nothing there")
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: no {CONFIG_FILE} in this folder; is it a mousev1 {kind}?")
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise ValueError(f"{path}: {path.stat().st_size} bytes is too large for a config; refused")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); fetch or save the artifact again") from error
+    config = _read_json(path)
     if not isinstance(config, dict) or "format_version" not in config:
         raise ValueError(f"{path}: no format_version in it, so not a file written by mousev1")
     version = config["format_version"]
@@ -224,10 +219,23 @@ def read_config(folder: str | Path, kind: str) -> dict[str, Any]:
 def read_kind(folder: str | Path) -> str | None:
     """The kind of artifact in a folder, without judging it; None if it is none of ours."""
     try:
-        config = json.loads((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = _read_json(Path(folder) / CONFIG_FILE)
     except (OSError, ValueError):
         return None
     return config.get("kind") if isinstance(config, dict) else None
+
+
+def _read_json(path: Path) -> Any:
+    """Plain values of a small regular file; ``ValueError`` for another one or for what is no JSON."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path}: expected a regular file")
+    if status.st_size > MAX_CONFIG_BYTES:
+        raise ValueError(f"{path}: {status.st_size} bytes is too large for a config; refused")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); fetch or save the artifact again") from error
 
 
 def _refuse_constant(word: str) -> None:

@@ -83,7 +83,7 @@ def core_from_parts(config: dict[str, Any], tensors: dict[str, Tensor], *, sourc
             raise ValueError(f"{source}: '{key}': expected a {kind.__name__}, got {config[key]!r}")
     try:
         core_config = CoreConfig.from_dict(config["core"])
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{source}: no sound core config: {error}") from error
     core = build_on_meta(lambda: Core(core_config, name=config["name"]))
     assert isinstance(core, Core)
