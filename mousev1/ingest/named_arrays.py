@@ -160,27 +160,20 @@ def _planes(
 
 
 def _log(found: Mapping[str, Any], variables: Mapping[str, Any]) -> Table | None:
-    if "log" in found and not isinstance(found["log"], np.ndarray | float | int):
-        return _table(found["log"])
-    columns: dict[str, NDArray[Any]] = {}
-    flat = {
-        name: np.ravel(values) for name, values in variables.items() if isinstance(values, np.ndarray | list)
+    """The structure of presentations, or vectors of one length that are named like its columns."""
+    given = found.get("log")
+    if isinstance(given, Mapping | list) or (isinstance(given, np.ndarray) and given.dtype == object):
+        return _table(given)
+    lists = {
+        name: np.asarray(value) for name, value in variables.items() if isinstance(value, np.ndarray | list)
     }
-    for what in ("onset", "image", "tier", "duration"):
-        table = {
-            name: as_column(values)
-            for name, values in flat.items()
-            if values.size > 1 and values.dtype.kind in "biufUO"
-        }
-        table = {
-            name: values
-            for name, values in table.items()
-            if not columns or len(values) == len(next(iter(columns.values())))
-        }
-        column = find_column(table, what)
-        if column is not None:
-            columns[column] = table[column]
-    return columns if len(columns) > 1 else None
+    vectors = {
+        name: as_column(np.ravel(one)) for name, one in lists.items() if 1 < one.size == max(one.shape)
+    }
+    onset = find_column(vectors, "onset")
+    if onset is None:
+        return None
+    return {name: values for name, values in vectors.items() if len(values) == len(vectors[onset])}
 
 
 def _table(values: Any) -> dict[str, NDArray[Any]]:

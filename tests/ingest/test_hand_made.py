@@ -462,6 +462,25 @@ def test_a_frame_rate_of_all_planes_together_is_not_taken_for_that_of_each(
     assert scan.positions.shape[1] == 2
 
 
+def test_plane_delays_of_ops_and_times_of_all_frames_in_turn_are_used(tmp_path: Path) -> None:
+    session = small_session()
+    beside = write_side_files(session, tmp_path / "beside")
+    source = write_suite2p(session, tmp_path / "suite2p")
+    zero = Rig(**{k: v for k, v in RIG.items() if k != "gray"}, background_gray=113, plane_delays_s=(0, 0))
+    together = read_session(source, **{**beside, "rig": zero})
+    # Both planes at the start of each volume, said in turn frame by frame.
+    times = np.repeat(np.arange(900) / 15.0, 2)
+    np.testing.assert_allclose(
+        read_session(source, **beside, frame_times=times).responses, together.responses, rtol=1e-6
+    )
+    for plane in (0, 1):
+        ops = {"fs": 15.0, "nplanes": 2, "plane_delay_s": 0.0}
+        np.save(source / f"plane{plane}" / "ops.npy", ops, allow_pickle=True)  # type: ignore[arg-type]
+    report = Report()
+    np.testing.assert_array_equal(read_session(source, **beside, report=report).responses, together.responses)
+    assert "planes start at 0.0, 0.0 ms of a volume" in report.read
+
+
 def test_bad_frames_of_suite2p_are_not_integrated(tmp_path: Path) -> None:
     session = small_session(planes=1)
     beside = write_side_files(session, tmp_path / "beside")

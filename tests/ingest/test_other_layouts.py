@@ -96,9 +96,13 @@ def test_an_array_of_structures_is_a_log(
     rows = [
         {"onset_s": onset, "image": name} for onset, name in zip(session.onset, session.image, strict=True)
     ]
-    io.savemat(tmp_path / "s.mat", {**mat_variables(session), "log": rows}, oned_as="column")
     options = {name: beside[name] for name in ("pictures", "rig")}
-    check_same(read_session(tmp_path / "s.mat", **options), expected)
+    table = np.array(
+        [(row["onset_s"], row["image"]) for row in rows], [("onset_s", object), ("image", object)]
+    )
+    for log in (rows, table):  # cells of structures, and a structure array
+        io.savemat(tmp_path / "s.mat", {**mat_variables(session), "log": log}, oned_as="column")
+        check_same(read_session(tmp_path / "s.mat", **options), expected)
 
 
 def test_arrays_transposed_are_recognised_by_the_number_of_neurons(
