@@ -177,11 +177,7 @@ def _write(folder: Path, manifest: Manifest, pixels: NDArray[np.uint8], magnify:
 
 
 def read_shown(folder: str | Path, manifest: Manifest, frame: Frame) -> Images32:
-    """The gray values (N, H, W) that the monitor shows, from the files of an export.
-
-    Raises:
-        ValueError: a file that is no gray picture of the frame's shape.
-    """
+    """The gray values (N, H, W) that the monitor shows, from the files of an export."""
     pixels = []
     for name in manifest.files:
         with Image.open(Path(folder) / name) as picture:

@@ -160,16 +160,10 @@ def _texts(values: Iterable[float], form: str) -> NDArray[np.str_]:
 
 
 def match_trials(manifest: Manifest, scan: Scan) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Which trials of a scan showed which image of a manifest.
+    """Trials (M,) of a scan that showed an image of a manifest, and the manifest's row of each, (M,).
 
     The scan's image ids are the manifest's numbers, or texts that name its files, with or without folder and
-    ending. Trials of other images are passed over.
-
-    Returns:
-        Trials (M,) and the manifest's row of each, (M,).
-
-    Raises:
-        ValueError: no trial shows an image of the manifest.
+    ending. Trials of other images are passed over; there must be some of these.
     """
     if scan.image_ids.dtype.kind == "U":
         known = [Path(name).stem for name in manifest.files]

@@ -119,14 +119,13 @@ def optimal_images(
     view = LocalView(model, height=frame.height, width=frame.width)
     check_contrast(settings.contrast, frame, view.patch_height * view.patch_width)
     given = None if starts is None else _check_starts(starts, len(index), frame)
-    n_starts = settings.seeds + (given is not None)
-    if n_starts == 0:
+    if settings.seeds == 0 and given is None:
         raise ValueError("settings: expected at least one seed, or starts, got neither")
 
     ascent = Ascent(view, frame, settings, sign=1.0 if kind == "exciting" else -1.0)
-    begin = _Starts(view, index, settings.seeds, given, seed)
-    climbed = _climb(ascent, begin, n_starts, desc=f"most {kind} images", progress=progress)
     chosen, rows = torch.from_numpy(index), torch.arange(len(index))
+    begin = _starts(view, chosen, settings.seeds, seed, given)
+    climbed = _climb(ascent, begin, chosen.to(model.device), desc=f"most {kind} images", progress=progress)
     scale = model.response_scale.cpu()[chosen]
     best = (climbed.drive * ascent.sign).argmax(dim=1)
     around = climbed.around[rows, best][:, None, None, None].expand(-1, 1, frame.height, frame.width)
@@ -151,25 +150,6 @@ def optimal_images(
     )
 
 
-@dataclass(frozen=True)
-class _Starts:
-    """Where the ascent of each neuron begins: at noise, and at an image of its own if one is given."""
-
-    view: LocalView
-    index: NDArray[np.int64]  # (U,)
-    seeds: int
-    given: Tensor | None  # (U, H, W)
-    seed: int
-
-    def patch(self, row: int, start: int) -> Tensor:
-        """(h, w)."""
-        size = (self.view.patch_height, self.view.patch_width)
-        if start < self.seeds or self.given is None:
-            return noise(size, seed=(self.seed, start, int(self.index[row])))
-        top, left = self.view.origin[self.index[row]].tolist()
-        return self.given[row, top : top + size[0], left : left + size[1]]
-
-
 class _Climbed(NamedTuple):
     """What U neurons from S starts ended at."""
 
@@ -179,28 +159,30 @@ class _Climbed(NamedTuple):
     trace: Tensor  # (U, S, T + 1), drives on the way
 
 
-def _climb(ascent: Ascent, begin: _Starts, starts: int, *, desc: str, progress: bool) -> _Climbed:
-    view, device = begin.view, begin.view.bias.device
-    units = len(begin.index)
-    out = _Climbed(
-        torch.empty(units, starts, view.patch_height, view.patch_width),
-        torch.empty(units, starts),
-        torch.empty(units, starts),
-        torch.empty(units, starts, len(ascent.lengths) + 1),
+def _starts(view: LocalView, units: Tensor, seeds: int, seed: int, own: Tensor | None) -> Tensor:
+    """Patches (U, S, h, w): noise, and the neurons' own images (U, H, W) if these are given."""
+    size = (view.patch_height, view.patch_width)
+    white = [noise(size, seed=(seed, start, unit)) for unit in units.tolist() for start in range(seeds)]
+    drawn = (
+        torch.stack(white).unflatten(0, (len(units), seeds)) if white else torch.empty(len(units), 0, *size)
     )
-    jobs = [(row, start) for start in range(starts) for row in range(units)]
-    batches = range(0, len(jobs), PATCHES_AT_A_TIME)
-    for first in tqdm(batches, desc=desc, unit="batch", disable=not progress):
-        rows, which = (list(part) for part in zip(*jobs[first : first + PATCHES_AT_A_TIME], strict=True))
-        patches = torch.stack([begin.patch(row, start) for row, start in zip(rows, which, strict=True)])
-        chosen = torch.from_numpy(begin.index[rows]).to(device)
-        found, path = ascent.run(patches.to(device), chosen)
-        out.patches[rows, which] = found.patch[:, 0].cpu()
-        out.around[rows, which] = found.around[:, 0, 0, 0].cpu()
+    return drawn if own is None else torch.cat([drawn, view.cut(own[:, None], units)], dim=1)
+
+
+def _climb(ascent: Ascent, begin: Tensor, units: Tensor, *, desc: str, progress: bool) -> _Climbed:
+    """Ascent from patches (U, S, h, w), some at a time."""
+    device, (n_units, n_starts) = units.device, begin.shape[:2]
+    patches = begin.transpose(0, 1).flatten(0, 1).split(PATCHES_AT_A_TIME)
+    jobs = list(zip(patches, units.repeat(n_starts).split(PATCHES_AT_A_TIME), strict=True))
+    parts = []
+    for some, chosen in tqdm(jobs, desc=desc, unit="batch", disable=not progress):
+        found, path = ascent.run(some.to(device), chosen)
         with torch.no_grad():
-            out.drive[rows, which] = view.drive(found.patch + ascent.background, chosen).cpu()
-        out.trace[rows, which] = path.cpu()
-    return out
+            drive = ascent.view.drive(found.patch + ascent.background, chosen)
+        ends = (found.patch[:, 0], found.around[:, 0, 0, 0], drive, path)
+        parts.append([values.cpu() for values in ends])
+    joined = (torch.cat(part) for part in zip(*parts, strict=True))
+    return _Climbed(*(values.unflatten(0, (n_starts, n_units)).transpose(0, 1) for values in joined))
 
 
 def _agreement(patches: Tensor, best: Tensor) -> Float:

@@ -69,10 +69,8 @@ class ReceptiveFields(Table):
     @property
     def offset_deg(self) -> Float:
         """(U,) distance between the Gaussian's centre and where the readout looks."""
-        out: Float = np.hypot(
-            self.gaussian.x_deg - self.readout_x_deg, self.gaussian.y_deg - self.readout_y_deg
-        )
-        return out
+        x, y = self.gaussian.x_deg - self.readout_x_deg, self.gaussian.y_deg - self.readout_y_deg
+        return np.asarray(np.hypot(x, y))
 
     def centres_on_frame(self) -> tuple[Float, Float]:
         """(U,) degrees x and y of where to show a neuron small stimuli: the Gaussian's centre.
@@ -89,12 +87,10 @@ class ReceptiveFields(Table):
         """All numbers per neuron (not the maps): ``unit_id``, ``linearity``, ``readout_x_deg``, ``readout_y_deg``,
         ``offset_deg``, and the fields of both fits as ``gaussian_<field>`` and ``gabor_<field>``.
         """
-        out: dict[str, NDArray[Any]] = {"unit_id": self.unit_ids}
-        for name in ("gaussian", "gabor"):
-            fit = getattr(self, name)
-            out.update({f"{name}_{f.name}": getattr(fit, f.name) for f in fields(fit)})
+        fits: dict[str, GaussianFit | GaborFit] = {"gaussian": self.gaussian, "gabor": self.gabor}
         return {
-            **out,
+            "unit_id": self.unit_ids,
+            **{f"{name}_{f.name}": getattr(fit, f.name) for name, fit in fits.items() for f in fields(fit)},
             "linearity": self.linearity,
             "readout_x_deg": self.readout_x_deg,
             "readout_y_deg": self.readout_y_deg,

@@ -55,9 +55,7 @@ def preferred_orientation(curve: Float) -> Float:
     The angle that belongs to ``orientation_selectivity`` (Mazurek et al. 2014, Front. Neural Circuits 8:92). All
     samples have a say, so that it is known better than the peak; for a symmetric curve the two are the same.
     """
-    angle = np.deg2rad(360.0 * np.arange(curve.shape[-1]) / curve.shape[-1])
-    vector = (np.maximum(curve, 0.0) * np.exp(1j * angle)).sum(axis=-1)
-    return _where_driven(curve, np.rad2deg(np.angle(vector)) / 2 % 180.0)
+    return _where_driven(curve, np.rad2deg(np.angle(_vector_sum(curve))) / 2 % 180.0)
 
 
 def peak_orientation(curve: Float) -> Float:
@@ -81,10 +79,8 @@ def orientation_selectivity(curve: Float) -> Float:
 
     Ringach et al. 2002 (J. Neurosci. 22:5639). Responses below those to the empty screen count as none.
     """
-    positive = np.maximum(curve, 0.0)
-    angle = 2 * np.pi * np.arange(curve.shape[-1]) / curve.shape[-1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        out = np.abs((positive * np.exp(1j * angle)).sum(axis=-1)) / positive.sum(axis=-1)
+        out = np.abs(_vector_sum(curve)) / np.maximum(curve, 0.0).sum(axis=-1)
     return _where_driven(curve, out)
 
 
@@ -191,6 +187,12 @@ def naka_rushton(curve: Float, contrasts: ArrayLike) -> tuple[Float, Float, Floa
         out[:, start : start + len(part)] = found
     c50, n, top, r2 = out.reshape(4, *curve.shape[:-1])
     return c50, n, top, r2
+
+
+def _vector_sum(curve: Float) -> NDArray[np.complex128]:
+    """Sum over orientations o of positive responses times exp(2 i o), (...)."""
+    angle = 2 * np.pi * np.arange(curve.shape[-1]) / curve.shape[-1]
+    return np.asarray((np.maximum(curve, 0.0) * np.exp(1j * angle)).sum(axis=-1))
 
 
 def _fine(curve: Float) -> Float:

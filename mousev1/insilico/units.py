@@ -17,11 +17,7 @@ from mousev1.model.response_model import ResponseModel
 def check_request(
     model: ResponseModel, units: object, frame: Frame | None
 ) -> tuple[NDArray[np.int64], Frame]:
-    """Indices of the neurons asked for, and the frame; by default all of them, and the frame of the fit's images.
-
-    Raises:
-        ValueError: a core of colour images, no such neuron, or none at all.
-    """
+    """Indices of the neurons asked for, and the frame; by default all of them, and the frame of the fit's images."""
     channels = model.core.config.input_channels
     if channels != 1:
         raise ValueError(f"model: expected a core of gray images, got one of {channels} channels")
@@ -29,11 +25,7 @@ def check_request(
 
 
 def check_units(units: object, n_units: int) -> NDArray[np.int64]:
-    """Indices of neurons (row numbers in the model, not ids), checked; all of them for ``None``.
-
-    Raises:
-        ValueError: no such neuron, or none at all.
-    """
+    """Indices of neurons (row numbers in the model, not ids), checked; all of them for ``None``."""
     if units is None:
         return np.arange(n_units)
     index = np.atleast_1d(np.asarray(units))
@@ -52,11 +44,7 @@ def check_units(units: object, n_units: int) -> NDArray[np.int64]:
 
 
 def units_with_ids(model: ResponseModel, unit_ids: Sequence[int]) -> NDArray[np.int64]:
-    """Indices of neurons in the model, in the order of their ids.
-
-    Raises:
-        ValueError: an id that the model has not, or none at all.
-    """
+    """Indices of the neurons with these ids in the model, in their order."""
     have = {int(unit): row for row, unit in enumerate(model.unit_ids.tolist())}
     if not len(unit_ids):
         raise ValueError("units: expected at least one unit id, got none")
@@ -80,11 +68,7 @@ def modulation(model: ResponseModel, images: Images) -> NDArray[np.float64]:
 
 
 def best_units(scores: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:
-    """Indices of the neurons with the highest scores (U,), the best first; undefined scores come last.
-
-    Raises:
-        ValueError: a count below 1.
-    """
+    """Indices of the neurons with the highest scores (U,), the best first; undefined scores come last."""
     if count < 1:
         raise ValueError(f"count: expected at least 1 unit, got {count}")
     values = np.where(np.isfinite(scores), scores, -np.inf)

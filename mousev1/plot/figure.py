@@ -27,11 +27,7 @@ def check_matplotlib() -> None:
 
 
 def new_figure(width: float, height: float, title: str | None) -> Figure:
-    """An empty figure, inches wide and high, that no window or global state knows of.
-
-    Raises:
-        ModuleNotFoundError: matplotlib is not installed; the message says how to get it.
-    """
+    """An empty figure, inches wide and high, that no window or global state knows of."""
     check_matplotlib()
     from matplotlib.figure import Figure
 
