@@ -202,7 +202,7 @@ def test_units_are_ranked_by_what_images_do_to_them_where_nothing_was_recorded()
         (["insilico", "{model}", "--best", 0, "--out", "{new}"], "count: expected at least 1"),
         (
             ["insilico", "{model}", "--images", "{demo}", "--out", "{new}"],
-            "expected 18 x 30 pixels as the core's frame",
+            "expected 18x30 pixels at the core's resolution",
         ),
         (["export", "{model}", "--gamma", 0, "--out", "{new}"], "gamma: expected the exponent of a monitor"),
         (["export", "{model}", "--random-images", 99, "--out", "{new}"], "random_images: expected 0 to 40"),
