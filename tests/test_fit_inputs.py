@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 import mousev1
 from mousev1.core.network import Core
+from mousev1.fit import memory
 from mousev1.fit.inputs import response_scale, split_by_identity
 from mousev1.fit.settings import SGDSettings
 from small import CONFIG
@@ -293,3 +295,28 @@ def test_senseless_input_is_fitted_with_a_note(changes, says, capsys):
 def test_a_single_picture_throughout_is_refused():
     with pytest.raises(ValueError, match="all 40 are the same picture"):
         fit(images=np.repeat(IMAGES[:1], 40, axis=0))
+
+
+def test_a_plan_beyond_the_free_memory_stops_with_a_remedy_that_works(monkeypatch):
+    # oracle: the fit without a limit
+    expected = fit().predict(IMAGES)
+    free = 700_000_000
+    monkeypatch.setattr(memory, "free_memory", lambda: free)
+    monkeypatch.setattr(memory, "store_bytes", lambda *_: 10 * free)
+    with pytest.raises(ValueError, match=r"memory: .* of 700 MB that are free; pass memory=(\d+)") as caught:
+        fit()
+    limit = int(re.search(r"pass memory=(\d+)", str(caught.value))[1])
+    np.testing.assert_allclose(fit(memory=limit).predict(IMAGES), expected, rtol=1e-3)
+    large = np.repeat(np.repeat(IMAGES, 8, axis=1), 8, axis=2)
+    with pytest.raises(ValueError, match=r"128x192 pixels.*pass pixels_per_degree= to resample"):
+        fit(images=large)
+    monkeypatch.setattr(memory, "free_memory", lambda: 1_000_000)
+    with pytest.raises(ValueError, match="fit fewer neurons or images at a time"):
+        fit()
+
+
+def test_free_memory_is_what_the_system_says():
+    # oracle: /proc/meminfo, read again
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("MemAvailable"))
+    assert memory.free_memory() == pytest.approx(int(line.split()[1]) * 1024, rel=0.2)

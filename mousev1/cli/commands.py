@@ -39,6 +39,7 @@ __all__ = ["compare", "demo", "export", "fit", "import_", "info", "ingest", "ins
 
 def fit(options: Namespace) -> str:
     """``mousev1 fit``: read, fit, score on the test trials, save."""
+    usable_device(options.device)
     check_free(options.out, options.overwrite)
     if options.memory is not None and not 0.0 < options.memory < math.inf:
         raise ValueError(
@@ -134,6 +135,7 @@ def score(options: Namespace) -> str:
 
 def compare(options: Namespace) -> str:
     """``mousev1 compare``: cores and baselines on one scan, over the number of training images."""
+    usable_device(options.device)
     check_free(options.out, options.overwrite)
     loaded = [load_core(core) for core in options.cores or ["11-S"]]
     recording = read(options)

@@ -21,9 +21,20 @@ if TYPE_CHECKING:
 
 
 def read(options: Namespace, path: Path | None = None) -> Scan:
-    """The scan of a command (``options.scan``, or at another path), without the tiers to leave out."""
-    tiers = dict.fromkeys(options.skip_tier) or None
-    return read_scan(path or options.scan, tiers=tiers, progress=not getattr(options, "quiet", True))
+    """The scan of a command (``options.scan``, or at another path), as its options for reading say."""
+    tiers: dict[str, str | None] = dict.fromkeys(options.skip_tier)
+    for pair in filter(None, options.tiers.split(",")):
+        name, equals, meaning = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--tiers: expected NAME=TIER, such as val=validation, got {pair!r}")
+        tiers[name.strip()] = meaning.strip() or None
+    return read_scan(
+        path or options.scan,
+        tiers=tiers or None,
+        negatives=options.negatives,
+        drop=options.drop,
+        progress=not getattr(options, "quiet", True),
+    )
 
 
 def check_free(out: Path, overwrite: bool) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from mousev1.cli.options import add_options
+from mousev1.cli.options import add_options, path
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
@@ -45,18 +44,18 @@ def add_ingest(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "source",
         nargs="+",
-        type=Path,
+        type=path,
         help="a suite2p folder, .nwb, .mat, .npz, a folder of arrays, or CaImAn's .hdf5 (one per plane)",
     )
     parser.add_argument(
-        "--log", type=Path, help="table of presentations: onset, image (.csv, .tsv, .parquet)"
+        "--log", type=path, help="table of presentations: onset, image (.csv, .tsv, .parquet)"
     )
-    parser.add_argument("--pictures", type=Path, help="folder of pictures, or an .npy array (N, H, W)")
-    parser.add_argument("--behavior", type=Path, help="table of running, pupil, ... with times")
+    parser.add_argument("--pictures", type=path, help="folder of pictures, or an .npy array (N, H, W)")
+    parser.add_argument("--behavior", type=path, help="table of running, pupil, ... with times")
     parser.add_argument(
-        "--rig", type=Path, help="JSON with sizes of screen and microscope; or give them below"
+        "--rig", type=path, help="JSON with sizes of screen and microscope; or give them below"
     )
-    parser.add_argument("--frame-times", type=Path, help="start of every frame in seconds (.npy or a table)")
+    parser.add_argument("--frame-times", type=path, help="start of every frame in seconds (.npy or a table)")
     add_options(parser, "--out", help="scan to write: .h5, .zip, or a folder")
     parser.add_argument("--name", help="of the scan")
     parser.add_argument("--animal-id", help="kept in the scan")

@@ -69,6 +69,7 @@ def insilico(options: Namespace) -> str:
 
 def export(options: Namespace) -> str:
     """``mousev1 export``: stimuli for an experiment and what the model predicts of them."""
+    check_free(options.out, options.overwrite)
     fitted = load_model(options.model).to(usable_device(options.device))
     frame = Frame.of_model(fitted)
     settings = AscentSettings(contrast=options.contrast, steps=options.steps, seeds=options.seeds)

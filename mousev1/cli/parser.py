@@ -11,11 +11,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from os.path import expanduser
 from pathlib import Path
 from typing import TextIO
 
 from mousev1.cli.ingest_arguments import add_ingest
-from mousev1.cli.options import add_options
+from mousev1.cli.messages import for_the_command_line
+from mousev1.cli.options import READING, add_options, path
 from mousev1.numerics.process_settings import tune_process
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -54,7 +56,7 @@ def _add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
         description="Fit a readout to the training trials of a scan, score it on the test trials, and write a "
         "model folder.",
     )
-    add_options(parser, "scan", "--skip-tier", "--core", "--out")
+    add_options(parser, "scan", *READING, "--core", "--out")
     parser.add_argument(
         "--method",
         choices=["convex", "sgd"],
@@ -89,7 +91,7 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "images",
         nargs="+",
-        type=Path,
+        type=path,
         help="pictures, folders of pictures, or .npy arrays (N, H, W) of gray values 0 to 255",
     )
     add_options(parser, "--out", help="file to write: .h5 or .csv")
@@ -113,7 +115,7 @@ def _add_score(commands: Commands[argparse.ArgumentParser]) -> None:
         help="score a model on a scan",
         description="Compare predicted with recorded responses, one row per neuron.",
     )
-    add_options(parser, "model", "scan", "--skip-tier")
+    add_options(parser, "model", "scan", *READING)
     parser.add_argument(
         "--tier",
         choices=["train", "validation", "test"],
@@ -122,7 +124,7 @@ def _add_score(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "--manifest",
-        type=Path,
+        type=path,
         help="of `mousev1 export`: compare its predictions with the recorded responses to its images, per class",
     )
     add_options(parser, "--out", required=False, help="also write the table to this .csv")
@@ -137,10 +139,11 @@ def _add_compare(commands: Commands[argparse.ArgumentParser]) -> None:
         "its test images, and write table, figure and every score into a folder; with baselines: a random core "
         "of the first core's shape, a linear-nonlinear model of every neuron, and the mean response.",
     )
-    add_options(parser, "scan", "--skip-tier")
+    add_options(parser, "scan", *READING)
     parser.add_argument(
         "--core",
         action="append",
+        type=expanduser,
         dest="cores",
         metavar="CORE",
         help="as for fit; repeat it to compare several (default: 11-S)",
@@ -215,11 +218,11 @@ def _add_neurons(parser: argparse.ArgumentParser) -> None:
         "--units", type=int, nargs="+", metavar="ID", help="ids of neurons (default: the best predicted)"
     )
     add_options(parser, "--best")
-    parser.add_argument("--scan", type=Path, help="the scan of the model: scores, cortex, natural images")
-    add_options(parser, "--skip-tier")
+    parser.add_argument("--scan", type=path, help="the scan of the model: scores, cortex, natural images")
+    add_options(parser, *READING)
     parser.add_argument(
         "--images",
-        type=Path,
+        type=path,
         nargs="+",
         default=[],
         help="natural images of the core's frame: pictures, folders or .npy (default: those of the scan)",
@@ -235,8 +238,8 @@ def _add_import(commands: Commands[argparse.ArgumentParser]) -> None:
         description="Turn a published checkpoint (a core, or a core with one readout) into a folder that mousev1 "
         "loads. No code in the file is run.",
     )
-    parser.add_argument("checkpoint", type=Path, help="a torch state dict or safetensors file")
-    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("checkpoint", type=path, help="a torch state dict or safetensors file")
+    parser.add_argument("out", type=path, help="folder to write")
     parser.add_argument("--sha256", help="refuse the file unless it has this checksum")
     parser.add_argument("--name", help="what to call the core")
     parser.add_argument(
@@ -256,8 +259,10 @@ def _add_info(commands: Commands[argparse.ArgumentParser]) -> None:
         help="describe a core, a model or a scan",
         description="Say what a core, a fitted model or a scan is.",
     )
-    parser.add_argument("what", help="a released core's name, a core or model folder, or a scan")
-    add_options(parser, "--skip-tier")
+    parser.add_argument(
+        "what", type=expanduser, help="a released core's name, a core or model folder, or a scan"
+    )
+    add_options(parser, *READING)
     parser.add_argument(
         "--verify",
         action="store_true",
@@ -284,7 +289,8 @@ def _add_demo(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``mousev1``; returns 0, 1 after an error, 2 for wrong usage, 130 when interrupted."""
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options = parser.parse_args(arguments)
     tune_process()  # before torch is imported (below)
     from mousev1.cli import commands
 
@@ -307,9 +313,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("mousev1: interrupted; nothing was written", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError) as error:
-        print(f"mousev1: error: {error}", file=sys.stderr)
+        message = for_the_command_line(str(error), _options_of(parser, options.command))
+        print(f"mousev1: error: {message}", file=sys.stderr)
         return FAILED
     return OK
+
+
+def _options_of(parser: argparse.ArgumentParser, command: str) -> set[str]:
+    """Names of the options of a command, such as ``--out``."""
+    (commands,) = (action for action in parser._actions if isinstance(action, Commands))
+    return {name for action in commands.choices[command]._actions for name in action.option_strings}
 
 
 @contextmanager

@@ -94,6 +94,31 @@ def image_identities(images: NDArray[Any] | Tensor) -> NDArray[np.int64]:
     return np.frombuffer(digests, "<i8").astype(np.int64)
 
 
+def check_ids(images: Tensor, ids: NDArray[Any]) -> None:
+    """Refuse ids that two different pictures share: their trials would count as repeats.
+
+    Args:
+        images: (N, C, H, W), one per trial.
+        ids: (N,) of the images.
+
+    Raises:
+        ValueError: such an id; the message names two rows.
+    """
+    _, first, which = np.unique(ids, return_index=True, return_inverse=True)
+    repeats = np.flatnonzero(first[which] != np.arange(len(ids)))
+    if not len(repeats):
+        return
+    earlier = first[which[repeats]]
+    same = np.array([bool((images[a] == images[b]).all()) for a, b in zip(repeats, earlier, strict=True)])
+    if not same.all():
+        row = int(np.flatnonzero(~same)[0])
+        raise ValueError(
+            f"image_ids: {ids[repeats[row]]!r} stands for two different pictures, in rows {earlier[row]} and "
+            f"{repeats[row]} ({int((~same).sum())} rows in all); give every picture an id of its own, or leave "
+            "image_ids out to find equal pictures by their content"
+        )
+
+
 # ---------------------------------------------------------------- gathering
 
 

@@ -106,6 +106,7 @@ def fit_readout(
     check_choice("constant_units", constant_units, ("error", "mean"))
     if method == "sgd" and memory is not None:
         raise ValueError("memory: only method 'convex' keeps to a limit, got one for 'sgd'; leave it out")
+    usable_device(device)
     settings = _settings_of(method, settings)
     core = _frozen(core)
     data = check_inputs(

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from mousev1.core.representation import FrozenCore
 from mousev1.data.cleaning import Cleaning, missing_part, settle_negatives
-from mousev1.data.images import Images, image_identities, prepare_images
+from mousev1.data.images import Images, check_ids, image_identities, prepare_images
 from mousev1.data.validation import checked_positions, checked_responses, plain_array
 from mousev1.errors import listing
-from mousev1.fit.plausibility import check_ids, notes_on
+from mousev1.fit.plausibility import notes_on
 
 Array = npt.NDArray[Any]
 

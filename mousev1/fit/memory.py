@@ -83,11 +83,14 @@ def plan_memory(
         keep_information: as for ``fit_convex``.
 
     Raises:
-        ValueError: even with the features on disk it would take more.
+        ValueError: even with the features on disk it would take more, or, without a limit, more than the machine
+            has free.
     """
     features = store_bytes(core, len(images), images.shape[2], images.shape[3])
     work = _work(core, images, units, keep_information=keep_information)
     held = current_memory()
+    if memory is None:
+        _check_free(core, images, held=held, work=work, features=features)
     if memory is None or held + work + features <= memory:
         return MemoryPlan(held, features, work, memory, None)
     if held + work > memory:
@@ -97,6 +100,36 @@ def plan_memory(
             f"got {got}; {held / MEGA:,.0f} MB are held already"
         )
     return MemoryPlan(held, features, work, memory, directory or Path(tempfile.gettempdir()))
+
+
+def _check_free(core: FrozenCore, images: Tensor, *, held: int, work: int, features: int) -> None:
+    """Stop before a fit without a limit fills the machine."""
+    free = free_memory()
+    if free is None or work + features <= free:
+        return
+    contract, (height, width) = core.config.input, images.shape[2:]
+    remedy = f"pass memory={held + (work + free) // 2} to keep features on disk"
+    if work > free:
+        remedy = "fit fewer neurons or images at a time"
+    if height > contract.height and width > contract.width:
+        remedy += (
+            f"; if {height}x{width} pixels show the visual field at another resolution than the core's "
+            f"{contract.pixels_per_degree:g} pixels per degree, pass pixels_per_degree= to resample them"
+        )
+    raise ValueError(
+        f"memory: a fit of {len(images):,} images of {height}x{width} pixels may take "
+        f"{(work + features) / MEGA:,.0f} MB more, of {free / MEGA:,.0f} MB that are free; {remedy}"
+    )
+
+
+def free_memory() -> int | None:
+    """Bytes that the machine has free for another process, where the system says so."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    sizes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(sizes[0]) * 1024 if sizes else None
 
 
 def _work(core: FrozenCore, images: Tensor, units: int, *, keep_information: bool) -> int:

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mousev1.data.validation import plain_array
+
 Float = NDArray[np.float64]
 
 # Float64 rounding of an average can make a constant neuron look as if it varied by about 1e-15;
@@ -327,7 +329,7 @@ def _trials(name: str, values: ArrayLike) -> NDArray[Any]:
 
 
 def _numbers(name: str, values: ArrayLike) -> NDArray[Any]:
-    array = np.asarray(values)
+    array = plain_array(name, values)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real numbers, got an array of {array.dtype}")
     return array

@@ -19,7 +19,9 @@ from mousev1.core.crop import Region
 from mousev1.core.feature_statistics import TrainingStatistics
 from mousev1.core.inference import features_within, fuse, map_images
 from mousev1.core.representation import FrozenCore, with_own_modules
-from mousev1.data.images import Images, image_identities, in_frame, prepare_images, resample
+from mousev1.data.cleaning import settle_negatives
+from mousev1.data.images import Images, check_ids, image_identities, in_frame, prepare_images, resample
+from mousev1.data.validation import checked_responses, plain_array
 from mousev1.errors import listing
 from mousev1.numerics.torch_modes import plain_modes
 from mousev1.numerics.workers import workers
@@ -339,15 +341,18 @@ class ResponseModel(nn.Module):
         from mousev1.metrics.score_table import score_table
 
         stack = self.prepare(images, pixels_per_degree)
-        responses = np.asarray(responses)
+        responses, _ = settle_negatives(responses)
         if responses.shape != (len(stack), self.n_units):
             raise ValueError(
                 f"responses: expected ({len(stack)}, {self.n_units}), one row per image and one column per "
-                f"unit of the model, got {responses.shape}"
+                f"neuron of the model, got {responses.shape}"
             )
-        identities = image_identities(stack) if image_ids is None else np.asarray(image_ids)
+        responses = checked_responses(responses)
+        identities = image_identities(stack) if image_ids is None else plain_array("image_ids", image_ids)
         if identities.shape != (len(stack),):
             raise ValueError(f"image_ids: expected ({len(stack)},), got {identities.shape}")
+        if image_ids is not None:
+            check_ids(stack, identities)
         _, first, trial_image = np.unique(identities, return_index=True, return_inverse=True)
         rates = self.predict(stack[torch.from_numpy(first)], progress=progress)[trial_image]
         return score_table(rates, responses, identities, self.unit_ids.cpu().numpy())
