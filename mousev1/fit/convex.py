@@ -40,7 +40,7 @@ from mousev1.fit.readout_locations import (
 from mousev1.fit.retinotopy import Retinotopy
 from mousev1.fit.score_maps import roughness
 from mousev1.fit.settings import ConvexSettings
-from mousev1.fit.timing import Clock
+from mousev1.fit.timing import Clock, Seconds
 from mousev1.numerics.arithmetic import variance
 from mousev1.numerics.workers import workers
 from mousev1.readout.gaussian import rate_from_drive
@@ -90,7 +90,7 @@ class ConvexFit:
     retinotopy: Retinotopy
     memory: MemoryPlan
     peak_memory: int
-    seconds: dict[str, float]
+    seconds: dict[str, Seconds]
     information: Tensor | None = field(default=None, repr=False)
     notes: list[str] = field(default_factory=list)
 
