@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import math
 
@@ -14,22 +13,15 @@ from torch.nn import functional as F
 
 from mousev1.core.network import Core, CoreConfig, InputContract
 from training import provenance
-from training.measurements import curve, recordings, scaling, speed
+from training.measurements import curve, recordings, scaling, speed_features, turns, whole_fit
+from training.measurements.task import Task
 from training.paper_figures.data_efficiency import images_needed
 
 
 def test_multiply_adds_of_a_tiny_core_equal_a_count_by_hand():
-    config = CoreConfig(hidden_channels=2, layers=3, input_kernel=3, hidden_kernel=5)
+    core = Core.random(CoreConfig(hidden_channels=2, layers=3, input_kernel=3, hidden_kernel=5), seed=0)
     # 6 x 7 image: 4 x 5 locations; per location 3*3*2 first, then twice 2*2 + 5*5*2 + 2*2
-    assert speed.multiply_adds(config, 6, 7) == 20 * (18 + 2 * (4 + 50 + 4))
-
-
-def test_multiply_adds_of_11s_equal_what_torch_counts():
-    core = Core.random(seed=0)
-    counter = importlib.import_module("torch.utils.flop_counter").FlopCounterMode(display=False)
-    with counter:
-        core(torch.zeros(1, 1, 36, 64))
-    assert 2 * speed.multiply_adds(core.config, 36, 64) == counter.get_total_flops()
+    assert speed_features.multiply_adds(core, 6, 7) == 20 * (18 + 2 * (4 + 50 + 4))
 
 
 def test_turns_alternate_and_the_first_does_not_count():
@@ -42,7 +34,7 @@ def test_turns_alternate_and_the_first_does_not_count():
 
         return run
 
-    measured = speed.take_turns({"a": side("a"), "b": side("b")}, rounds=2)
+    measured = turns.take_turns({"a": side("a"), "b": side("b")}, rounds=2)
     assert calls == ["a", "b"] * 3
     assert measured.values == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
 
@@ -61,12 +53,12 @@ def test_epochs_come_from_the_authors_library_at_the_same_size_before_anything_e
     paths = [tmp_path / "peer.json", tmp_path / "ours.json"]
     for path, values in zip(paths, (peer, ours), strict=True):
         path.write_text(json.dumps(values))
-    assert speed.recorded_epochs(paths, 1000, 4472)["epochs"] == 7
-    assert "test" in speed.recorded_epochs(paths, 1000, 4472)
-    other_size = speed.recorded_epochs(paths, 5335, 4472)
+    assert whole_fit.recorded_epochs(paths, 1000, 4472)["epochs"] == 7
+    assert "test" in whole_fit.recorded_epochs(paths, 1000, 4472)
+    other_size = whole_fit.recorded_epochs(paths, 5335, 4472)
     assert (other_size["epochs"], other_size["recorded_units"], "test" in other_size) == (7, 1000, False)
-    assert speed.recorded_epochs(paths, 1000, 1000)["recorded_by"].startswith("mousev1")
-    assert speed.recorded_epochs(paths, 1000, 1000)["epochs"] == 20
+    assert whole_fit.recorded_epochs(paths, 1000, 1000)["recorded_by"].startswith("mousev1")
+    assert whole_fit.recorded_epochs(paths, 1000, 1000)["epochs"] == 20
 
 
 def test_of_records_with_several_seeds_the_median_counts_and_the_score_is_of_the_seed_asked_for(tmp_path):
@@ -76,10 +68,10 @@ def test_of_records_with_several_seeds_the_median_counts_and_the_score_is_of_the
         paths.append(tmp_path / f"{seed}.json")
         record = {"units": 10, "images": 40, "seed": seed, "fits": {"peer": fit}}
         paths[-1].write_text(json.dumps(record))
-    found = speed.recorded_epochs(paths, 10, 40, seed=1)
+    found = whole_fit.recorded_epochs(paths, 10, 40, seed=1)
     assert (found["epochs"], found["test"]["single_trial_correlation"]) == (44, 0.1)
     assert found["epochs_by_seed"] == {"0": 30, "1": 50, "2": 44}
-    assert speed.recorded_epochs(paths[:2], 10, 40)["epochs"] == 30
+    assert whole_fit.recorded_epochs(paths[:2], 10, 40)["epochs"] == 30
 
 
 def test_a_whole_fit_of_the_authors_library_is_its_epochs_and_what_comes_before_them():
@@ -92,7 +84,7 @@ def test_a_whole_fit_of_the_authors_library_is_its_epochs_and_what_comes_before_
         "processor_seconds": {"mousev1": [5.0], "peer_per_epoch": [20.0], "peer_setup": [2.0]},
         "mousev1_test": {"single_trial_correlation": 0.31},
     }
-    found = speed.whole_fit(part, {"epochs": 40, "test": {"single_trial_correlation": 0.3}})
+    found = whole_fit.whole_fit(part, {"epochs": 40, "test": {"single_trial_correlation": 0.3}})
     assert found["median"] == {"neuralpredictors": 441.0, "mousev1": 3.0}
     assert found["ratio"] == pytest.approx(147.0)
     assert found["processor_ratio"] == pytest.approx(160.4)
@@ -113,21 +105,14 @@ def test_a_curve_that_was_stopped_continues_and_repeats_nothing(tmp_path, monkey
     done = []
     core = Core.random(CoreConfig(hidden_channels=1, layers=1), seed=0)
 
-    def run_method(task, method):
+    def run_point(options, method, images):
         if len(done) == 3:
             raise KeyboardInterrupt
-        done.append((method, task.images))
-        scores = dict.fromkeys(curve.DRAWN, task.images / 1000)
-        return {
-            "date": "today",
-            "machine": {"load_1_minute": 0.1},
-            "seconds": 1.0,
-            "test": scores,
-            "fit": None,
-        }
+        done.append((method, images))
+        return {"seconds": 1.0, "test": dict.fromkeys(curve.DRAWN, images / 1000), "fit": None}
 
-    monkeypatch.setattr(curve, "run_method", run_method)
-    monkeypatch.setattr(curve, "_task", lambda options, images: argparse.Namespace(core=core, images=images))
+    monkeypatch.setattr(curve, "run_point", run_point)
+    monkeypatch.setattr(curve, "read_core", lambda path: core)
     scan, out = tmp_path / "scan", tmp_path / "curve.json"
     scan.write_bytes(b"recordings")
     arguments = [str(scan), "--core", "core", "--images", "10", "20", "--out", str(out)]
@@ -208,10 +193,10 @@ def test_nested_predictions_never_depend_on_the_responses_or_features_that_they_
     features, responses = population(2, units=3, pictures=20)
     stacks = {1.0: features, 2.0: features.flip(2) + 1}
     held = recordings.folds(20, 5, seed=0)[0]
-    before = recordings.nested(stacks, [responses], seed=0)[0]
+    before = recordings.nested(stacks, responses, seed=0)
     changed = responses.clone()
     changed[held] = 1000.0 * torch.rand(len(held), 3, dtype=torch.float64)
-    after = recordings.nested(stacks, [changed], seed=0)[0]
+    after = recordings.nested(stacks, changed, seed=0)
     for label in before:
         torch.testing.assert_close(after[label].predictions[held], before[label].predictions[held])
         assert after[label].chosen[0] == before[label].chosen[0]
@@ -222,7 +207,7 @@ def test_nested_predictions_never_depend_on_the_responses_or_features_that_they_
     moved = {factor: stack.clone() for factor, stack in stacks.items()}
     for stack in moved.values():
         stack[one] += 100.0
-    shifted = recordings.nested(moved, [responses], seed=0)[0]
+    shifted = recordings.nested(moved, responses, seed=0)
     for label in before:
         torch.testing.assert_close(shifted[label].predictions[rest], before[label].predictions[rest])
 
@@ -274,9 +259,13 @@ def test_the_ceiling_of_noisy_averages_is_the_correlation_that_the_true_rate_rea
 
 def test_reaching_a_score_takes_the_fewest_images_that_do(monkeypatch):
     """A fit whose score is its share of 100 images reaches .62 with 65 of them, and 1.01 never."""
-    task = speed.Task(None, None, np.arange(100), None, seed=0, core_mode="eval", max_epochs=1)
-    monkeypatch.setattr(speed, "fit_ours", lambda some, **_: argparse.Namespace(predict=len(some.train_rows)))
-    monkeypatch.setattr(speed, "score", lambda _, images, tier: {"single_trial_correlation": images / 100})
-    found = speed.time_to_reach(task, {"single_trial_correlation": 0.62})
+    task = Task(None, None, np.arange(100), None, seed=0, core_mode="eval", max_epochs=1)
+    monkeypatch.setattr(
+        whole_fit, "fit_ours", lambda some, **_: argparse.Namespace(predict=len(some.train_rows))
+    )
+    monkeypatch.setattr(
+        whole_fit, "score", lambda _, images, tier: {"single_trial_correlation": images / 100}
+    )
+    found = whole_fit.time_to_reach(task, {"single_trial_correlation": 0.62})
     assert found["images"] == 65
-    assert speed.time_to_reach(task, {"single_trial_correlation": 1.01}) is None
+    assert whole_fit.time_to_reach(task, {"single_trial_correlation": 1.01}) is None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from training.measurements.peer import PeerLibrary, import_peer
+from training.measurements.peer import import_peer
 
 
 @pytest.fixture(scope="session")
-def peer() -> PeerLibrary:
+def peer() -> SimpleNamespace:
     try:
         return import_peer()
     except ImportError as error:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mousev1.core.network import Core, CoreConfig, InputContract
+from mousev1.fit.settings import SGDSettings
 from mousev1.hub.checkpoint_import import import_checkpoint
 from mousev1.readout.gaussian import (
     CortexPositions,
@@ -21,7 +22,6 @@ from mousev1.readout.gaussian import (
     normalise_cortex,
 )
 from training.measurements import peer as benchmark
-from training.measurements.peer import PeerSettings
 
 UNITS = 12
 
@@ -77,7 +77,7 @@ def copy_into_peer(readout: GaussianReadout, target: torch.nn.Module) -> None:
 
 def peer_model(core: Core, positions: np.ndarray | None) -> torch.nn.Module:
     return benchmark.build_model(
-        core, pictures(1), torch.ones(UNITS), positions, settings=PeerSettings()
+        core, pictures(1), torch.ones(UNITS), positions, settings=SGDSettings()
     ).eval()
 
 
@@ -188,7 +188,7 @@ def simulated(core: Core, *, images: int = 80) -> tuple[np.ndarray, np.ndarray]:
     return stimuli.numpy(), np.random.default_rng(7).gamma(rates + 0.1)
 
 
-@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("mode", ["frozen", "batch"])
 def test_a_peer_fit_is_repeatable_and_moves_batch_norm_only_if_told_to(peer, mode):
     config = CoreConfig(
         hidden_channels=64, layers=2, hidden_kernel=3, input=InputContract(mean=113.0, std=60.0)
@@ -201,7 +201,7 @@ def test_a_peer_fit_is_repeatable_and_moves_batch_norm_only_if_told_to(peer, mod
             (images[:60], responses[:60]),
             (images[60:], responses[60:]),
             cortex(),
-            settings=PeerSettings(core_mode=mode, max_epochs=3, batch_size=32),
+            settings=SGDSettings(batchnorm=mode, max_epochs=3, batch_size=32),
             seed=8,
         )
         for _ in range(2)
@@ -213,7 +213,7 @@ def test_a_peer_fit_is_repeatable_and_moves_batch_norm_only_if_told_to(peer, mod
     before, after = benchmark.peer_core_state(core), fits[0].model.core.state_dict()
     moved = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     assert all("running" in name or "tracked" in name for name in moved)
-    assert bool(moved) == (mode == "train")
+    assert bool(moved) == (mode == "batch")
 
 
 def test_a_peer_fit_learns_and_predicts_in_the_units_that_went_in(peer):
@@ -228,7 +228,7 @@ def test_a_peer_fit_learns_and_predicts_in_the_units_that_went_in(peer):
         (images[:160], responses[:160]),
         (images[160:], responses[160:]),
         cortex(),
-        settings=PeerSettings(max_epochs=5, batch_size=16),
+        settings=SGDSettings(max_epochs=5, batch_size=16),
         seed=9,
     )
     rates = fit.predict(images)

@@ -10,12 +10,13 @@ the true rates of images that it was not given.
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import io
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from mousev1.storage.atomic import replacing
 from training import provenance
 from training.measurements import script
 from training.measurements.task import read_core
+from training.measurements.turns import in_new_process
 from training.simulation.dead_leaves import dead_leaves
 
 UNITS, IMAGES, TEST_IMAGES = 20_000, 30_000, 500
@@ -104,26 +106,21 @@ def true_model(
 
 
 def fit(core: Core, folder: Path, *, memory: int, seed: int) -> dict[str, Any]:
-    """Fit and score in this process, whose memory counts."""
-    load = {name: np.load(folder / f"{name}.npy") for name in ("images", "responses", "positions")}
-    model, cost = provenance.cost_of(
-        lambda: mousev1.fit_readout(
-            load["images"],
-            load["responses"],
-            load["positions"],
-            core=core,
-            image_ids=np.arange(len(load["images"])),
-            constant_units="mean",
-            seed=seed,
-            memory=memory,
-            # prints what memory is predicted, too
-            progress=True,
-        )
+    """Fit and score in this process, whose memory counts; ``plan`` is what memory was predicted."""
+    images, responses, positions = (
+        np.load(folder / f"{name}.npy") for name in ("images", "responses", "positions")
     )
+    options: dict[str, Any] = {"image_ids": np.arange(len(images)), "constant_units": "mean", "seed": seed}
+    run = partial(mousev1.fit_readout, images, responses, positions, core=core, **options)
+    with contextlib.redirect_stderr(io.StringIO()) as log:
+        model, cost = provenance.cost_of(partial(run, memory=memory, progress=True))
+    lines = log.getvalue().replace("\r", "\n").splitlines()
+    plan = next(line for line in lines if "predicted peak memory" in line)
     true = np.load(folder / "test_rates.npy")
     found = model.predict(np.load(folder / "test_images.npy"))
     varied = true.std(axis=0) > LEAST_SCORED
     return {
+        "plan": plan.replace(tempfile.gettempdir(), "the folder for temporary files"),
         **cost,
         "true_rate_correlation": float(np.nanmean(metrics.correlation(found, true)[varied])),
         "units_scored": int(varied.sum()),
@@ -135,9 +132,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().options(arguments)
     core = read_core(options.core)
     budget = round(options.memory * 1e9)
-    if options.fit:
-        print(json.dumps(fit(core, options.folder, memory=budget, seed=options.seed)))
-        return
     if not (options.folder / "responses.npy").exists():
         simulate(core, options.folder, units=options.units, images=options.images, seed=options.seed)
     shape = np.load(options.folder / "responses.npy", mmap_mode="r").shape
@@ -146,39 +140,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"--folder: expected responses ({options.images}, {options.units}) in {options.folder}, found "
             f"{shape}; choose another folder"
         )
-    circumstances = provenance.circumstances()
-    command = [sys.executable, "-m", "training.measurements.large", *options.given, "--fit"]
-    with tempfile.TemporaryFile("w+") as log:
-        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=log, text=True)
-        log.seek(0)
-        printed = log.read()
-    if done.returncode != 0:
-        raise SystemExit(f"the fit failed:\n{printed}")
-    plan = next(line for line in printed.replace("\r", "\n").splitlines() if "predicted peak memory" in line)
-    found = json.loads(done.stdout.splitlines()[-1])
     results = {
         "what": "a fit under a memory budget; neurons, images and responses are simulated",
-        **circumstances,
+        **provenance.circumstances(),
         "core": core.name,
         "core_hash": core.content_hash(),
         "units": options.units,
         "images": options.images,
         "seed": options.seed,
         "budget_mb": round(budget / 1e6, 1),
-        "plan": plan.replace(tempfile.gettempdir(), "the folder for temporary files"),
-        **found,
+        **in_new_process(partial(fit, core, options.folder, memory=budget, seed=options.seed)),
     }
     provenance.write_json(options.out, results)
     print(json.dumps(results, indent=1))
 
 
 def _parser() -> script.Parser:
-    parser = script.parser("large", "A simulated scan fitted under a memory budget.", "")
+    parser = script.parser("large", "A simulated scan fitted under a memory budget.", scan="")
     parser.add_argument("--folder", type=Path, required=True, help="where the simulated scan is, or will be")
     parser.add_argument("--units", type=int, default=UNITS, help=f"neurons (default: {UNITS:,})")
     parser.add_argument("--images", type=int, default=IMAGES, help=f"training images (default: {IMAGES:,})")
     parser.add_argument("--memory", type=float, default=GIGABYTES, help="budget in GB (default: 8)")
-    parser.add_argument("--fit", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 

@@ -17,21 +17,24 @@ import sys
 import time
 import types
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mousev1.core.network import Core, CoreConfig
+from mousev1.core.network import Core, CoreConfig, InputContract
+from mousev1.fit.settings import SGDSettings
 
 Array = npt.NDArray[Any]
 
 PEER_VERSION = "0.3.0"
+INIT_MU_RANGE = 0.3  # without cortical positions, mu starts uniformly within +- this
 
 # Core of mousev1 -> name in neuralpredictors
 PEER_NAMES = (
@@ -43,21 +46,8 @@ PEER_NAMES = (
 LAPLACE_FILTER = "_input_weights_regularizer.laplace.filter"
 
 
-class PeerLibrary(NamedTuple):
-    """The parts of neuralpredictors in use here."""
-
-    core: Any  # SE2dCore
-    readout: Any  # FullGaussian2d
-    factorized: Any  # SpatialXFeatureLinear
-    encoder: Any  # FiringRateEncoder
-    loss: Any  # PoissonLoss
-    early_stopping: Any
-    laplace_l2_norm: Any
-    measures: Any  # the module measures.np_functions
-
-
-def import_peer() -> PeerLibrary:
-    """The authors' library; ``ImportError`` with the remedy if it is not installed.
+def import_peer() -> SimpleNamespace:
+    """The parts of the authors' library in use here; ``ImportError`` with the remedy if it is not installed.
 
     Version 0.3.0 needs two things that a current environment lacks while it is imported:
     ``collections.Iterable``, gone since Python 3.10, and torchvision, which nothing here uses.
@@ -76,61 +66,16 @@ def import_peer() -> PeerLibrary:
         from neuralpredictors.measures.modules import PoissonLoss
         from neuralpredictors.regularizers import LaplaceL2norm
         from neuralpredictors.training import early_stopping
-    return PeerLibrary(
-        SE2dCore,
-        FullGaussian2d,
-        SpatialXFeatureLinear,
-        FiringRateEncoder,
-        PoissonLoss,
-        early_stopping,
-        LaplaceL2norm,
-        np_functions,
+    return SimpleNamespace(
+        core=SE2dCore,
+        readout=FullGaussian2d,
+        factorized=SpatialXFeatureLinear,
+        encoder=FiringRateEncoder,
+        loss=PoissonLoss,
+        early_stopping=early_stopping,
+        laplace_l2_norm=LaplaceL2norm,
+        measures=np_functions,
     )
-
-
-@dataclass(frozen=True)
-class PeerSettings:
-    """Hyperparameters of the published recipe.
-
-    Attributes:
-        core_mode: ``"train"`` lets the core's batch norm follow the batch while the readout learns,
-            as the published code does; ``"eval"`` keeps the core bit for bit.
-        learning_rate: of Adam, at the start.
-        batch_size: images per step.
-        feature_l1: weight of the summed absolute feature weights.
-        init_sigma: entries of the readout's 2x2 sampling maps start uniformly within +- this.
-        init_mu_range: without cortical positions, mu starts uniformly within +- this.
-        init_transform_scale: factor on the random orthonormal matrix that the map from cortex starts
-            from. (neuralpredictors 0.3.0 dropped this of the paper's code; it is put back here.)
-        max_epochs: upper limit.
-        patience: epochs without a better validation correlation, before the best state is restored.
-        tolerance: what counts as better.
-        decay: factor on the learning rate when progress stalls.
-        rounds: how often the patience may run out.
-        min_learning_rate: floor of the learning rate.
-        loss_trials: trials n in the factor sqrt(n / batch) on the loss; None is the number of training
-            images. The published loader counts all trials of the file, validation and test included,
-            however few are trained on, which weakens the L1 penalty relative to the loss.
-    """
-
-    core_mode: Literal["eval", "train"] = "eval"
-    learning_rate: float = 5e-3
-    batch_size: int = 64
-    feature_l1: float = 2.439
-    init_sigma: float = 0.4
-    init_mu_range: float = 0.3
-    init_transform_scale: float = 0.2
-    max_epochs: int = 200
-    patience: int = 5
-    tolerance: float = 1e-6
-    decay: float = 0.3
-    rounds: int = 3
-    min_learning_rate: float = 1e-4
-    loss_trials: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.core_mode not in ("eval", "train"):
-            raise ValueError(f"core_mode: expected 'eval' or 'train', got {self.core_mode!r}")
 
 
 class Epoch(NamedTuple):
@@ -153,25 +98,21 @@ class PeerFit:
 
     Attributes:
         model: ``FiringRateEncoder`` of the best epoch, in evaluation mode.
-        contract_mean: subtracted from gray values before the core.
-        contract_std: divides them after that.
+        contract: what gray values the core takes.
         response_scale: (U,) a rate of 1 is this much in the units of the recorded responses.
         epochs: what happened, in order.
-        seconds: duration of the whole fit.
     """
 
     model: nn.Module
-    contract_mean: float
-    contract_std: float
+    contract: InputContract
     response_scale: Tensor
-    epochs: tuple[Epoch, ...]
-    seconds: float
+    epochs: Sequence[Epoch] = ()
 
     @torch.no_grad()
     def predict(self, images: Array, *, batch_size: int = 64) -> npt.NDArray[np.float32]:
         """(N, C, H, W) gray values to (N, U) rates, in the units of the recorded responses."""
-        standardised = _standardise(images, self.contract_mean, self.contract_std)
-        rates = torch.cat([self.model(batch) for batch in torch.split(standardised, batch_size)])
+        standardised = standardise(images, self.contract)
+        rates = torch.cat([self.model(batch) for batch in standardised.split(batch_size)])
         out: npt.NDArray[np.float32] = (rates * self.response_scale).numpy()
         return out
 
@@ -182,7 +123,7 @@ def fit_peer(
     validation: tuple[Array, Array],
     positions: Array | None,
     *,
-    settings: PeerSettings | None = None,
+    settings: SGDSettings,
     seed: int,
 ) -> PeerFit:
     """Train a readout on a fixed core with the published recipe.
@@ -195,27 +136,14 @@ def fit_peer(
         settings: hyperparameters.
         seed: of the initial readout, the order of the images and the sampled positions.
     """
-    settings = settings or PeerSettings()
-    import_peer()
-    started = time.perf_counter()
-    contract = core.config.input
-    images = _standardise(train[0], contract.mean, contract.std)
-    scale = response_scale(train[1])
-    responses = torch.from_numpy(train[1] / scale).float()
-    held_out = _standardise(validation[0], contract.mean, contract.std)
-    evaluation = _Evaluation(held_out, validation[1] / scale, settings.batch_size)
+    contract, scale = core.config.input, response_scale(train[1])
+    images, responses = standardise(train[0], contract), torch.from_numpy(train[1] / scale).float()
+    evaluation = _Evaluation(standardise(validation[0], contract), validation[1] / scale, settings.batch_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_model(core, images, responses.mean(dim=0), positions, settings=settings)
         _train(model, images, responses, evaluation, settings)
-    return PeerFit(
-        model=model.eval(),
-        contract_mean=contract.mean,
-        contract_std=contract.std,
-        response_scale=torch.from_numpy(scale).float(),
-        epochs=tuple(evaluation.epochs),
-        seconds=time.perf_counter() - started,
-    )
+    return PeerFit(model.eval(), contract, torch.from_numpy(scale).float(), evaluation.epochs)
 
 
 class _Evaluation:
@@ -240,7 +168,7 @@ class _Evaluation:
     def __call__(self, model: nn.Module) -> float:
         """Mean correlation over neurons, 0 for those where it is undefined."""
         with torch.no_grad():
-            rates = torch.cat([model(batch) for batch in torch.split(self._images, self._batch_size)])
+            rates = torch.cat([model(batch) for batch in self._images.split(self._batch_size)])
         correlations = import_peer().measures.corr(self._responses, rates.numpy(), axis=0)
         value = float(np.nan_to_num(correlations).mean())
         # early_stopping also evaluates when it restores a state; only the first is an epoch's
@@ -253,7 +181,7 @@ class _Evaluation:
 
 
 def _train(
-    model: Any, images: Tensor, responses: Tensor, evaluation: _Evaluation, settings: PeerSettings
+    model: Any, images: Tensor, responses: Tensor, evaluation: _Evaluation, settings: SGDSettings
 ) -> None:
     """The recipe's loop: epochs until the evaluation no longer gets better; the best state stays."""
     peer = import_peer()
@@ -283,7 +211,7 @@ def _train(
     poisson, trials = peer.loss(avg=False), settings.loss_trials or len(images)
     for epoch, _ in epochs:
         evaluation.begin(epoch, optimizer.param_groups[0]["lr"])
-        model.core.train(settings.core_mode == "train")
+        model.core.train(settings.batchnorm == "batch")
         for chosen in torch.split(torch.randperm(len(images)), settings.batch_size):
             rates = model(images[chosen], detach_core=True)
             likelihood = poisson(output=rates, target=responses[chosen])
@@ -294,7 +222,7 @@ def _train(
 
 
 def build_model(
-    core: Core, images: Tensor, mean_response: Tensor, positions: Array | None, *, settings: PeerSettings
+    core: Core, images: Tensor, mean_response: Tensor, positions: Array | None, *, settings: SGDSettings
 ) -> Any:
     """An untrained ``FiringRateEncoder`` on a copy of the core.
 
@@ -313,7 +241,7 @@ def build_model(
         in_shape=core.config.feature_shape(*images.shape[2:]),
         outdims=len(mean_response),
         bias=True,
-        init_mu_range=settings.init_mu_range,
+        init_mu_range=INIT_MU_RANGE,
         init_sigma=settings.init_sigma,
         gauss_type="full",
         grid_mean_predictor=predictor,
@@ -322,7 +250,7 @@ def build_model(
         feature_reg_weight=settings.feature_l1,
     )
     if positions is not None:
-        nn.init.orthogonal_(readout.mu_transform[0].weight, gain=settings.init_transform_scale)
+        nn.init.orthogonal_(readout.mu_transform[0].weight, gain=settings.position_network.init_scale)
         nn.init.zeros_(readout.mu_transform[0].bias)
     return peer.encoder(core=build_core(core.config, peer_core_state(core)), readout=readout)
 
@@ -374,8 +302,9 @@ def response_scale(responses: Array) -> npt.NDArray[np.float64]:
     return scale
 
 
-def _standardise(images: Array, mean: float, std: float) -> Tensor:
-    return (torch.from_numpy(np.asarray(images, dtype=np.float32)) - mean) / std
+def standardise(images: Array | Tensor, contract: InputContract) -> Tensor:
+    """(N, C, H, W) gray values as the core takes them."""
+    return (torch.as_tensor(images, dtype=torch.float32) - contract.mean) / contract.std
 
 
 @contextmanager

@@ -15,11 +15,10 @@ Factor and estimator are chosen on the training pictures of each fold, by cross-
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,8 +50,7 @@ LIBRARY = "fit_readout"
 BOOTSTRAPS = 10_000
 
 
-@dataclass(frozen=True)
-class Split:
+class Split(NamedTuple):
     """The features of some pictures to learn from and of others to predict, at P locations.
 
     Inner products of centred features are all that ridge regression needs: with n training pictures they
@@ -69,6 +67,7 @@ class Split:
     cross: Tensor
 
 
+# From every location, all locations as one, and responses (n, U) of the training pictures, to (t, U) of the others.
 Estimator = Callable[[Split, Split, Tensor], Tensor]
 
 
@@ -119,22 +118,13 @@ def split(features: Tensor, train: Array, test: Array) -> tuple[Split, Split]:
 
 
 def ridge_at_one_location(locations: Split, together: Split, responses: Tensor) -> Tensor:
-    """Ridge on the features of one location, the same for all neurons, chosen with the penalty by leaving one out.
-
-    Args:
-        locations: every location.
-        together: all locations as one; not used here.
-        responses: (n, U) of the training pictures.
-
-    Returns:
-        (t, U) for the other pictures.
-    """
+    """Ridge on the features of one location, the same for all neurons, chosen with the penalty by leaving one out."""
     errors = _leave_one_out(locations, responses)
     return _predictions(locations, responses).flatten(0, 1)[int(errors.mean(dim=2).argmin())]
 
 
 def ridge_at_own_location(locations: Split, together: Split, responses: Tensor) -> Tensor:
-    """Ridge at each neuron's own location, found by leaving one out; one penalty for all. Arguments as above."""
+    """Ridge at each neuron's own location, found by leaving one out; one penalty for all."""
     errors = _leave_one_out(locations, responses)
     penalty = int(errors.amin(dim=0).mean(dim=1).argmin())
     location = errors[:, penalty].argmin(dim=0)
@@ -142,7 +132,7 @@ def ridge_at_own_location(locations: Split, together: Split, responses: Tensor) 
 
 
 def ridge_at_all_locations(locations: Split, together: Split, responses: Tensor) -> Tensor:
-    """Ridge on all locations together; one penalty for all neurons, by leaving one out. Arguments as above."""
+    """Ridge on all locations together; one penalty for all neurons, by leaving one out."""
     return ridge_at_one_location(together, together, responses)
 
 
@@ -151,7 +141,6 @@ def average_over_locations(locations: Split, together: Split, responses: Tensor)
 
     Given both, responses are normal, and so their probability has a closed form (noise variance
     integrated out). How probable locations and penalties are beforehand is learned from all neurons.
-    Arguments as above.
     """
     evidence = _evidence(locations, responses)
     number, penalties, _ = evidence.shape
@@ -215,70 +204,57 @@ def folds(count: int, number: int, seed: int) -> list[Array]:
     return [np.sort(part) for part in np.array_split(np.random.default_rng(seed).permutation(count), number)]
 
 
-@dataclass(frozen=True)
-class Nested:
-    """Predictions whose settings were chosen without the pictures that they are for.
+def cross_validated(
+    features: Mapping[float, Tensor], responses: Tensor, number: int, seed: int
+) -> dict[tuple[str, float], Tensor]:
+    """Predictions (I, U) of pictures held out, one of so many groups after the other.
 
-    Attributes:
-        predictions: (I, U).
-        chosen: estimator and factor of every fold.
+    Args:
+        features: (I, P, C) for every factor.
+        responses: (I, U) averages over repeats.
+        number: of groups.
+        seed: of the groups.
+
+    Returns:
+        For every estimator and factor.
     """
+    pictures = np.arange(len(responses))
+    found: dict[tuple[str, float], Tensor] = {}
+    for factor, stack in features.items():
+        for held in folds(len(pictures), number, seed):
+            rows = np.setdiff1d(pictures, held)
+            data = split(stack, rows, held)
+            for name, estimate in ESTIMATORS.items():
+                out = found.setdefault((name, factor), torch.empty_like(responses))
+                out[held] = estimate(*data, responses[rows])
+    return found
+
+
+class Nested(NamedTuple):
+    """Predictions (I, U) whose settings, an estimator and factor per fold, were chosen without their pictures."""
 
     predictions: Tensor
     chosen: list[tuple[str, float]]
 
 
-def nested(
-    features: Mapping[float, Tensor], regions: Sequence[Tensor], *, seed: int
-) -> list[dict[str, Nested]]:
+def nested(features: Mapping[float, Tensor], responses: Tensor, *, seed: int) -> dict[str, Nested]:
     """Ten-fold predictions; estimator and factor of each fold are the best on its training pictures.
 
-    Args:
-        features: (I, P, C) for every factor.
-        regions: (I, U) average responses of each region.
-        seed: of the folds.
-
     Returns:
-        For every region: each estimator by name with the factor chosen, and ``CHOSEN`` with both chosen.
+        Each estimator by name with the factor chosen, and ``CHOSEN`` with both chosen. Arguments as above.
     """
-    pictures = np.arange(len(regions[0]))
-    found: list[dict[str, Nested]] = [
-        {name: Nested(torch.empty_like(responses), []) for name in (*ESTIMATORS, CHOSEN)}
-        for responses in regions
-    ]
-    for held in folds(len(pictures), FOLDS, seed):
-        rows = np.setdiff1d(pictures, held)
-        scores = _inner_scores(features, regions, rows, seed)
-        outer = {factor: split(stack, rows, held) for factor, stack in features.items()}
-        for region, responses in enumerate(regions):
-            for label, result in found[region].items():
-                allowed = [key for key in scores[region] if label in (key[0], CHOSEN)]
-                name, factor = max(allowed, key=lambda key: scores[region][key])
-                result.predictions[held] = ESTIMATORS[name](*outer[factor], responses[rows])
-                result.chosen.append((name, factor))
+    found = {name: Nested(torch.empty_like(responses), []) for name in (*ESTIMATORS, CHOSEN)}
+    outer = cross_validated(features, responses, FOLDS, seed)
+    for held in folds(len(responses), FOLDS, seed):
+        rows = np.setdiff1d(np.arange(len(responses)), held)
+        known = {factor: stack[rows] for factor, stack in features.items()}
+        inner = cross_validated(known, responses[rows], INNER_FOLDS, seed)
+        scores = {key: _mean_correlation(values, responses[rows]) for key, values in inner.items()}
+        for label, result in found.items():
+            best = max((key for key in scores if label in (key[0], CHOSEN)), key=lambda key: scores[key])
+            result.predictions[held] = outer[best][held]
+            result.chosen.append(best)
     return found
-
-
-def _inner_scores(
-    features: Mapping[float, Tensor], regions: Sequence[Tensor], rows: Array, seed: int
-) -> list[dict[tuple[str, float], float]]:
-    """Cross-validated score among some pictures, per region, for every estimator and factor."""
-    scores: list[dict[tuple[str, float], float]] = [{} for _ in regions]
-    groups = folds(len(rows), INNER_FOLDS, seed)
-    for factor, stack in features.items():
-        predicted = {
-            (region, name): torch.empty(len(rows), responses.shape[1], dtype=torch.float64)
-            for region, responses in enumerate(regions)
-            for name in ESTIMATORS
-        }
-        for group in groups:
-            train = np.delete(rows, group)
-            data = split(stack, train, rows[group])
-            for (region, name), out in predicted.items():
-                out[group] = ESTIMATORS[name](*data, regions[region][train])
-        for (region, name), out in predicted.items():
-            scores[region][name, factor] = _mean_correlation(out, regions[region][rows])
-    return scores
 
 
 def _mean_correlation(predictions: Tensor, responses: Tensor) -> float:
@@ -289,44 +265,36 @@ def _mean_correlation(predictions: Tensor, responses: Tensor) -> float:
 def library_predictions(core: Core, pictures: Array, responses: Tensor, factors: Sequence[float]) -> Tensor:
     """Ten-fold predictions (I, U) of ``mousev1.fit_readout`` without positions, one factor per fold."""
     out = torch.empty_like(responses)
+    options: dict[str, Any] = {"core": core, "constant_units": "mean", "seed": SEED, "progress": False}
     for held, factor in zip(folds(len(pictures), FOLDS, SEED), factors, strict=True):
         images = surround(pictures, factor, core.config.input_kernel).numpy()
         rows = np.setdiff1d(np.arange(len(pictures)), held)
-        model = mousev1.fit_readout(
-            images[rows],
-            responses[rows].numpy(),
-            core=core,
-            constant_units="mean",
-            seed=SEED,
-            progress=False,
-        )
+        model = mousev1.fit_readout(images[rows], responses[rows].numpy(), **options)
         out[held] = torch.from_numpy(model.predict(images[held])).double()
     return out
 
 
 def evaluate(
     core: Core, pictures: Array, regions: Sequence[Tensor], *, library: bool
-) -> list[dict[str, Any]]:
+) -> dict[str, list[dict[str, Any]]]:
     """Correlations of every neuron with every estimator, per region."""
     features = {
         factor: features_at_locations(core, surround(pictures, factor, core.config.input_kernel))
         for factor in FACTORS
     }
     found = []
-    for responses, results in zip(regions, nested(features, regions, seed=SEED), strict=True):
-        entry = {
-            name: {
-                "correlation": _correlations(result.predictions, responses),
-                "chosen": result.chosen,
-            }
-            for name, result in results.items()
-        }
+    for responses in regions:
+        results: dict[str, Any] = nested(features, responses, seed=SEED)
         if library:
             factors = [factor for _, factor in results[CHOSEN].chosen]
-            predictions = library_predictions(core, pictures, responses, factors)
-            entry[LIBRARY] = {"correlation": _correlations(predictions, responses), "chosen": factors}
-        found.append(entry)
-    return found
+            results[LIBRARY] = library_predictions(core, pictures, responses, factors), factors
+        found.append(
+            {
+                name: {"correlation": _correlations(predictions, responses), "chosen": chosen}
+                for name, (predictions, chosen) in results.items()
+            }
+        )
+    return {"regions": found}
 
 
 def _correlations(predictions: Tensor, responses: Tensor) -> list[float | None]:
@@ -341,28 +309,18 @@ def interval(correlations: Array, baseline: Array | None = None) -> dict[str, An
         correlations: (K, U) of K cores (resampled too if there are several), NaN where undefined.
         baseline: (L, U) of other cores and the same neurons, to be subtracted.
     """
-    generator = np.random.default_rng(SEED)
-    units = correlations.shape[1]
-    means = np.empty(BOOTSTRAPS)
+    sides = [correlations] if baseline is None else [correlations, -baseline]
+    generator, units = np.random.default_rng(SEED), correlations.shape[1]
+    means = np.zeros(BOOTSTRAPS)
     for k in range(BOOTSTRAPS):
-        chosen = generator.integers(units, size=(units,))
-        means[k] = _resampled(correlations, chosen, generator)
-        if baseline is not None:
-            means[k] -= _resampled(baseline, chosen, generator)
-    mean = np.nanmean(correlations) - (0.0 if baseline is None else np.nanmean(baseline))
+        neurons = generator.integers(units, size=units)
+        for side in sides:
+            cores = generator.integers(len(side), size=len(side))
+            means[k] += np.nanmean(side[cores][:, neurons])
     low, high = np.quantile(means, (0.025, 0.975))
-    undefined = np.isnan(correlations).sum() + (0 if baseline is None else np.isnan(baseline).sum())
-    return {
-        "mean": round(float(mean), 4),
-        "low": round(float(low), 4),
-        "high": round(float(high), 4),
-        "undefined": int(undefined),
-    }
-
-
-def _resampled(values: Array, units: Array, generator: np.random.Generator) -> float:
-    cores = generator.integers(len(values), size=(len(values),))
-    return float(np.nanmean(values[cores][:, units]))
+    ends = {"mean": sum(np.nanmean(side) for side in sides), "low": low, "high": high}
+    undefined = sum(int(np.isnan(side).sum()) for side in sides)
+    return {name: round(float(value), 4) for name, value in ends.items()} | {"undefined": undefined}
 
 
 def ceiling(trials: Array) -> float:
@@ -381,40 +339,44 @@ def ceiling(trials: Array) -> float:
 def summarise(cores: dict[str, Any]) -> list[dict[str, Any]]:
     """Means and intervals per region and estimator: the core, random cores, and the difference."""
     published = next(name for name in cores if not name.startswith("random-"))
-    random = [name for name in cores if name.startswith("random-")]
     rows = []
-    for region in range(len(cores[published]["regions"])):
-
-        def values(names: Sequence[str], label: str, region: int = region) -> Array:
-            found = [cores[name]["regions"][region].get(label) for name in names]
-            return np.array([entry["correlation"] for entry in found if entry is not None], dtype=float)
-
-        for label in cores[published]["regions"][region]:
-            own, others = values([published], label), values(random, label)
+    for region, estimators in enumerate(cores[published]["regions"]):
+        for label, of_published in estimators.items():
+            own = np.array([of_published["correlation"]], dtype=float)
+            others = [
+                core["regions"][region][label]["correlation"]
+                for name, core in cores.items()
+                if name != published and label in core["regions"][region]
+            ]
             row = {"region": region + 1, "estimator": label, "core": interval(own)}
-            if len(others):
-                row |= {"random_cores": len(others), "random": interval(others)}
-                row["difference"] = interval(own, others)
+            if others:
+                random = np.array(others, dtype=float)
+                row |= {"random_cores": len(others), "random": interval(random)}
+                row["difference"] = interval(own, random)
             rows.append(row)
     return rows
 
 
 def table(results: dict[str, Any]) -> str:
     """The summary as Markdown."""
-    lines = [
-        "| region | readout | published core | random cores | difference |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for row in results["summary"]:
-        entries = [_entry(row[key]) if key in row else "-" for key in ("core", "random", "difference")]
+        core, random, difference = (_entry(row.get(key)) for key in ("core", "random", "difference"))
         if "random" in row:
-            entries[1] += f", {row['random_cores']} cores"
-        lines.append(f"| {row['region']} | {row['estimator']} | {' | '.join(entries)} |")
+            random += f", {row['random_cores']} cores"
+        rows.append([str(row["region"]), row["estimator"], core, random, difference])
     ceilings = ", ".join(
-        f"region {region + 1} {value:.3f}" for region, value in enumerate(results["ceiling"])
+        f"region {region} {value:.3f}" for region, value in enumerate(results["ceiling"], start=1)
     )
-    lines.append(f"\nMost that could be reached, given the noise of the averages: {ceilings}.")
-    return "\n".join(lines)
+    found = script.table(("region", "readout", "published core", "random cores", "difference"), rows)
+    return f"{found}\n\nMost that could be reached, given the noise of the averages: {ceilings}."
+
+
+def _entry(value: dict[str, Any] | None) -> str:
+    if value is None:
+        return "-"
+    note = f" ({value['undefined']} undefined)" if value["undefined"] else ""
+    return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]{note}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -437,21 +399,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "inner_folds": INNER_FOLDS,
     }
     results = script.resume(options, header, "cores")
-    results["ceiling"] = [round(ceiling(repeats), 4) for repeats in trials]
     # the published core first: it is what the summary compares with
     cores = [core, *(Core.random(core.config, seed=seed) for seed in range(options.seeds))]
-    for number, candidate in enumerate(cores):
-        if candidate.name in results["cores"] and not options.rerun:
-            continue
-        library = number <= options.library_seeds
-        entry = {
-            **provenance.circumstances(),
-            "regions": evaluate(candidate, pictures, regions, library=library),
-        }
-        results["cores"][candidate.name] = entry
-        results["summary"] = summarise(results["cores"])
-        provenance.write_json(options.out, results)
-        print(f"{candidate.name}: done", file=sys.stderr, flush=True)
+    runs = {
+        of.name: partial(evaluate, of, pictures, regions, library=number <= options.library_seeds)
+        for number, of in enumerate(cores)
+    }
+    script.add_missing(options, results, "cores", runs, again=runs if options.rerun else ())
+    results["ceiling"] = [round(ceiling(repeats), 4) for repeats in trials]
+    results["summary"] = summarise(results["cores"])
+    provenance.write_json(options.out, results)
     heading = (
         f"Real recordings ({results['recordings']}): correlation of each neuron's average response with "
         f"predictions of pictures held out (ten folds), mean over neurons and 95% interval. "
@@ -460,21 +417,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     script.write_table(options.out, heading, table(results))
 
 
-def _entry(value: dict[str, Any]) -> str:
-    note = f" ({value['undefined']} undefined)" if value["undefined"] else ""
-    return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]{note}"
-
-
 def _parser() -> script.Parser:
-    parser = script.parser(
-        "recordings", "Real mouse V1, 50 pictures: the published core against random ones.", "", seed=False
-    )
+    what = "Real mouse V1, 50 pictures: the published core against random ones."
+    parser = script.parser("recordings", what, "rerun", scan="", seed=False)
     parser.add_argument("recordings", type=Path, help="pictures and responses of two regions (.npz)")
     parser.add_argument("--seeds", type=int, default=5, help="random cores (default: 5)")
     parser.add_argument(
         "--library-seeds", type=int, default=1, help="random cores that fit_readout is run on (default: 1)"
     )
-    parser.add_argument("--rerun", action="store_true", help="repeat what the result file has")
     return parser
 
 

@@ -10,21 +10,21 @@ the process held before the fit) against log size. Sizes that the result file ha
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 import mousev1
 from mousev1.plot.palette import BLUE
 from training import provenance
 from training.measurements import script
 from training.measurements.task import make_task, read_core
+from training.measurements.turns import in_new_process
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +33,17 @@ UNITS = (100, 300, 2500, 5335)
 IMAGES = (100, 300, 2000, 4472)
 FIXED_UNITS, FIXED_IMAGES = 1000, 1000
 LARGEST = (5335, 4472)
+MEASURED = ("seconds", "processor seconds", "memory")
+PARTS = {"all": slice(None), "upper_three": slice(-3, None)}
+COLUMNS = {
+    "neurons": "{units:,}",
+    "images": "{images:,}",
+    "seconds": "{seconds:,.1f}",
+    "processor seconds": "{processor_seconds:,.1f}",
+    "peak memory, MB": "{peak_memory_mb:,.0f}",
+    "held before the fit, MB": "{memory_before_mb:,.0f}",
+    "load": "{machine[load_1_minute]}",
+}
 
 
 def sizes(units: Sequence[int], images: Sequence[int]) -> list[tuple[int, int]]:
@@ -46,65 +57,52 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
-def measure(data: Path, core: Path, seed: int) -> dict[str, Any]:
-    """Time and memory of one fit in this process."""
+def measure(options: argparse.Namespace, units: int, images: int) -> dict[str, Any]:
+    """Time and memory of one fit, in a process of its own."""
+    task = make_task(options, units, images)
+    train_images, responses, _ = task.training
+    assert task.scan.positions is not None, "a scan with cortical positions is needed"
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data.npz"
+        np.savez(data, images=train_images, responses=responses, positions=task.scan.positions)
+        cost = in_new_process(partial(_fit, data, options.core, options.seed))
+    return {"units": units, "images": images, **cost}
+
+
+def _fit(data: Path, core: Path, seed: int) -> dict[str, float]:
     with np.load(data) as arrays:
         images, responses, positions = (arrays[name] for name in ("images", "responses", "positions"))
-    frozen = read_core(core)
-    _, cost = provenance.cost_of(
-        lambda: mousev1.fit_readout(
-            images, responses, positions, core=frozen, constant_units="mean", seed=seed, progress=False
-        )
-    )
+    options: dict[str, Any] = {
+        "core": read_core(core),
+        "constant_units": "mean",
+        "seed": seed,
+        "progress": False,
+    }
+    _, cost = provenance.cost_of(partial(mousev1.fit_readout, images, responses, positions, **options))
     return cost
 
 
-def run_point(options: argparse.Namespace, units: int, images: int) -> dict[str, Any]:
-    """One size, in a process of its own."""
-    task = make_task(options, units, images)
-    train_images, responses, _ = task.training
-    positions = task.scan.positions
-    assert positions is not None, "a scan with cortical positions is needed"
-    circumstances = provenance.circumstances()
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "data.npz"
-        np.savez(data, images=train_images, responses=responses, positions=positions)
-        flags = ["--core", str(options.core), "--seed", str(options.seed), "--point", str(data)]
-        flags += ["--out", str(options.out)]
-        if options.threads:
-            flags += ["--threads", str(options.threads)]
-        command = [sys.executable, "-m", "training.measurements.scaling", str(options.scan), *flags]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {**circumstances, "units": units, "images": images, **found}
-
-
-def axis_points(points: dict[str, Any], axis: str) -> list[dict[str, Any]]:
-    """Measurements along ``"units"`` or ``"images"``, the other fixed, in order."""
+def along(points: dict[str, Any], axis: str) -> pd.DataFrame:
+    """What was measured along ``"units"`` or ``"images"``, the other fixed, by size."""
+    frame = pd.DataFrame(list(points.values()))
     other, fixed = ("images", FIXED_IMAGES) if axis == "units" else ("units", FIXED_UNITS)
-    return sorted((p for p in points.values() if p[other] == fixed), key=lambda p: int(p[axis]))
-
-
-def _rounded(value: float) -> float:
-    return round(value, 2) + 0.0  # no -0.0
+    frame = frame[frame[other] == fixed].set_index(axis).sort_index()
+    memory = frame["peak_memory_mb"] - frame["memory_before_mb"]
+    return frame.assign(memory=memory).rename(columns={"processor_seconds": "processor seconds"})
 
 
 def exponents(points: dict[str, Any]) -> dict[str, Any]:
     """Fitted exponents of time and memory along both axes, over all sizes and over the upper three."""
     found: dict[str, Any] = {}
     for axis in ("units", "images"):
-        along = axis_points(points, axis)
-        for name, values in (
-            ("seconds", [p["seconds"] for p in along]),
-            ("processor seconds", [p["processor_seconds"] for p in along]),
-            ("memory", [p["peak_memory_mb"] - p["memory_before_mb"] for p in along]),
-        ):
-            at = [p[axis] for p in along]
-            if len(along) >= 3:
-                found[f"{name} against {axis}"] = {
-                    "all": _rounded(exponent(at, values)),
-                    "upper_three": _rounded(exponent(at[-3:], values[-3:])),
-                }
+        values = along(points, axis)
+        for name in MEASURED if len(values) >= 3 else ():
+            of_parts = {key: values[name].iloc[part] for key, part in PARTS.items()}
+            found[f"{name} against {axis}"] = {
+                # no -0.0
+                key: round(exponent(list(part.index), list(part)), 2) + 0.0
+                for key, part in of_parts.items()
+            }
     return found
 
 
@@ -112,45 +110,26 @@ def draw(results: dict[str, Any]) -> Figure:
     """Time and memory against neurons and against images, log-log."""
     from matplotlib.figure import Figure
 
-    points = results["points"]
     figure = Figure(figsize=(9, 6.4), layout="constrained")
-    grid = figure.subplots(2, 2)
+    grid = figure.subplots(2, 2, sharex="col", sharey="row")
     labels = {"units": f"neurons ({FIXED_IMAGES:,} images)", "images": f"images ({FIXED_UNITS:,} neurons)"}
-    names = {"all": "exponent", "upper_three": "upper three sizes"}
+    titles = {"seconds": "seconds", "memory": "peak memory beyond data, MB"}
     for column, (axis, label) in enumerate(labels.items()):
-        along = axis_points(points, axis)
-        at = np.array([p[axis] for p in along], dtype=float)
-        rows = {
-            "seconds": ("seconds", [p["seconds"] for p in along]),
-            "memory": (
-                "peak memory beyond data, MB",
-                [p["peak_memory_mb"] - p["memory_before_mb"] for p in along],
-            ),
-        }
-        for row, (name, (title, values)) in enumerate(rows.items()):
+        values = along(results["points"], axis)
+        for row, (name, title) in enumerate(titles.items()):
             axes = grid[row, column]
-            axes.loglog(at, values, "o", color=BLUE)
-            fitted = results["exponents"].get(f"{name} against {axis}")
-            if fitted:
-                styles = (("all", "-"), ("upper_three", ":")) if len(along) > 3 else (("all", "-"),)
-                for key, style in styles:
-                    part = slice(None) if key == "all" else slice(-3, None)
-                    slope, offset = np.polyfit(np.log(at[part]), np.log(values[part]), 1)
-                    line = np.exp(offset) * at[part] ** slope
-                    axes.loglog(at[part], line, style, color="gray", label=f"{names[key]}: {slope:.2f}")
-                axes.legend(frameon=False)
+            axes.loglog(values.index, values[name], "o", color=BLUE)
+            fitted = results["exponents"].get(f"{name} against {axis}", {})
+            for (key, power), style in zip(fitted.items(), ("-", ":"), strict=False):
+                part = values[name].iloc[PARTS[key]]
+                size = np.asarray(part.index, dtype=float)
+                line = np.exp(np.mean(np.log(part / size**power))) * size**power
+                axes.loglog(size, line, style, color="gray", label=f"exponent, {key}: {power:.2f}")
             axes.set(xlabel=label, ylabel=title)
-            axes.set_xticks(at, [f"{int(size):,}" for size in at])
+            axes.set_xticks(values.index, [f"{size:,}" for size in values.index])
             axes.minorticks_off()
-            low, high = min(values), max(values)
-            axes.set_ylim(low / 1.6, high * 1.6)
-            ticks = [
-                step * 10.0**power
-                for power in range(-1, 5)
-                for step in (1, 2, 5)
-                if low / 1.6 <= step * 10.0**power <= high * 1.6
-            ]
-            axes.set_yticks(ticks, [f"{tick:,g}" for tick in ticks])
+            script.decimal_ticks(axes.yaxis, 1, 2, 5)
+            axes.legend(frameon=False)
             axes.grid(alpha=0.3)
     figure.suptitle(f"Convex fit, core {results['core']}, simulated responses")
     return figure
@@ -158,44 +137,23 @@ def draw(results: dict[str, Any]) -> Figure:
 
 def table(results: dict[str, Any]) -> str:
     """Every size as Markdown, and the exponents."""
-    lines = [
-        "| neurons | images | seconds | processor seconds | peak memory, MB | held before the fit, MB | load |",
-        "|" + "---|" * 7,
+    points = sorted(results["points"].values(), key=lambda p: (p["units"], p["images"]))
+    rows = [[form.format(**point) for form in COLUMNS.values()] for point in points]
+    notes = [
+        f"Exponent of {name}: {value['all']:.2f} (upper three sizes {value['upper_three']:.2f})."
+        for name, value in results["exponents"].items()
     ]
-    for p in sorted(results["points"].values(), key=lambda p: (p["units"], p["images"])):
-        entries = [
-            f"{p['units']:,}",
-            f"{p['images']:,}",
-            f"{p['seconds']:,.1f}",
-            f"{p['processor_seconds']:,.1f}",
-            f"{p['peak_memory_mb']:,.0f}",
-            f"{p['memory_before_mb']:,.0f}",
-            f"{p['machine']['load_1_minute']}",
-        ]
-        lines.append(f"| {' | '.join(entries)} |")
-    for name, value in results["exponents"].items():
-        lines.append(
-            f"\nExponent of {name}: {value['all']:.2f} (upper three sizes {value['upper_three']:.2f})."
-        )
-    return "\n".join(lines)
+    return "\n\n".join([script.table(list(COLUMNS), rows), *notes])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the sizes that the result file lacks, then write exponents, table and figure."""
     options = _parser().options(arguments)
-    if options.point is not None:
-        print(json.dumps(measure(options.point, options.core, options.seed)))
-        return
     what = "time and memory of the convex fit, simulated responses"
     header = script.identity(what, options.scan, read_core(options.core), options.seed)
     results = script.resume(options, header, "points")
-    for units, images in sizes(options.units, options.images):
-        key = f"{units}x{images}"
-        if key in results["points"] and not options.rerun:
-            continue
-        results["points"][key] = run_point(options, units, images)
-        provenance.write_json(options.out, results)
-        print(f"{key}: {results['points'][key]['seconds']:.1f} s", file=sys.stderr, flush=True)
+    runs = {f"{u}x{i}": partial(measure, options, u, i) for u, i in sizes(options.units, options.images)}
+    script.add_missing(options, results, "points", runs, again=runs if options.rerun else ())
     results["exponents"] = exponents(results["points"])
     provenance.write_json(options.out, results)
     machine = provenance.machine()
@@ -212,14 +170,13 @@ def _parser() -> script.Parser:
     parser = script.parser(
         "scaling",
         "Time and memory of the convex fit against neurons and images.",
-        "a scan with cortical positions and training trials",
+        "rerun",
+        "figure",
+        scan="a scan with cortical positions and training trials",
     )
     parser.add_argument("--units", type=int, nargs="+", default=list(UNITS), help="numbers of neurons")
     parser.add_argument("--images", type=int, nargs="+", default=list(IMAGES), help="numbers of images")
     parser.set_defaults(truth=None)
-    parser.add_argument("--rerun", action="store_true", help="measure again what the result file has")
-    parser.add_argument("--point", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--figure", type=Path, help="also draw the results into this file (.png)")
     return parser
 
 

@@ -17,14 +17,14 @@ import mousev1
 from mousev1 import metrics
 from mousev1.core.network import Core
 from mousev1.core.representation import as_core
+from mousev1.fit.settings import SGDSettings
 from mousev1.metrics.intervals import mean_of_defined
 from mousev1.metrics.population_scores import Truth
 from mousev1.model.response_model import ResponseModel
-from training.measurements.peer import PeerFit, PeerSettings, fit_peer
+from training.measurements.peer import PeerFit, fit_peer
 from training.simulation.truth import read_truth
 
 Array = npt.NDArray[Any]
-CoreMode = Literal["eval", "train"]
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,14 @@ class Task:
     train_rows: Array
     truth: Truth | None
     seed: int
-    core_mode: CoreMode = "eval"
+    core_mode: Literal["eval", "train"] = "eval"
     max_epochs: int = 200
 
     @property
     def training(self) -> tuple[Array, Array, Array]:
         """Images, responses and image ids of the training trials to learn from."""
-        train = self.scan.trials("train")
-        return (
-            train.images[self.train_rows],
-            train.responses[self.train_rows],
-            train.image_ids[self.train_rows],
-        )
+        train, rows = self.scan.trials("train"), self.train_rows
+        return train.images[rows], train.responses[rows], train.image_ids[rows]
 
     @property
     def validation(self) -> tuple[Array, Array]:
@@ -65,19 +61,12 @@ class Task:
         held = self.scan.trials("validation")
         return held.images, held.responses
 
-    @property
-    def file_trials(self) -> int:
-        """All trials of the scan: what the authors' loader scales the loss with, see ``PeerSettings``."""
-        return len(self.scan.responses)
-
 
 def make_task(
     options: argparse.Namespace,
     units: int | None,
     images: int | None,
-    *,
-    core_mode: CoreMode = "eval",
-    max_epochs: int = 200,
+    **training: Any,
 ) -> Task:
     """Read scan and core, and choose neurons and training images by the seed.
 
@@ -87,15 +76,14 @@ def make_task(
         options: with ``scan``, ``core``, ``seed`` and ``truth``.
         units: number of neurons; None for all.
         images: number of training images; None for all.
-        core_mode: see ``Task``.
-        max_epochs: see ``Task``.
+        training: ``core_mode`` and ``max_epochs`` of ``Task``.
     """
     scan = mousev1.read_scan(options.scan)
     neurons = choose(scan.n_units, units, "units", options.seed)
     rows = choose(len(scan.trials("train")), images, "images", options.seed)
     truth = None if options.truth is None else read_truth(options.truth).select_units(neurons)
     core = read_core(options.core)
-    return Task(core, scan.select_units(neurons), rows, truth, options.seed, core_mode, max_epochs)
+    return Task(core, scan.select_units(neurons), rows, truth, options.seed, **training)
 
 
 def read_core(path: Path) -> Core:
@@ -131,7 +119,7 @@ def fit_ours(task: Task, **options: Any) -> ResponseModel:
     )
 
 
-def fit_theirs(task: Task, settings: PeerSettings) -> PeerFit:
+def fit_theirs(task: Task) -> PeerFit:
     """The published recipe with the authors' library."""
     images, responses, _ = task.training
     return fit_peer(
@@ -139,14 +127,15 @@ def fit_theirs(task: Task, settings: PeerSettings) -> PeerFit:
         (images, responses),
         task.validation,
         task.scan.positions,
-        settings=settings,
+        settings=recipe(task),
         seed=task.seed,
     )
 
 
-def peer_settings(task: Task) -> PeerSettings:
-    """The published recipe for a task."""
-    return PeerSettings(core_mode=task.core_mode, max_epochs=task.max_epochs, loss_trials=task.file_trials)
+def recipe(task: Task) -> SGDSettings:
+    """The published recipe for a task. The authors' loader scales the loss with all trials of the file."""
+    batchnorm = "batch" if task.core_mode == "train" else "frozen"
+    return SGDSettings(batchnorm=batchnorm, max_epochs=task.max_epochs, loss_trials=len(task.scan.responses))
 
 
 def score(task: Task, predict: Callable[[Array], Array], tier: str) -> dict[str, float | int | None]:

@@ -8,38 +8,34 @@ FILE.json as they come and are not repeated, so an interrupted benchmark continu
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from mousev1.fit.fitting import SGDSettings
 from training import provenance
 from training.measurements import script
 from training.measurements.peer import import_peer
-from training.measurements.task import Task, fit_ours, fit_theirs, make_task, peer_settings, score
+from training.measurements.task import Task, fit_ours, fit_theirs, make_task, recipe, score
 
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class MethodFit:
-    """A fitted model behind the one function that scoring needs."""
+class MethodFit(NamedTuple):
+    """A fitted model behind the one function that scoring needs, (N, C, H, W) gray values to (N, U) rates."""
 
-    predict: Callable[[Array], Array]  # (N, C, H, W) gray values to (N, U) rates
+    predict: Callable[[Array], Array]
     details: dict[str, Any]
 
 
 def run_peer(task: Task) -> MethodFit:
     """The published recipe with the authors' library."""
-    settings = peer_settings(task)
-    fit = fit_theirs(task, settings)
+    fit = fit_theirs(task)
     epochs = [epoch._asdict() for epoch in fit.epochs]
-    return MethodFit(fit.predict, {"settings": asdict(settings), "epochs": epochs})
+    return MethodFit(fit.predict, {"settings": asdict(recipe(task)), "epochs": epochs})
 
 
 def run_sgd(task: Task) -> MethodFit:
@@ -52,12 +48,6 @@ def run_convex(task: Task) -> MethodFit:
     return _run_ours(task, method="convex")
 
 
-def recipe(task: Task) -> SGDSettings:
-    """The published recipe for a task, as mousev1 takes it."""
-    batchnorm = "batch" if task.core_mode == "train" else "frozen"
-    return SGDSettings(batchnorm=batchnorm, max_epochs=task.max_epochs, loss_trials=task.file_trials)
-
-
 METHODS: dict[str, Callable[[Task], MethodFit]] = {"peer": run_peer, "sgd": run_sgd, "convex": run_convex}
 
 
@@ -66,12 +56,26 @@ def _run_ours(task: Task, **options: Any) -> MethodFit:
     return MethodFit(model.predict, {"settings": model.record.settings, "fit": model.record.scores})
 
 
+def run_method(task: Task, run: Callable[[Task], MethodFit], *tiers: str) -> dict[str, Any]:
+    """Seconds of a fit, its scores on some tiers, and its details."""
+    started = time.perf_counter()
+    fitted = run(task)
+    seconds = round(time.perf_counter() - started, 3)
+    return {
+        "seconds": seconds,
+        **{tier: score(task, fitted.predict, tier) for tier in tiers},
+        **fitted.details,
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the methods that are not in the result file yet, and print all of it as a table."""
     options = _parser().options(arguments)
     if "peer" in options.methods:
         import_peer()  # its import time is not part of its fit
-
+    task = make_task(
+        options, options.units, options.images, core_mode=options.core_mode, max_epochs=options.max_epochs
+    )
     header = {
         "scan": options.scan.name,
         "data_sha256": provenance.data_sha256(options.scan),
@@ -81,32 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "core_mode": options.core_mode,
         "max_epochs": options.max_epochs,
         "truth": options.truth is not None,
+        "core": task.core.name,
+        "core_hash": task.core.content_hash(),
     }
-    task = make_task(
-        options, options.units, options.images, core_mode=options.core_mode, max_epochs=options.max_epochs
-    )
-    header |= {"core": task.core.name, "core_hash": task.core.content_hash()}
     results = provenance.resume(options.out, header, {"fits": {}})
-
-    for method in options.methods:
-        if method in results["fits"] and not options.rerun:
-            print(f"{method}: already in {options.out}", file=sys.stderr)
-            continue
-        print(f"{method}: fitting", file=sys.stderr)
-        started = time.perf_counter()
-        fitted = METHODS[method](task)
-        seconds = time.perf_counter() - started
-        results["fits"][method] = {
-            "date": provenance.now(),
-            "machine": provenance.machine(),
-            "versions": provenance.versions(),
-            "seconds": round(seconds, 3),
-            "validation": score(task, fitted.predict, "validation"),
-            "test": score(task, fitted.predict, "test"),
-            **fitted.details,
-        }
-        provenance.write_json(options.out, results)
-
+    runs = {
+        method: partial(run_method, task, METHODS[method], "validation", "test") for method in options.methods
+    }
+    script.add_missing(options, results, "fits", runs, again=runs if options.rerun else ())
     print(table(results))
     print(f"wrote {options.out}")
 
@@ -122,16 +108,14 @@ def table(results: dict[str, Any]) -> str:
     }
     fits = results["fits"]
     peer = fits.get("peer", {}).get("seconds")
-    images = "all" if results["images"] is None else f"{results['images']:,}"
-    units = "all" if results["units"] is None else f"{results['units']:,}"
+    units, images = ("all" if results[name] is None else f"{results[name]:,}" for name in ("units", "images"))
     lines = [
         f"{results['scan']}: {units} units, {images} training images, core {results['core']}, "
         f"seed {results['seed']}",
         f"{'':8}" + "".join(f"{name:>17}" for name in columns) + f"{'epochs':>8}{'seconds':>10}{'speed':>9}",
     ]
     for method, fit in fits.items():
-        values = [fit[tier].get(name) for tier, name in columns.values()]
-        entries = "".join(f"{'-' if value is None else f'{value:.4f}':>17}" for value in values)
+        entries = "".join(f"{script.digits(fit[tier].get(name)):>17}" for tier, name in columns.values())
         epochs = len(fit["epochs"]) if "epochs" in fit else "-"
         speed = f"{peer / fit['seconds']:.1f}x" if peer else "-"
         lines.append(f"{method:8}{entries}{epochs:>8}{fit['seconds']:>10.1f}{speed:>9}")
@@ -140,7 +124,11 @@ def table(results: dict[str, Any]) -> str:
 
 def _parser() -> script.Parser:
     parser = script.parser(
-        "transfer", "Compare the authors' library with mousev1 on one scan, core, neurons and split."
+        "transfer",
+        "Compare the authors' library with mousev1 on one scan, core, neurons and split.",
+        "truth",
+        "max-epochs",
+        "rerun",
     )
     parser.add_argument("--units", type=int, help="how many neurons, chosen by the seed (default: all)")
     parser.add_argument("--images", type=int, help="how many training images, likewise (default: all)")
@@ -153,9 +141,6 @@ def _parser() -> script.Parser:
         default="eval",
         help="eval freezes the core's batch norm (default); train lets it follow the batch, as published",
     )
-    parser.add_argument("--max-epochs", type=int, default=200, help="limit of peer and sgd (default: 200)")
-    parser.add_argument("--truth", type=Path, help="true rates of a simulated scan (.npz)")
-    parser.add_argument("--rerun", action="store_true", help="repeat fits that the result file has")
     return parser
 
 
