@@ -39,26 +39,13 @@ def test_turns_alternate_and_the_first_does_not_count():
     assert measured.values == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
 
 
-def test_epochs_come_from_the_authors_library_at_the_same_size_before_anything_else(tmp_path):
-    peer = {
-        "units": 1000,
-        "images": 4472,
-        "fits": {"peer": {"epochs": [{}] * 7, "test": {"single_trial_correlation": 0.3}, "seconds": 1.0}},
-    }
-    runs = {
-        f"sgd/{images}": {"fit": {"epochs": epochs}, "test": {}, "seconds": 1.0}
-        for images, epochs in ((1000, 20), (4472, 9))
-    }
-    ours = {"units": 1000, "runs": {**runs, "convex/1000": {"fit": {}, "test": {}, "seconds": 1.0}}}
-    paths = [tmp_path / "peer.json", tmp_path / "ours.json"]
-    for path, values in zip(paths, (peer, ours), strict=True):
-        path.write_text(json.dumps(values))
-    assert whole_fit.recorded_epochs(paths, 1000, 4472)["epochs"] == 7
-    assert "test" in whole_fit.recorded_epochs(paths, 1000, 4472)
-    other_size = whole_fit.recorded_epochs(paths, 5335, 4472)
-    assert (other_size["epochs"], other_size["recorded_units"], "test" in other_size) == (7, 1000, False)
-    assert whole_fit.recorded_epochs(paths, 1000, 1000)["recorded_by"].startswith("mousev1")
-    assert whole_fit.recorded_epochs(paths, 1000, 1000)["epochs"] == 20
+def test_epochs_of_another_size_do_not_count(tmp_path):
+    fit = {"epochs": [{}] * 7, "test": {"single_trial_correlation": 0.3}, "seconds": 1.0}
+    path = tmp_path / "peer.json"
+    path.write_text(json.dumps({"units": 1000, "images": 4472, "seed": 0, "fits": {"peer": fit}}))
+    assert whole_fit.recorded_epochs([path], 1000, 4472)["epochs"] == 7
+    with pytest.raises(SystemExit, match="transfer with 5335 neurons, 4472 images"):
+        whole_fit.recorded_epochs([path], 5335, 4472)
 
 
 def test_of_records_with_several_seeds_the_median_counts_and_the_score_is_of_the_seed_asked_for(tmp_path):

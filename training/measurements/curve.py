@@ -12,67 +12,25 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from mousev1.fit.inputs import check_inputs, response_scale
-from mousev1.fit.sgd import fit_sgd
 from mousev1.metrics.score_names import SCORES
-from mousev1.model.response_model import FitRecord, ResponseModel
 from mousev1.plot.palette import BLUE, ORANGE
 from training import provenance
 from training.measurements import script
-from training.measurements.task import Task, make_task, read_core, recipe
-from training.measurements.transfer import MethodFit, run_convex, run_method
+from training.measurements.task import make_task, read_core
+from training.measurements.transfer import run_convex, run_method, run_sgd
 from training.paper_figures.data_efficiency import images_needed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 IMAGES = (50, 100, 200, 450, 1000, 2500, 4472)
+METHODS = {"convex": run_convex, "sgd": run_sgd}
 STYLES = {"convex": ("convex fit", BLUE), "sgd": ('published recipe (method="sgd")', ORANGE)}
 DRAWN = ("true_rate_correlation", "single_trial_correlation", "fraction_oracle")
-
-
-def run_recipe(task: Task) -> MethodFit:
-    """``method="sgd"`` in its parts, because a fitted model does not keep the number of epochs."""
-    images, responses, image_ids = task.training
-    data = check_inputs(
-        task.core,
-        images,
-        responses,
-        task.scan.positions,
-        image_ids=image_ids,
-        validation=task.validation,
-        pixels_per_degree=None,
-    )
-    assert data.validation is not None
-    scale, _ = response_scale(data.responses)
-    fit = fit_sgd(
-        task.core,
-        (data.images, data.responses / scale),
-        (data.validation[0], data.validation[1] / scale),
-        data.cortex,
-        settings=recipe(task),
-        seed=task.seed,
-        device=torch.device("cpu"),
-        progress=False,
-    )
-    model = ResponseModel(
-        fit.core,
-        fit.readout,
-        unit_ids=task.scan.unit_ids,
-        response_scale=scale,
-        record=FitRecord("sgd"),
-    )
-    found = {"validation_correlation": fit.validation_correlation, "epochs": fit.epochs}
-    return MethodFit(model.predict, {"fit": found})
-
-
-METHODS: dict[str, Callable[[Task], MethodFit]] = {"convex": run_convex, "sgd": run_recipe}
 
 
 def curve(runs: dict[str, Any], method: str, name: str) -> dict[int, float]:

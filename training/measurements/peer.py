@@ -79,11 +79,7 @@ def import_peer() -> SimpleNamespace:
 
 
 class Epoch(NamedTuple):
-    """One epoch of training.
-
-    ``seconds`` is its duration, validation included, and ``processor_seconds`` the processor time of all
-    threads meanwhile; ``learning_rate`` is the one it ran with.
-    """
+    """One epoch of training; times, of the clock and of all threads, include its validation."""
 
     number: int
     seconds: float
@@ -94,13 +90,9 @@ class Epoch(NamedTuple):
 
 @dataclass(frozen=True)
 class PeerFit:
-    """A model trained with the authors' library.
+    """A model trained with the authors' library: a ``FiringRateEncoder`` in evaluation mode.
 
-    Attributes:
-        model: ``FiringRateEncoder`` of the best epoch, in evaluation mode.
-        contract: what gray values the core takes.
-        response_scale: (U,) a rate of 1 is this much in the units of the recorded responses.
-        epochs: what happened, in order.
+    A rate of 1 is ``response_scale`` (U,) in the units of the recorded responses.
     """
 
     model: nn.Module
@@ -126,7 +118,7 @@ def fit_peer(
     settings: SGDSettings,
     seed: int,
 ) -> PeerFit:
-    """Train a readout on a fixed core with the published recipe.
+    """Train a readout on a copy of a core with the published recipe; all that is random comes from the seed.
 
     Args:
         core: the core, copied into the authors' classes.
@@ -147,13 +139,7 @@ def fit_peer(
 
 
 class _Evaluation:
-    """The validation correlation that stops training; it also keeps the time of every epoch.
-
-    Args:
-        images: (N, C, H, W), standardised.
-        responses: (N, U), scaled.
-        batch_size: images at a time.
-    """
+    """The validation correlation that stops training; it also keeps the time of every epoch."""
 
     def __init__(self, images: Tensor, responses: Array, batch_size: int) -> None:
         self.epochs: list[Epoch] = []
@@ -224,14 +210,9 @@ def _train(
 def build_model(
     core: Core, images: Tensor, mean_response: Tensor, positions: Array | None, *, settings: SGDSettings
 ) -> Any:
-    """An untrained ``FiringRateEncoder`` on a copy of the core.
+    """An untrained ``FiringRateEncoder`` on a copy of the core; random parameters come from torch's generator.
 
-    Args:
-        core: the core to copy.
-        images: (N, C, H, W), for their shape.
-        mean_response: (U,) where the biases start.
-        positions: (U, 2) or (U, 3) cortical positions, or None.
-        settings: hyperparameters. Random parameters come from torch's generator.
+    Images (N, C, H, W) count for their shape; the biases start from the (U,) mean responses.
     """
     peer = import_peer()
     predictor = None
@@ -256,12 +237,7 @@ def build_model(
 
 
 def build_core(config: CoreConfig, state: Mapping[str, Tensor]) -> Any:
-    """The authors' ``SE2dCore`` with given weights, fixed, in evaluation mode.
-
-    Args:
-        config: sizes.
-        state: the whole state dict with the authors' names, as they publish it; loaded strictly.
-    """
+    """The authors' ``SE2dCore``, fixed, in evaluation mode, with a whole state dict as they publish it."""
     core = import_peer().core(
         input_channels=config.input_channels,
         hidden_channels=config.hidden_channels,

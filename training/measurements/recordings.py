@@ -41,6 +41,7 @@ FOLDS = 10
 INNER_FOLDS = 5
 LOCATIONS_PER_AXIS = 8
 SIGNAL = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # variance of the drive over that of the noise, before a fit
+STRENGTHS = torch.tensor(SIGNAL, dtype=torch.float64)[:, None, None]
 GRAY = 113.0  # around the pictures; mean gray value of the photographs that cores of this kind learn from
 MARGIN = 7  # pixels of the feature map beyond the picture, where its zero padding does its harm
 EM_STEPS = 20
@@ -51,19 +52,18 @@ BOOTSTRAPS = 10_000
 
 
 class Split(NamedTuple):
-    """The features of some pictures to learn from and of others to predict, at P locations.
+    """The features of n pictures to learn from and of t others to predict, at P locations.
 
-    Inner products of centred features are all that ridge regression needs: with n training pictures they
-    are an (n, n) matrix per location, kept as its eigenvalues and vectors.
+    Inner products K of centred features, 1 per picture on average, are all that ridge regression needs: with the
+    variance s of the drive over that of the noise, one of R in ``SIGNAL``, it keeps of responses the residual
+    (1 + s K)^-1 (y - mean).
 
     Attributes:
-        values: (P, n) eigenvalues, 1 on average.
-        vectors: (P, n, n) eigenvectors in columns.
-        cross: (P, t, n) inner products of the t other pictures with these n, in the basis of the vectors.
+        inverse: (P, R, n, n) these inverses.
+        cross: (P, t, n) inner products of the others with these.
     """
 
-    values: Tensor
-    vectors: Tensor
+    inverse: Tensor
     cross: Tensor
 
 
@@ -93,13 +93,7 @@ def features_at_locations(core: Core, images: Tensor) -> Tensor:
 
 
 def split(features: Tensor, train: Array, test: Array) -> tuple[Split, Split]:
-    """Features, standardised with the training pictures alone: at each location, and of all locations together.
-
-    Args:
-        features: (I, P, C).
-        train: indices of the pictures to learn from.
-        test: indices of others.
-    """
+    """At each location, and of all locations together, features (I, P, C) standardised with the training pictures."""
     known = features[train]
     scale = (known - known.mean(dim=(0, 1))).square().mean(dim=(0, 1)).sqrt()
     centre = known.mean(dim=0)
@@ -111,8 +105,7 @@ def split(features: Tensor, train: Array, test: Array) -> tuple[Split, Split]:
     grams, cross = x @ x.mT / size, new @ x.mT / size
 
     def solved(grams: Tensor, cross: Tensor) -> Split:
-        values, vectors = torch.linalg.eigh(grams)
-        return Split(values.clamp_min(0.0), vectors, cross @ vectors)
+        return Split(torch.linalg.inv(torch.eye(len(train)) + STRENGTHS * grams[:, None]), cross)
 
     return solved(grams, cross), solved(grams.mean(dim=0)[None], cross.mean(dim=0)[None])
 
@@ -165,38 +158,26 @@ ESTIMATORS: dict[str, Estimator] = {
 }
 
 
-def _shrinkage(data: Split) -> Tensor:
-    """What each direction keeps as residual, (P, R, n), for every signal strength."""
-    signal = torch.tensor(SIGNAL, dtype=torch.float64)[:, None]
-    return 1.0 / (1.0 + signal * data.values[:, None])
-
-
-def _rotated(data: Split, responses: Tensor) -> Tensor:
-    return data.vectors.mT @ (responses - responses.mean(dim=0))
-
-
 def _predictions(data: Split, responses: Tensor) -> Tensor:
     """(P, R, t, U) predicted responses to the other pictures."""
-    signal = torch.tensor(SIGNAL, dtype=torch.float64)[:, None, None]
-    weighted = data.cross[:, None] * _shrinkage(data)[:, :, None] * signal
-    return weighted @ _rotated(data, responses)[:, None] + responses.mean(dim=0)
+    mean = responses.mean(dim=0)
+    return STRENGTHS * data.cross[:, None] @ (data.inverse @ (responses - mean)) + mean
 
 
 def _leave_one_out(data: Split, responses: Tensor) -> Tensor:
     """Squared error (P, R, U) when each training picture is left out, relative to the variance."""
-    shrink, rotated = _shrinkage(data), _rotated(data, responses)
-    residual = data.vectors[:, None] @ (shrink[..., None] * rotated[:, None])
+    residual = data.inverse @ (responses - responses.mean(dim=0))
     # the mean is a parameter too: it takes its share of every picture
-    own = (data.vectors.square()[:, None] @ shrink[..., None])[..., 0] - 1.0 / len(responses)
+    own = data.inverse.diagonal(dim1=2, dim2=3) - 1.0 / len(responses)
     errors = (residual / own[..., None]).square().mean(dim=2)
     return errors / responses.var(dim=0).clamp_min(1e-12)
 
 
 def _evidence(data: Split, responses: Tensor) -> Tensor:
     """Log probability (P, R, U) of the responses up to a constant."""
-    shrink = _shrinkage(data)
-    power = (shrink[..., None] * _rotated(data, responses).square()[:, None]).sum(dim=2).clamp_min(1e-12)
-    return 0.5 * shrink.log().sum(dim=2)[..., None] - (len(responses) - 1) / 2 * power.log()
+    centred = responses - responses.mean(dim=0)
+    power = (centred * (data.inverse @ centred)).sum(dim=2).clamp_min(1e-12)
+    return 0.5 * torch.logdet(data.inverse)[..., None] - (len(responses) - 1) / 2 * power.log()
 
 
 def folds(count: int, number: int, seed: int) -> list[Array]:
@@ -207,16 +188,9 @@ def folds(count: int, number: int, seed: int) -> list[Array]:
 def cross_validated(
     features: Mapping[float, Tensor], responses: Tensor, number: int, seed: int
 ) -> dict[tuple[str, float], Tensor]:
-    """Predictions (I, U) of pictures held out, one of so many groups after the other.
+    """Predictions (I, U) of pictures held out, a group at a time, for every estimator and factor.
 
-    Args:
-        features: (I, P, C) for every factor.
-        responses: (I, U) averages over repeats.
-        number: of groups.
-        seed: of the groups.
-
-    Returns:
-        For every estimator and factor.
+    Features are (I, P, C) for every factor, responses (I, U) averages over repeats.
     """
     pictures = np.arange(len(responses))
     found: dict[tuple[str, float], Tensor] = {}
@@ -238,10 +212,9 @@ class Nested(NamedTuple):
 
 
 def nested(features: Mapping[float, Tensor], responses: Tensor, *, seed: int) -> dict[str, Nested]:
-    """Ten-fold predictions; estimator and factor of each fold are the best on its training pictures.
+    """Ten-fold predictions, of every estimator with the factor chosen, and of ``CHOSEN`` with both chosen.
 
-    Returns:
-        Each estimator by name with the factor chosen, and ``CHOSEN`` with both chosen. Arguments as above.
+    What is chosen in a fold is the best on its training pictures. Features and responses as above.
     """
     found = {name: Nested(torch.empty_like(responses), []) for name in (*ESTIMATORS, CHOSEN)}
     outer = cross_validated(features, responses, FOLDS, seed)
@@ -305,9 +278,7 @@ def _correlations(predictions: Tensor, responses: Tensor) -> list[float | None]:
 def interval(correlations: Array, baseline: Array | None = None) -> dict[str, Any]:
     """Mean over cores and neurons with its 95% interval, by resampling both.
 
-    Args:
-        correlations: (K, U) of K cores (resampled too if there are several), NaN where undefined.
-        baseline: (L, U) of other cores and the same neurons, to be subtracted.
+    Correlations are (K, U), of K cores, NaN where undefined; the baseline, of other cores, is subtracted.
     """
     sides = [correlations] if baseline is None else [correlations, -baseline]
     generator, units = np.random.default_rng(SEED), correlations.shape[1]
@@ -324,11 +295,7 @@ def interval(correlations: Array, baseline: Array | None = None) -> dict[str, An
 
 
 def ceiling(trials: Array) -> float:
-    """Mean over neurons of the correlation that knowing each picture's true rate would reach.
-
-    Args:
-        trials: (T, I, U) responses; the variance that repeats share, of that of their average.
-    """
+    """Mean over neurons of the correlation that knowing each picture's true rate would reach; trials (T, I, U)."""
     repeats, pictures, units = trials.shape
     ids = np.tile(np.arange(pictures), repeats)
     shared = metrics.fev(trials.reshape(repeats * pictures, units), ids)

@@ -30,14 +30,9 @@ def parser(
     scan: str = "a scan with tiers train, validation and test",
     seed: bool = True,
 ) -> Parser:
-    """Command line of ``training.measurements.<module>`` with the arguments of all.
+    """Command line of ``training.measurements.<module>``: the arguments of all scripts, and ``more`` of ``OPTIONS``.
 
-    Args:
-        module: name of the script.
-        description: what it measures.
-        more: which of ``OPTIONS`` it has.
-        scan: what the first argument is; empty for a script without a scan.
-        seed: whether the script has one to choose.
+    The first argument is a scan unless ``scan``, its help, is empty.
     """
     found = Parser(prog=f"python -m training.measurements.{module}", description=description)
     if scan:
@@ -78,13 +73,7 @@ def identity(what: str, data: Path, core: Core, seed: int) -> dict[str, Any]:
 
 
 def resume(options: argparse.Namespace, header: dict[str, Any], rows: str) -> dict[str, Any]:
-    """The results so far, with the present command; see ``training.provenance.resume``.
-
-    Args:
-        options: of ``Parser.options``.
-        header: what must be the same.
-        rows: under which name the results go.
-    """
+    """The results so far, with the present command; see ``training.provenance.resume``."""
     return {**provenance.resume(options.out, header, {rows: {}}), "command": options.command}
 
 
@@ -95,15 +84,7 @@ def add_missing(
     runs: Mapping[str, Callable[[], dict[str, Any]]],
     again: Collection[str] = (),
 ) -> None:
-    """Do the runs that the results lack, and write each as soon as it is there.
-
-    Args:
-        options: of ``Parser.options``.
-        results: of ``resume``; changed.
-        rows: under which name they go.
-        runs: what measures each row.
-        again: rows to be measured even if they are there.
-    """
+    """Do the runs that ``results[rows]`` lacks, or that are to be done ``again``, and write each when it is there."""
     for name, run in runs.items():
         if name in results[rows] and name not in again:
             continue

@@ -190,7 +190,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the result file lacks, and print all of it as a table."""
     options = _parser().options(arguments)
     core, rounds = read_core(options.core), options.rounds
-    sizes = [tuple(map(int, size.split("x"))) for size in options.sizes]
+    sizes = [_size(text) for text in options.sizes]
+    # before anything is measured, in case that one is missing
+    fitted = sizes if "fit" in options.parts else ()
+    records = {size: recorded_epochs(options.records, *size, seed=options.seed) for size in fitted}
     parts: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
         "load": {"load": partial(time_load, core, rounds)},
         "import": {"import on top of torch": partial(time_import, rounds)},
@@ -206,13 +209,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     what = "speed of neuralpredictors 0.3.0 and mousev1, in turns"
     results = script.resume(options, script.identity(what, options.scan, core, options.seed), "parts")
     runs = {name: run for part, runs in parts.items() if part in options.parts for name, run in runs.items()}
-    script.add_missing(options, results, "parts", runs)
-    for size in sizes if "fit" in options.parts else ():
-        # again at every run: a record may have come since
-        recorded = recorded_epochs(options.records, *size, seed=options.seed)
+    script.add_missing(options, results, "parts", runs, again=runs if options.rerun else ())
+    for size, recorded in records.items():
         part = results["parts"][f"fit {_name(*size)}"]
         part |= whole_fit(part, recorded)
-        if "test" in recorded and "reach" not in part:
+        if "reach" not in part:
             part["reach"] = time_to_reach(_task(options, *size), recorded["test"])
         provenance.write_json(options.out, results)
     machine = provenance.machine()
@@ -222,6 +223,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"Loads at the time are in `{options.out.name}`. `{results['command']}`"
     )
     script.write_table(options.out, heading, table(results))
+
+
+def _size(text: str) -> tuple[int, int]:
+    units, _, images = text.partition("x")
+    return int(units), int(images)
 
 
 def _name(units: int, images: int) -> str:
@@ -240,9 +246,7 @@ def _parser() -> script.Parser:
     parser = script.parser("speed", "Time the authors' library and mousev1 in turns.", "truth", "rerun")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), help="neurons x images of the fits")
-    parser.add_argument(
-        "--records", type=Path, nargs="+", default=[], help="results of transfer or curve, for epochs"
-    )
+    parser.add_argument("--records", type=Path, nargs="+", default=[], help="results of transfer, for epochs")
     parser.add_argument("--rounds", type=int, default=7, help="turns that count (default: 7)")
     parser.add_argument(
         "--fit-rounds", type=int, default=2, help="turns of fits in each process (default: 2)"

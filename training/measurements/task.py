@@ -70,13 +70,8 @@ def make_task(
 ) -> Task:
     """Read scan and core, and choose neurons and training images by the seed.
 
-    Fewer neurons (or images) of one seed are always among the more of the same seed.
-
-    Args:
-        options: with ``scan``, ``core``, ``seed`` and ``truth``.
-        units: number of neurons; None for all.
-        images: number of training images; None for all.
-        training: ``core_mode`` and ``max_epochs`` of ``Task``.
+    Fewer neurons (or images) of one seed are always among the more of the same seed; None is all. ``options`` has
+    ``scan``, ``core``, ``seed`` and ``truth``; ``training`` is ``core_mode`` and ``max_epochs`` of ``Task``.
     """
     scan = mousev1.read_scan(options.scan)
     neurons = choose(scan.n_units, units, "units", options.seed)
