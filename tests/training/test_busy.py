@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from training.measurements import busy
-from training.measurements.speed import OURS, PEER
+from training.measurements.turns import OURS, PEER
 
 
 def cpu_seconds(process: int) -> float:

@@ -19,10 +19,10 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,11 @@ from mousev1.core.inference import fuse
 from training import provenance
 from training.measurements import script
 from training.measurements.peer import build_core, import_peer, peer_core_state
-from training.measurements.speed import BATCH, OURS, PEER, recorded_epochs, same_model, take_turns
-from training.measurements.task import Task, fit_ours, fit_theirs, make_task, peer_settings, read_core
+from training.measurements.speed import same_model
+from training.measurements.speed_features import BATCH
+from training.measurements.task import Task, fit_ours, fit_theirs, make_task, read_core
+from training.measurements.turns import OURS, PEER, seconds_of, take_turns
+from training.measurements.whole_fit import recorded_epochs
 
 ONE_THREAD = "mousev1, one thread"
 FEATURES, PREDICT = "features", "predict 1,000 neurons"
@@ -78,13 +81,6 @@ def busy_processes(count: int) -> Iterator[None]:
         for process in processes:
             process.kill()
             process.communicate()
-
-
-def seconds_of(run: Callable[[], object]) -> float:
-    """Seconds that ``run`` takes."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 def with_one_thread(run: Callable[[], float]) -> float:
@@ -143,9 +139,9 @@ def fits_in_turns(task: Task, epochs: int, rounds: int) -> dict[str, list[float]
     part = replace(task, train_rows=rows[:: -(-len(rows) // MOST_PEER_IMAGES)], max_epochs=1)
 
     def theirs() -> float:
-        fit = fit_theirs(part, peer_settings(part))
+        fit, cost = provenance.cost_of(partial(fit_theirs, part))
         epoch = sum(epoch.seconds for epoch in fit.epochs)
-        return fit.seconds - epoch + epoch * epochs * len(rows) / len(part.train_rows)
+        return cost["seconds"] - epoch + epoch * epochs * len(rows) / len(part.train_rows)
 
     def ours() -> float:
         return seconds_of(lambda: fit_ours(task, progress=False))
@@ -179,6 +175,12 @@ def measure_in_new_process(part: str, start: str, given: Sequence[str]) -> dict[
     return found
 
 
+def measure_row(part: str, start: str, busy: int, given: Sequence[str]) -> dict[str, Any]:
+    """One row of the results, beside so many busy processes."""
+    with busy_processes(busy):
+        return row(part, start, busy, measure_in_new_process(part, start, given))
+
+
 def row(part: str, start: str, busy: int, values: Mapping[str, list[float]]) -> dict[str, Any]:
     """One row of the results: medians, and how many times faster mousev1 is than the other library and one thread."""
     median = {side: statistics.median(found) for side, found in values.items()}
@@ -197,21 +199,18 @@ def row(part: str, start: str, busy: int, values: Mapping[str, list[float]]) -> 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """All rows as a Markdown table."""
-    lines = [
-        "| what | from | busy processes | neuralpredictors | mousev1 | ratio | mousev1, one thread | ratio to it |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ("what", "from", "busy processes", PEER, OURS, "ratio", ONE_THREAD, "ratio to it")
+    entries = []
     order = {part: number for number, part in enumerate(PARTS)}
     for found in sorted(
         rows, key=lambda found: (order[found["part"]], found["from"] != PYTHON, found["busy"])
     ):
         unit = "s" if found["unit"] == "seconds" else "images/s"
         theirs, ours, one = (f"{found['median'][side]:,.3g} {unit}" for side in (PEER, OURS, ONE_THREAD))
-        lines.append(
-            f"| {found['part']} | {found['from']} | {found['busy']} | {theirs} | {ours} | {found['ratio']:.1f}x | "
-            f"{one} | {found['ratio_to_one_thread']:.2f}x |"
-        )
-    return "\n".join(lines)
+        ratio, to_one_thread = f"{found['ratio']:.1f}x", f"{found['ratio_to_one_thread']:.2f}x"
+        of = (found["part"], found["from"], str(found["busy"]))
+        entries.append([*of, theirs, ours, ratio, one, to_one_thread])
+    return script.table(columns, entries)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -223,18 +222,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     what = "speed of neuralpredictors and mousev1 in turns, beside busy processes"
     header = script.identity(what, options.scan, read_core(options.core), options.seed)
     results = script.resume(options, header, "rows")
-    for busy in options.busy:
-        for part in options.parts:
-            for start in options.start:
-                name = f"{part}, {start}, {busy} busy"
-                if name in results["rows"]:
-                    continue
-                print(name, file=sys.stderr, flush=True)
-                before = provenance.circumstances()
-                with busy_processes(busy):
-                    values = measure_in_new_process(part, start, options.given)
-                results["rows"][name] = {**before, **row(part, start, busy, values)}
-                provenance.write_json(options.out, results)
+    runs = {
+        f"{part}, {start}, {busy} busy": partial(measure_row, part, start, busy, options.given)
+        for busy in options.busy
+        for part in options.parts
+        for start in options.start
+    }
+    script.add_missing(options, results, "rows", runs)
     machine = provenance.machine()
     heading = (
         f"{provenance.now()}, {machine['cpu']}, {machine['cpus']} cores, {os.cpu_count()} processors, torch "
@@ -245,8 +239,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> script.Parser:
-    parser = script.parser("busy", "Time the authors' library and mousev1 in turns, beside busy processes.")
-    parser.add_argument("--truth", type=Path, help="true rates of a simulated scan (.npz)")
+    parser = script.parser(
+        "busy", "Time the authors' library and mousev1 in turns, beside busy processes.", "truth"
+    )
     parser.add_argument("--records", type=Path, nargs="+", default=[], help="results of transfer, for epochs")
     parser.add_argument("--busy", type=int, nargs="+", default=[0, 1, 2, 4], help="default: 0 1 2 4")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")

@@ -51,10 +51,10 @@ class Parser(argparse.ArgumentParser):
     """A parser that keeps what was given, and sets torch's threads."""
 
     def options(self, arguments: Sequence[str] | None) -> argparse.Namespace:
-        """The options, and ``command`` to type them again."""
+        """The options, ``given`` (the arguments as they came) and ``command`` (to type them again)."""
         given = sys.argv[1:] if arguments is None else list(arguments)
         options = self.parse_args(given)
-        options.command = f"{self.prog} {shlex.join(given)}"
+        options.given, options.command = given, f"{self.prog} {shlex.join(given)}"
         if options.threads:
             torch.set_num_threads(options.threads)
         return options
