@@ -39,7 +39,7 @@ PAPER_IMAGES = (50, 200, 500, 1000, 2500, 4472)
 RANDOM_CORE = 20210503  # a stream of random numbers of its own
 
 
-def transfer_curve(
+def transfer_curve(  # noqa: PLR0913
     core: Core | Representation,
     scan: Scan,
     *,

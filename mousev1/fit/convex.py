@@ -95,7 +95,7 @@ class ConvexFit:
     notes: list[str] = field(default_factory=list)
 
 
-def fit_convex(
+def fit_convex(  # noqa: PLR0913
     core: FrozenCore,
     images: Tensor,
     responses: Tensor,

@@ -35,7 +35,7 @@ logger = logging.getLogger("mousev1")
 __all__ = ["ConvexSettings", "SGDSettings", "fit_matched_scans", "fit_readout", "fit_scan"]
 
 
-def fit_readout(
+def fit_readout(  # noqa: PLR0913
     images: Images,
     responses: Array,
     positions: Array | None = None,

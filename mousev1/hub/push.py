@@ -68,7 +68,7 @@ def push_core(
     )
 
 
-def push_model(
+def push_model(  # noqa: PLR0913
     model: ResponseModel,
     repo_id: str,
     *,

@@ -31,7 +31,7 @@ from mousev1.ingest.tiers import TierSplit, tiers_of
 from mousev1.ingest.timing import clock_of, timed_planes
 
 
-def read_session(
+def read_session(  # noqa: PLR0913
     source: Source,
     *,
     log: str | Path | Table | None = None,

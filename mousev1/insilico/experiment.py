@@ -67,7 +67,7 @@ class Display:
         return np.asarray(low + (high - low) * (pixels / 255.0) ** self.gamma, dtype=np.float32)
 
 
-def export_experiment(
+def export_experiment(  # noqa: PLR0913
     model: ResponseModel,
     folder: str | Path,
     *,

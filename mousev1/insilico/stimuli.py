@@ -38,7 +38,7 @@ from mousev1.insilico.stimulus_parameters import (
 )
 
 
-def gratings(
+def gratings(  # noqa: PLR0913
     frame: Frame,
     *,
     orientation_deg: Number,
@@ -91,7 +91,7 @@ def gratings(
     return rendered(frame, p, lambda q: carrier(frame, q) * aperture(frame, q))
 
 
-def gabors(
+def gabors(  # noqa: PLR0913
     frame: Frame,
     *,
     orientation_deg: Number,
@@ -157,7 +157,7 @@ def gabors(
     return rendered(frame, p, patch)
 
 
-def plaids(
+def plaids(  # noqa: PLR0913
     frame: Frame,
     *,
     orientation_deg: Number,
