@@ -181,3 +181,30 @@ def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
     scan_of().write("~/scan.h5")
     assert (tmp_path / "scan.h5").is_file()
     assert mousev1.read_scan("~/scan.h5") == scan_of()
+
+
+def test_arrays_with_their_axes_in_another_order_are_named_and_mended():
+    # oracle: the scan of the arrays as they were
+    images, responses = scan_of().images[:, 0], scan_of().responses
+    last, flat = np.moveaxis(images, 0, -1), images.reshape(len(images), -1)
+    with pytest.raises(ValueError, match=r"looks like \(H, W, N\); pass np.moveaxis\(images, -1, 0\)"):
+        scan_of(images=last)
+    assert scan_of(images=np.moveaxis(last, -1, 0)) == scan_of()
+    with pytest.raises(
+        ValueError, match=r"one row of pixels each; pass images.reshape\(len\(images\), H, W\)"
+    ):
+        scan_of(images=flat)
+    assert scan_of(images=flat.reshape(len(flat), 16, 24)) == scan_of()
+    with pytest.raises(
+        ValueError, match=r"responses: expected \(T, U\) with T = 39, got \(4, 39\); pass responses.T"
+    ):
+        scan_of(responses=responses.T)
+
+
+def test_without_a_home_folder_paths_are_taken_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: (_ for _ in ()).throw(KeyError("no such user")))
+    path = scan_of().write(tmp_path / "scan.h5")
+    assert mousev1.read_scan(path) == scan_of()
+    with pytest.raises(FileNotFoundError, match=r"~/scan\.h5"):
+        mousev1.read_scan("~/scan.h5")

@@ -242,12 +242,12 @@ def test_stacks_with_their_axes_in_another_order_are_named_and_mended():
     expected = fit().predict(IMAGES)
     last = np.moveaxis(IMAGES, 0, -1)
     with pytest.raises(
-        ValueError, match=r"looks like \(H, W, N\) for 40 trials; pass np.moveaxis\(images, -1, 0\)"
+        ValueError, match=r"with N = 40, .* looks like \(H, W, N\); pass np.moveaxis\(images, -1, 0\)"
     ):
         fit(images=last)
     np.testing.assert_array_equal(fit(images=np.moveaxis(last, -1, 0)).predict(IMAGES), expected)
     flat = IMAGES.reshape(40, -1)
-    with pytest.raises(ValueError, match=r"one row of pixels per trial; pass images.reshape"):
+    with pytest.raises(ValueError, match=r"one row of pixels each; pass images.reshape"):
         fit(images=flat)
     np.testing.assert_array_equal(fit(images=flat.reshape(len(flat), 16, 24)).predict(IMAGES), expected)
     with pytest.raises(ValueError, match=r"it looks transposed: pass responses.T"):

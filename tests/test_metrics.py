@@ -322,3 +322,15 @@ def test_a_full_scan_is_scored_within_seconds():
     started = time.perf_counter()
     metrics.score_table(responses, responses, np.repeat(np.arange(100), 10), np.arange(5335))
     assert time.perf_counter() - started < 4.0
+
+
+def test_a_mask_is_refused_and_not_dropped():
+    # oracle: the correlation of what the mask leaves, which a hidden 9999 would change
+    a, b = np.array([1.0, 2.0, 9999.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])
+    hidden = np.ma.masked_greater(a, 9000)
+    with pytest.raises(ValueError, match="a: expected every value, got a masked array with 1 of 4"):
+        metrics.correlation(hidden, b)
+    keep = ~hidden.mask
+    assert metrics.correlation(a[keep], b[keep]) == pytest.approx(np.corrcoef(a[keep], b[keep])[0, 1])
+    with pytest.raises(ValueError, match=r"responses: .*masked"):
+        metrics.single_trial_correlation(b[:, None], hidden[:, None])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from os.path import expanduser
 from pathlib import Path
 
 from mousev1.data.archive import is_scan_folder
@@ -53,7 +54,7 @@ def read_scan(
         ValueError: not a scan, truncated or damaged, a newer format, unknown tiers, withheld
             responses, or contents that a ``Scan`` refuses; the message names file and member.
     """
-    path = Path(path).expanduser()
+    path = Path(expanduser(path))
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected a scan (folder, .zip, .h5), found nothing there")
     kind = "file tree" if path.is_dir() else FORMATS.get(path.suffix.lower() or "no ending")
@@ -75,7 +76,7 @@ def read_scan(
 
 def write_scan(scan: Scan, path: str | Path, *, overwrite: bool = False, progress: bool = False) -> Path:
     """Write a scan so that ``read_scan`` gives it back exactly; see ``Scan.write``."""
-    path = Path(path).expanduser()
+    path = Path(expanduser(path))
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from os.path import expanduser
 from pathlib import Path
 
 from PIL import Image
@@ -39,7 +40,7 @@ def picture_files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     """
     files = []
     for path in [paths] if isinstance(paths, str | Path) else paths:
-        found = Path(path).expanduser()
+        found = Path(expanduser(path))
         if found.is_dir():
             inside = [p for p in found.iterdir() if p.suffix.lower() in ENDINGS and p.name[0] != "."]
             if not inside:

@@ -19,6 +19,8 @@ from mousev1.data.cleaning import settle_negatives
 from mousev1.data.validation import (
     TIERS,
     Array,
+    check_image_axes,
+    check_response_axes,
     check_trial_image,
     checked_covariates,
     checked_image_ids,
@@ -54,8 +56,6 @@ __all__ = [
     "TIERS",
     "Scan",
     "Trials",
-    "checked_positions",
-    "checked_responses",
     "trial_image_index",
 ]
 
@@ -148,7 +148,9 @@ class Scan:
         def keep(field_name: str, value: object) -> None:
             object.__setattr__(self, field_name, value)
 
+        check_image_axes(np.shape(self.images), np.size(self.image_ids))
         keep("images", checked_images(self.images))
+        check_response_axes(np.shape(self.responses), np.size(self.trial_image))
         responses, notes = settle_negatives(self.responses)
         for note in notes:
             logger.warning("%s: %s", self.name, note)

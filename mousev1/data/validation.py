@@ -30,6 +30,30 @@ def plain_array(name: str, values: ArrayLike) -> Array:
     return np.asarray(values.data)
 
 
+def check_image_axes(shape: tuple[int, ...], count: int) -> None:
+    """Name stacks whose axes are in another order than (N, H, W), by the number of images that is expected.
+
+    Raises:
+        ValueError: (H, W, N), or (N, H*W).
+    """
+    if len(shape) == 3 and shape[0] != count == shape[2]:
+        raise ValueError(
+            f"images: expected (N, H, W) with N = {count}, got {shape}, which looks like (H, W, N); pass "
+            "np.moveaxis(images, -1, 0)"
+        )
+    if len(shape) == 2 and shape[0] == count > 1:
+        raise ValueError(
+            f"images: expected (N, H, W) with N = {count}, got {shape}, which looks like one row of pixels each; pass "
+            "images.reshape(len(images), H, W), with the height and width of your pictures"
+        )
+
+
+def check_response_axes(shape: tuple[int, ...], trials: int) -> None:
+    """``ValueError`` for responses as (U, T), by the number of trials that is expected."""
+    if len(shape) == 2 and shape[0] != trials == shape[1]:
+        raise ValueError(f"responses: expected (T, U) with T = {trials}, got {shape}; pass responses.T")
+
+
 def checked_images(images: ArrayLike) -> Array:
     """(I, C, H, W) as uint8 or float32; ``ValueError`` unless all gray values are finite."""
     array = plain_array("images", images)

@@ -13,7 +13,7 @@ from torch import Tensor
 from mousev1.core.representation import FrozenCore
 from mousev1.data.cleaning import Cleaning, missing_part, settle_negatives
 from mousev1.data.images import Images, check_ids, image_identities, prepare_images
-from mousev1.data.validation import checked_positions, checked_responses, plain_array
+from mousev1.data.validation import check_image_axes, checked_positions, checked_responses, plain_array
 from mousev1.errors import listing
 from mousev1.fit.plausibility import notes_on
 
@@ -68,7 +68,8 @@ def check_inputs(
         config.feature_shape(stack.shape[2], stack.shape[3])
         return stack
 
-    _check_axes(images, responses)
+    if isinstance(images, np.ndarray | Tensor) and np.ndim(responses):
+        check_image_axes(tuple(images.shape), np.shape(responses)[0])
     stack = prepared(images)
     given = _settled("responses", responses, cleaning, rows=len(stack))
     held = held_stack = None
@@ -159,22 +160,6 @@ def _trials_left(
         responses = responses if trials.all() else responses[rows]
     recorded = torch.from_numpy(np.ascontiguousarray(checked_responses(responses, options=True)))
     return torch.from_numpy(rows), recorded, notes
-
-
-def _check_axes(images: Images, responses: Array) -> None:
-    """Name stacks of images whose axes are in another order."""
-    shape = tuple(images.shape) if isinstance(images, np.ndarray | Tensor) else ()
-    rows = np.shape(responses)[0] if np.ndim(responses) else 0
-    if len(shape) == 3 and shape[0] != rows and shape[2] == rows:
-        raise ValueError(
-            f"images: expected (N, H, W), got {shape}, which looks like (H, W, N) for {rows} trials; pass "
-            "np.moveaxis(images, -1, 0)"
-        )
-    if len(shape) == 2 and shape[0] == rows > 1:
-        raise ValueError(
-            f"images: expected (N, H, W), got {shape}, which looks like one row of pixels per trial; pass "
-            "images.reshape(len(images), H, W), with the height and width of your pictures"
-        )
 
 
 def check_positions(positions: Array | None, units: int) -> Tensor | None:
