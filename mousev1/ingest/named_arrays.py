@@ -164,8 +164,11 @@ def _log(found: Mapping[str, Any], variables: Mapping[str, Any]) -> Table | None
     given = found.get("log")
     if isinstance(given, Mapping | list) or (isinstance(given, np.ndarray) and given.dtype == object):
         return _table(given)
+    taken = {name for names in NAMES.values() for name in names}
     lists = {
-        name: np.asarray(value) for name, value in variables.items() if isinstance(value, np.ndarray | list)
+        name: np.asarray(value)
+        for name, value in variables.items()
+        if isinstance(value, np.ndarray | list) and name.lower() not in taken
     }
     vectors = {
         name: as_column(np.ravel(one)) for name, one in lists.items() if 1 < one.size == max(one.shape)

@@ -110,7 +110,7 @@ def test_arrays_transposed_are_recognised_by_the_number_of_neurons(
 ) -> None:
     np.savez(
         tmp_path / "s.npz", spikes=session.spks[0].T, fs=15.0, centroids=session.med[0][:, ::-1],
-        iscell=session.iscell[0],
+        iscell=session.iscell[0], t=np.arange(900) / 15.0, timestamps=np.arange(900) / 15.0,
     )  # fmt: skip
     check_same(read_session(tmp_path / "s.npz", **beside), expected)
 
