@@ -80,7 +80,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="WHAT=NAME",
-        help="column of the log for onset, image, duration, offset or tier (may be repeated)",
+        help="column of the log for onset, image, duration or tier (may be repeated)",
     )
     group.add_argument("--time-unit", choices=["s", "ms", "frames"], help="of onsets in the log")
     group.add_argument(

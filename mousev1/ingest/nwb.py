@@ -168,9 +168,7 @@ def _stimuli(file: Any, report: Report) -> tuple[Table | None, Mapping[str, NDAr
     tables = [one for one in file.objects.values() if type(one).__name__ == "TimeIntervals"]
     for table in sorted(tables, key=lambda one: one.name not in ("presentations", "stimuli", "trials")):
         columns = {
-            ("onset_s" if name == "start_time" else "offset_s" if name == "stop_time" else name): as_column(
-                _plain(table[name])
-            )
+            ("onset_s" if name == "start_time" else name): as_column(_plain(table[name]))
             for name in table.colnames
             if name not in ("timeseries", "timeseries_index", "tags", "tags_index")
         }

@@ -14,7 +14,7 @@ class LogFormat:
     """How to read logs whose columns are not recognised.
 
     Attributes:
-        columns: ``onset``, ``image``, ``duration``, ``offset`` or ``tier`` to the name of its column.
+        columns: ``onset``, ``image``, ``duration`` or ``tier`` to the name of its column.
         time_unit: ``s``, ``ms`` or ``frames``, for onsets.
         index_base: number of the first picture, where the log has numbers that count pictures in natural order.
         ignore_tiers: divide images anew where the log has tiers.

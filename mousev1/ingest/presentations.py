@@ -62,17 +62,15 @@ def read_presentations(
 ) -> Presentations:
     """Onset, image and tier of every row; rows without an onset are dropped and counted.
 
-    ``columns`` has the names of columns for ``onset``, ``image``, ``duration``, ``offset`` and ``tier`` where they are
+    ``columns`` has the names of columns for ``onset``, ``image``, ``duration`` and ``tier`` where they are
     not recognised, ``time_unit`` is ``s``, ``ms`` or ``frames`` where the column's name does not say so.
 
     Raises:
         ValueError: no column of onsets or images, or no onset within the recording.
     """
     columns = columns or {}
-    if unknown := sorted(set(columns) - {"onset", "offset", "duration", "image", "tier"}):
-        raise ValueError(
-            f"columns: expected onset, image, duration, offset or tier as names, got {listing(unknown)}"
-        )
+    if unknown := sorted(set(columns) - {"onset", "duration", "image", "tier"}):
+        raise ValueError(f"columns: expected onset, image, duration or tier as names, got {listing(unknown)}")
     found = {
         what: find_column(table, what, columns.get(what)) for what in ("onset", "image", "tier", "duration")
     }
@@ -80,8 +78,8 @@ def read_presentations(
     if onset_column is None or image_column is None or onset_column == image_column:
         lacking = " and ".join(what for what in ("onset", "image") if found[what] is None) or "onset"
         raise ValueError(
-            f"log: no column for {lacking} recognised among {listing(table)}; name it with columns={{'onset': ..., "
-            "'image': ...}} (--column onset=NAME --column image=NAME)".replace("}}", "}")
+            f"log: no column for {lacking} recognised among {listing(table)}; name it with "
+            "columns={'onset': ..., 'image': ...} (--column onset=NAME --column image=NAME)"
         )
     report.read.append(
         f"log: {len(table[onset_column]):,} rows; "
@@ -92,6 +90,8 @@ def read_presentations(
     values = np.asarray(table[onset_column])
     if values.dtype.kind not in "uif":
         raise ValueError(f"log: expected numbers in the column '{onset_column}', got {values[:3].tolist()}")
+    if not np.isfinite(values.astype(float)).any():
+        raise ValueError(f"log: expected times in the column '{onset_column}', got none; name another column")
     onset = to_seconds(values.astype(float), onset_column, clock, report, time_unit)
     kept = np.isfinite(onset)
     report.count("rows of the log without an onset, dropped", int((~kept).sum()))
@@ -139,6 +139,9 @@ def _tiers(column: NDArray[Any], report: Report) -> NDArray[np.str_] | None:
     meaning = {word: tier for tier, forms in TIER_WORDS.items() for word in forms}
     texts = [str(value).strip().lower() for value in column]
     unknown = sorted(set(texts) - set(meaning))
+    if len(unknown) == len(set(texts)):
+        report.notes.append(f"log: {listing(unknown)} are no tiers; images are divided anew")
+        return None
     if unknown:
         report.notes.append(
             f"log: tiers {listing(unknown)} are not train, validation or test: rows without a tier"

@@ -27,7 +27,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         rf"{_WHAT}(?:start|starts|begin|on|t0)(?:_(?:time|times|idx|index))?|(?:time|t)_(?:on|onset|start)",
         rf"{_WHAT}(?:time|times|timestamp|timestamps|t)|frames",
     ),
-    "offset": (rf"{_WHAT}(?:offset|offsets|end|stop|off)(?:_(?:time|times))?|(?:time|t)_(?:off|end|stop)",),
     "duration": (rf"{_WHAT}(?:duration|durations|dur|length)(?:_on)?",),
     "image": (
         r"(?:(?:stim|stimulus|shown)_)?(?:image|img|picture|pic|photo)(?:_?(?:name|file|filename|path|shown|label))?",
@@ -125,7 +124,7 @@ def unit_of(name: str) -> tuple[str, str | None]:
 
 
 def find_column(table: Table, what: str, given: str | None = None) -> str | None:
-    """The column that holds ``onset``, ``offset``, ``duration``, ``image`` or ``tier``, or None.
+    """The column that holds ``onset``, ``duration``, ``image`` or ``tier``, or None.
 
     ``given`` is its name where the user said so.
 

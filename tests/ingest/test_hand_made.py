@@ -29,6 +29,7 @@ from mousev1.ingest.pictures import match, natural_key
 from mousev1.ingest.responses import without_decay
 from mousev1.ingest.rig import read_rig
 from mousev1.ingest.tables import find_column, read_table
+from mousev1.ingest.tiers import tiers_of
 
 
 def ones(frames: int = 100) -> np.ndarray:
@@ -188,11 +189,47 @@ def test_without_repeats_the_tiers_are_drawn_by_seed(folder: Path) -> None:
     scan, report = counted(traces, np.arange(1, 7), list("abcdef"), source=folder, tiers=split)
     assert scan.tier_sizes == {"train": 2, "validation": 2, "test": 2}
     assert any(
-        "every image was shown 1 times: 2 drawn with seed 1 are test" in line for line in report.assumed
+        "all images were shown about 1 times: 2 drawn with seed 1 are test" in line for line in report.assumed
     )
     again, _ = counted(traces, np.arange(1, 7), list("abcdef"), source=folder, tiers=split)
     other, _ = counted(traces, np.arange(1, 7), list("abcdef"), source=folder, tiers=replace(split, seed=5))
     assert again.tiers.tolist() == scan.tiers.tolist() != other.tiers.tolist()
+
+
+@pytest.mark.parametrize(
+    ("counts", "test"),
+    [
+        ([1, 1, 1, 10, 10], [3, 4]),
+        ([2, 2, 2, 1, 10], [4]),  # training images shown twice, one trial lost
+        ([1, 10, 10, 9], [1, 2, 3]),
+        ([2, 2, 3], [2]),
+        ([10, 10, 9], None),  # nothing is repeated more than the rest
+        ([5, 5, 6], None),
+    ],
+)
+def test_images_shown_clearly_more_often_are_test(counts: list[int], test: list[int] | None) -> None:
+    report = Report()
+    image = np.repeat(np.arange(len(counts)), counts)
+    tiers = tiers_of(image, None, [], TierSplit(test=0.4), report)
+    found = np.unique(image[tiers == "test"]).tolist()
+    assert found == test if test is not None else (len(found) == 1 and report.assumed)
+
+
+def test_a_column_of_other_sets_is_no_column_of_tiers(folder: Path) -> None:
+    np.save(folder / "spks.npy", np.random.default_rng(0).gamma(1.0, size=(2, 100)))
+    np.save(folder / "fs.npy", 10.0)
+    log = {
+        "onset_s": np.arange(1.0, 7.0),
+        "image": np.array(list("abcdef")),
+        "set": np.array(["natural"] * 6),
+    }
+    pictures = dict.fromkeys("abcdef", np.zeros((36, 64), np.uint8))
+    report = Report()
+    assert read_session(folder, log=log, pictures=pictures, report=report).n_trials == 6
+    assert "log: 'natural' are no tiers; images are divided anew" in report.notes
+    log["onset_s"] = np.full(6, np.nan)
+    with pytest.raises(ValueError, match="expected times in the column 'onset_s', got none"):
+        read_session(folder, log=log, pictures=pictures)
 
 
 # ---------------------------------------------------------------- logs and pictures
