@@ -66,11 +66,21 @@ _HOME = {
 __all__ = [*sorted(_HOME), "__version__"]
 
 
+_FOLDERS = (
+    "ingest",
+    "insilico",
+    "metrics",
+    "plot",
+)  # found on first use, too, without an import of their own
+
+
 def __getattr__(name: str) -> Any:
+    if name in _FOLDERS:
+        return import_module(f"mousev1.{name}")
     if name in _HOME:
         return getattr(import_module(f"mousev1.{_HOME[name]}"), name)
     raise AttributeError(f"module 'mousev1' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return list(__all__)
+    return [*__all__, *_FOLDERS]

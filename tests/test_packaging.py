@@ -72,3 +72,10 @@ def test_importing_costs_next_to_nothing_and_brings_no_torch():
         "assert time.process_time() - t < 0.2; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_folders_with_public_names_are_found_after_a_plain_import():
+    folders = ["ingest", "insilico", "metrics", "plot"]
+    script = f"import mousev1; print(*(getattr(mousev1, name).__name__ for name in {folders}))"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == [f"mousev1.{name}" for name in folders]
