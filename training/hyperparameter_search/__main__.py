@@ -43,13 +43,7 @@ REGULARISER = "feature_l1"
 
 @dataclass(frozen=True)
 class Search:
-    """A config with its scans and its folder.
-
-    Attributes:
-        config: of the search.
-        scans: with all training images.
-        out: folder that all processes of the study share.
-    """
+    """A config with its scans, all training images in them, and the folder that all processes of the study share."""
 
     config: SearchConfig
     scans: list[Scan]
@@ -86,11 +80,7 @@ def _train(search: Search, scans: list[Scan], recipe: PretrainConfig) -> float:
 def open_study(name: str, folder: Path, *, seed: int, random_trials: int) -> Any:
     """An Optuna study in the file of a folder that several processes share.
 
-    Args:
-        name: of the study within the file.
-        folder: of the file.
-        seed: of the suggestions.
-        random_trials: trials with random values, before the Gaussian process suggests them.
+    ``random_trials`` have random values, before the Gaussian process suggests them.
     """
     optuna = _optuna()
     storages = importlib.import_module("optuna.storages")
@@ -114,16 +104,9 @@ def run_study(
     *,
     trials: int,
 ) -> tuple[dict[str, float], float]:
-    """Try values until there are enough trials, counting those of all processes; returns the best.
+    """Try values until enough trials have ended, counting those of all processes; values and score of the best.
 
-    Args:
-        study: of ``open_study``.
-        spans: what is searched.
-        score: of some values, given the number of the trial.
-        trials: that came to an end, with or without a score; those of killed processes did not.
-
-    Returns:
-        Values and score of the best trial.
+    ``score`` gets values and the number of the trial. Trials of killed processes do not count as ended.
 
     Raises:
         ValueError: no trial has a score.

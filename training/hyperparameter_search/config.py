@@ -30,12 +30,7 @@ FROZEN = "frozen"
 
 @dataclass(frozen=True, config=STRICT)
 class Span:
-    """From where to where a hyperparameter is searched, evenly in its logarithm.
-
-    Attributes:
-        low: smallest value, above 0.
-        high: largest value.
-    """
+    """From where (above 0) to where a hyperparameter is searched, evenly in its logarithm."""
 
     low: float
     high: float

@@ -57,11 +57,7 @@ BATCH_UNITS = 64
 class WholeImage:
     """What ``LocalView`` is for an ascent, without its shortcuts: whole images through the whole model.
 
-    Attributes:
-        model: the model.
-        patch_height: rows of the frame.
-        patch_width: columns of the frame.
-        lean: read out the one unit alone.
+    Patches are frames. The lean one reads out the one unit alone.
     """
 
     model: ResponseModel

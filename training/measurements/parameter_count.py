@@ -41,14 +41,9 @@ class Size:
 
 @dataclass(frozen=True)
 class Row:
-    """One readout of the table.
+    """One readout of the table: its name, the paper's formula in words and for a size, and what builds it.
 
-    Attributes:
-        name: of the readout.
-        formula: the paper's, in words.
-        expected: the paper's formula for a size, without the position network.
-        build: makes the readout.
-        bias_in_formula: whether the formula counts the bias, one per neuron.
+    The formula leaves out the position network; ``bias_in_formula`` says whether it counts the bias, one per neuron.
     """
 
     name: str
@@ -107,13 +102,7 @@ TABLE = (
 
 @dataclass(frozen=True)
 class Count:
-    """Numbers counted in a built readout.
-
-    Attributes:
-        weights: all but the two below.
-        bias: one per neuron.
-        network: of the position network that all neurons share.
-    """
+    """Numbers counted in a built readout: bias, one per neuron; of the position network; all others."""
 
     weights: int
     bias: int

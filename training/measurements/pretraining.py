@@ -44,14 +44,7 @@ SIDES = ("published", "ours")
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """What is timed.
-
-    Attributes:
-        scans: scans per optimizer step.
-        neurons: per scan.
-        batch_size: images of each scan per step.
-        threads: of torch.
-    """
+    """What is timed: scans per optimizer step, neurons and images of each, and torch's threads."""
 
     scans: int = 11
     neurons: int = 1000

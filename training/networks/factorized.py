@@ -26,16 +26,7 @@ NORM_OFFSET = 1e-6
 
 
 class FactorizedReadout(MapReadout):
-    """Rates of U neurons from a feature map of one size.
-
-    Args:
-        weights: gives (U, C) feature weights: ``FeatureWeights`` or ``SharedFeatureWeights``.
-        height: rows H of the feature map.
-        width: columns W of the feature map.
-
-    Attributes:
-        mask: (U, H, W) before normalisation; starts random, from torch's generator.
-        bias: (U,).
+    """Rates of U neurons from a feature map of one size; masks (U, H, W) start random, from torch's generator.
 
     Example:
         >>> readout = FactorizedReadout(FeatureWeights(5, 64), 22, 50)

@@ -16,17 +16,7 @@ INIT_NOISE = 1e-3
 
 
 class FullyConnectedReadout(MapReadout):
-    """Rates of U neurons from a feature map of one size.
-
-    Args:
-        units: number of neurons U.
-        channels: number of features C.
-        height: rows H of the feature map.
-        width: columns W of the feature map.
-
-    Attributes:
-        weight: (U, C, H, W); starts as small random numbers, from torch's generator.
-        bias: (U,).
+    """Rates of U neurons from a feature map of one size, with weights (U, C, H, W) that start as small random numbers.
 
     Example:
         >>> readout = FullyConnectedReadout(5, 8, 6, 7)

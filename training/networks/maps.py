@@ -16,12 +16,7 @@ class MapReadout(nn.Module):
         raise NotImplementedError
 
     def forward(self, features: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Rates, (N, U), positive, in units of each neuron's response scale.
-
-        Args:
-            features: (N, C, H, W) from the core.
-            generator: not used; nothing here is random.
-        """
+        """Rates, (N, U), positive, in units of each neuron's response scale; nothing here is random."""
         return rate_from_drive(self.drive(features))
 
     def project_(self) -> None:

@@ -98,11 +98,7 @@ def _of_imagenet(layers: nn.Module, name: str) -> Representation:
 
 
 class Geometry(NamedTuple):
-    """Where the features of a layer come from, in pixels of the network's input.
-
-    ``stride`` is the distance between neighbouring features, ``field`` the side of the square that one
-    feature can see.
-    """
+    """Where features come from, in input pixels: distance of neighbouring ones, side of the square that one can see."""
 
     stride: int
     field: int

@@ -35,14 +35,7 @@ def run(source: Path, out: Path | None, score: str) -> None:
 
 
 def write_figures(results: Results, out: Path, score: str, prefix: str = "") -> None:
-    """Draw what there are rows for, write the report, and print what was and was not written.
-
-    Args:
-        results: of one benchmark.
-        out: folder to write to.
-        score: column of results for figures and findings.
-        prefix: of file names.
-    """
+    """Draw what there are rows for, write the report, and print what was and was not written."""
     out.mkdir(parents=True, exist_ok=True)
     drawn = figures(results, score)
     for name, figure in drawn.items():

@@ -25,14 +25,9 @@ class Size(NamedTuple):
 def scores_by_partition(
     rows: pd.DataFrame, score: str, context: Sequence[str], reduce: str = "mean"
 ) -> pd.Series:
-    """Scores by neurons, images, context and partition.
+    """Scores by neurons, images, context (columns that must agree between conditions compared) and partition.
 
-    Args:
-        rows: of ``Results.rows``.
-        score: a column of results.
-        context: columns that must agree between conditions that are compared.
-        reduce: makes one number of several curves, in partitions where all have a score: ``"mean"``, ``"min"``
-            or ``"max"``.
+    ``reduce`` ("mean", "min" or "max") makes one number of several curves, in partitions where all have a score.
     """
     at = ["units", "images", *context]
     curves = rows.groupby(at)["curve"].transform("nunique")
@@ -42,12 +37,7 @@ def scores_by_partition(
 
 @dataclass(frozen=True)
 class Comparison:
-    """One condition against another, wherever both were measured.
-
-    Attributes:
-        differences: first minus second.
-        ratios: first divided by second, where the second is positive.
-    """
+    """One condition against another, where both were measured: first minus second, ratios to positive seconds."""
 
     differences: pd.Series
     ratios: pd.Series

@@ -15,15 +15,9 @@ from training.paper_figures.results import GAUSSIAN, GAUSSIAN_CORTEX
 def images_share(rows: MethodRows, core: str) -> tuple[dict[int, float], Size | None]:
     """Share of the images with which a core reaches the direct model's score with all of them.
 
-    With the most neurons that both have; with cortical positions if there are such readouts.
-
-    Args:
-        rows: of one way to fit readouts.
-        core: label.
-
-    Returns:
-        Share by partition, infinite where the score is not reached, and neurons and images of the direct
-        model; nothing if either was not measured.
+    With the most neurons that both have; with cortical positions if there are such readouts. Gives the share by
+    partition, infinite where the score is not reached, and neurons and images of the direct model; nothing if either
+    was not measured.
     """
     direct, _ = rows.direct()
     for readout in (GAUSSIAN_CORTEX, GAUSSIAN):
@@ -61,12 +55,7 @@ def share_interval(shares: Mapping[int, float]) -> tuple[Interval, str]:
 def images_needed(curve: Mapping[int, float], target: float) -> float:
     """Images at which a curve reaches a score, straight lines between its points over log images.
 
-    Args:
-        curve: number of images to score.
-        target: the score.
-
-    Returns:
-        The smallest number measured if that is enough already; infinity if the score is not reached.
+    The smallest number measured if that is enough already; infinity if the score is not reached.
     """
     counts = sorted(curve)
     if curve[counts[0]] >= target:

@@ -42,12 +42,7 @@ Look = Callable[[Any], tuple[str, palette.Style]]
 
 
 def figures(results: Results, score: str) -> dict[str, Figure]:
-    """The figures that there are rows for, by file name without ending.
-
-    Args:
-        results: of one benchmark.
-        score: column of results.
-    """
+    """The figures that there are rows for, by file name without ending."""
     drawn = {}
     for name, rows in figure_rows(results).items():
         scans = rows.groupby("scan")

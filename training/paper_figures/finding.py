@@ -57,13 +57,7 @@ def verdict_of(effect: Interval, *, margin: float = 0.0) -> str:
 
 @dataclass(frozen=True)
 class MethodRows:
-    """Rows of one way to fit readouts.
-
-    Attributes:
-        results: of one benchmark.
-        score: column of results that is compared.
-        fit_method: ``training.paper_figures.results.RECIPE`` or ``CONVEX``.
-    """
+    """Rows of one way to fit readouts (``RECIPE`` or ``CONVEX``), and the column of results that is compared."""
 
     results: Results
     score: str

@@ -38,12 +38,7 @@ FOUR = f"{TRAINED} and core_set in ['4-S:matched', '4-S:diff-animals']"
 
 
 def findings(results: Results, score: str = "fraction_oracle") -> list[Finding]:
-    """Every finding, for each way in which readouts were fitted.
-
-    Args:
-        results: of one benchmark.
-        score: column of results that is compared.
-    """
+    """Every finding in a column of results, for each way in which readouts were fitted."""
     checks: list[Callable[[MethodRows], Iterator[Finding]]] = [
         _gaussian_over_factorized,
         _sharing,

@@ -17,14 +17,7 @@ WINE, INDIGO, TEAL, OLIVE = "#882255", "#332288", "#44AA99", "#999933"
 
 @dataclass(frozen=True)
 class Style:
-    """How a curve looks.
-
-    Attributes:
-        colour: of line and markers.
-        line: as in matplotlib.
-        marker: as in matplotlib.
-        filled: whether markers are.
-    """
+    """How a curve looks: lines and markers as in matplotlib."""
 
     colour: str
     line: str = "-"
@@ -83,11 +76,7 @@ def kind_of_core(core: str, core_set: str) -> str | None:
 
 
 def core_styles(cores: Iterable[tuple[str, str]]) -> dict[str, Style]:
-    """A style for every core of a benchmark, by label.
-
-    Args:
-        cores: label and core set of each. The first of a kind gets the kind's look, others spare ones.
-    """
+    """A style by label for pairs of label and core set; the first of a kind gets the kind's look, others spare ones."""
     styles: dict[str, Style] = {}
     spare = cycle(SPARE)
     for core, core_set in cores:

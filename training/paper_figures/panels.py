@@ -21,13 +21,7 @@ WIDTH, HEIGHT = 4.3, 3.5
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a panel.
-
-    Attributes:
-        label: in the legend, the same in all panels.
-        style: how it looks.
-        points: number of training images to mean and interval, rising.
-    """
+    """One line of a panel: number of training images to mean and interval, rising; one look in all panels."""
 
     label: str
     style: Style
@@ -36,14 +30,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves over the number of training images.
-
-    Attributes:
-        title: what sets the panel apart from its neighbours.
-        ylabel: what is drawn.
-        curves: in the order of the legend.
-        zero: draw a line at zero.
-    """
+    """Curves over the number of training images, in the order of the legend; with ``zero``, a line at zero."""
 
     title: str
     ylabel: str
@@ -54,11 +41,8 @@ class Panel:
 def draw(rows: Sequence[Sequence[Panel]], *, title: str, subtitle: str) -> Figure:
     """Panels in rows, with one legend.
 
-    Args:
-        rows: of panels; panels of the same ``ylabel`` share their vertical axis, and those without any
-            curve are left out. At least one has some.
-        title: what is shown; says whether the data are simulated.
-        subtitle: scan, numbers and what the bars are.
+    Panels of the same ``ylabel`` share their vertical axis, and those without any curve are left out; at least one
+    has some. The title says whether the data are simulated, the subtitle what the bars are.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D

@@ -15,14 +15,7 @@ PAPER = "Lurz et al. 2021, ICLR, openreview.net/forum?id=Tp7kI90Htd"
 
 
 class Published(NamedTuple):
-    """One number that the abstract states.
-
-    Attributes:
-        finding: key of the finding of ``training.paper_figures.findings`` that measures the same.
-        value: the number, as a fraction: 0.07 for 7%.
-        quote: the paper's words.
-        ours: what of ours stands beside it.
-    """
+    """A fraction that the abstract states, in its words, with the key of the finding and what of ours measure it."""
 
     finding: str
     value: float

@@ -18,13 +18,7 @@ from training.paper_figures.results import CONVEX, READOUT_NAMES, RECIPE, SCORE_
 
 
 def report(results: Results, score: str, pictures: Sequence[str]) -> str:
-    """Everything about a benchmark, in Markdown.
-
-    Args:
-        results: of one benchmark.
-        score: column of results that findings and figures are about.
-        pictures: file names of the figures.
-    """
+    """Everything about a benchmark, in Markdown: findings on one score, figures by file name, tables of all scores."""
     found = findings(results, score)
     parts = [
         _head(results),

@@ -35,14 +35,7 @@ READOUT_NAMES = {
 
 @dataclass(frozen=True)
 class Results:
-    """Rows of one benchmark.
-
-    Attributes:
-        name: of the benchmark.
-        simulated: whether the responses are.
-        rows: the best seed by validation of each partition, with the columns that ``of`` adds.
-        all_rows: every row, with the same columns.
-    """
+    """Rows of one benchmark: all of them, and the best seed by validation of each partition, with ``of``'s columns."""
 
     name: str
     simulated: bool
@@ -53,12 +46,10 @@ class Results:
     def of(cls, rows: Sequence[Mapping[str, Any]]) -> Results:
         """The results of the rows of one benchmark.
 
-        Args:
-            rows: with the columns of ``training.transfer_benchmark.results_table``. Added to them are ``curve``
-                (one number for all rows that differ only in images, neurons, seed and partition, rising in the
-                order of tables and legends), ``direct`` (the core was trained on the scan that is predicted),
-                ``transferred`` (the core is one of other animals), ``fit_method`` (``RECIPE`` or ``CONVEX``),
-                ``kind`` (of core: a key of ``palette.CORES``, or empty) and ``random`` (its weights are).
+        Added to the columns of ``results_table`` are ``curve`` (one number for all rows that differ only in images,
+        neurons, seed and partition, rising in the order of tables and legends), ``direct`` (the core was trained on the
+        scan that is predicted), ``transferred`` (the core is one of other animals), ``fit_method`` (``RECIPE`` or
+        ``CONVEX``), ``kind`` (of core: a key of ``palette.CORES``, or empty) and ``random`` (its weights are).
 
         Raises:
             ValueError: no rows, or rows of several benchmarks.

@@ -141,14 +141,9 @@ def epoch_steps(
     *,
     own: Sequence[int] | None = None,
 ) -> Iterator[list[tuple[Tensor, torch.Generator]]]:
-    """The steps of an epoch: for each scan, which training trials, and the source of the sampled positions.
+    """The steps of an epoch, from 1: for each scan, which training trials, and the source of the sampled positions.
 
-    Args:
-        scans: all scans, which decide how many steps there are.
-        config: its seed and batch size.
-        epoch: its number, from 1.
-        device: of the sampled positions.
-        own: the scans that are wanted; by default all.
+    ``own`` are the scans that are wanted, by default all; all scans decide how many steps there are.
     """
     size, seed = config.optimisation.batch_size, config.seed
     steps = steps_per_epoch(scans, size)

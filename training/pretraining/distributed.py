@@ -20,13 +20,7 @@ from torch import distributed as dist
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run; one, unless ``torchrun`` started several.
-
-    Attributes:
-        rank: number of this process, from 0.
-        count: number of processes.
-        device: where this process computes.
-    """
+    """The processes of a run, one unless ``torchrun`` started several; ``rank`` counts from 0."""
 
     rank: int
     count: int
@@ -68,11 +62,7 @@ class Processes:
 
 
 def start_processes(device: str) -> Processes:
-    """Join the processes that ``torchrun`` started: gloo between processors, nccl between GPUs.
-
-    Args:
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
-    """
+    """Join the processes that ``torchrun`` started: gloo between processors, nccl between GPUs."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     count = _processes_started()
@@ -98,12 +88,7 @@ def _processes_started() -> int:
 
 
 class BatchNormOrder:
-    """Moves the running statistics of batch norm in the order of the scans, wherever these are trained.
-
-    Args:
-        core: whose batch norms to take charge of, in place.
-        scans: batches per step, one per scan.
-        processes: who takes part.
+    """Moves the running statistics of a core's batch norms in the order of the scans, wherever these are trained.
 
     A batch norm of momentum 1 leaves the statistics of the last batch in its running statistics, which is
     where they are read from.

@@ -23,13 +23,7 @@ from training.pretraining.run_folder import RESULT_FILE, RunFolder
 
 @dataclass(frozen=True)
 class Direct:
-    """What came of it.
-
-    Attributes:
-        models: one per scan: the core, frozen, with the readout that was trained with it.
-        seconds: of training.
-        details: epochs and validation correlation.
-    """
+    """What came of it: per scan the frozen core with the readout trained with it; seconds; epochs and correlation."""
 
     models: list[ResponseModel]
     seconds: float
@@ -51,11 +45,7 @@ def train_end_to_end(
 ) -> Direct:
     """Train with the recipe of pretraining, or go on where that stopped, or read what it gave.
 
-    Args:
-        files: scans with tiers train and validation; training stops on the latter.
-        recipe: its ``scans`` are not looked at.
-        folder: of this training and no other.
-        figures: draw figures at the end.
+    Scans need tiers train and validation, on which training stops; the folder is of this training and no other.
     """
     tune_process(largest=GIBI, kept=2 * GIBI - 1)
     recorded = [mousev1.read_scan(file) for file in files]

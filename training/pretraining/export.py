@@ -46,14 +46,8 @@ def export(
 ) -> None:
     """Write figures, the core in Hub format, cards and, last of all, ``result.json``.
 
-    Args:
-        model: with the weights of the best epoch, in evaluation mode.
-        scans: what it was trained on.
-        folder: where to.
-        config: of the run.
-        history: metrics per epoch.
-        stopping: how training ended.
-        figures: draw them; many small trainings would spend most of their time on it.
+    The model has the weights of the best epoch, in evaluation mode. Many small trainings would spend most of their
+    time on figures, and go without.
     """
     core = Core(config.core, name=config.name)
     core.load_state_dict({key: value.cpu() for key, value in model.core.state_dict().items()})

@@ -21,12 +21,9 @@ from training.pretraining.readouts import build_readouts
 def train_readouts(
     core: FrozenCore, scans: Sequence[PretrainScan], config: PretrainConfig
 ) -> TrainedReadouts[TrainableReadout]:
-    """Train one readout per scan, all together, until validation stops it.
+    """Train one readout per scan on a frozen core, all together, until validation stops it.
 
-    Args:
-        core: frozen; its features of all training and validation images are held in memory.
-        scans: with responses and images as pretraining sees them.
-        config: kind of readout, recipe and seed; its core and scans are not looked at.
+    Features of all training and validation images are held in memory. The config's core and scans are not looked at.
 
     Raises:
         FloatingPointError: training diverged.

@@ -35,15 +35,7 @@ def train(
     *,
     figures: bool = True,
 ) -> None:
-    """Train until the patience has run out in every round, or the epochs have; see the module's text.
-
-    Args:
-        config: of the run.
-        scans: to train on.
-        folder: of the run; what it holds of earlier epochs is gone on with.
-        processes: that share the work.
-        figures: draw figures at the end.
-    """
+    """Train until the patience has run out in every round, or the epochs have, on from what the folder holds."""
     training = Training(config, scans, processes)
     saved = folder.load()
     if saved is not None:
@@ -78,13 +70,7 @@ def train(
 
 
 class Training:
-    """A model in training, with everything that its next epoch depends on.
-
-    Args:
-        config: of the run.
-        scans: to train on.
-        processes: that share the work.
-    """
+    """A model in training, with everything that its next epoch depends on."""
 
     def __init__(self, config: PretrainConfig, scans: list[PretrainScan], processes: Processes) -> None:
         self.config, self.scans, self.processes = config, scans, processes
@@ -187,16 +173,7 @@ def scan_loss(
     config: PretrainConfig,
     generator: torch.Generator,
 ) -> tuple[Tensor, float]:
-    """What one batch of one scan adds to the objective of a step, and its summed Poisson loss.
-
-    Args:
-        model: in training mode.
-        scans: all scans.
-        scan: which of them.
-        trials: (N,) which of its training trials.
-        config: weights of the parts.
-        generator: source of the sampled positions.
-    """
+    """What a batch (N,) of one scan's training trials adds to a step's objective, and its summed Poisson loss."""
     device, recipe = generator.device, config.optimisation
     images, responses = scans[scan].train.batch(trials, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.compute.mixed_precision):

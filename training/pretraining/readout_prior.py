@@ -22,17 +22,12 @@ def readout_prior(
 ) -> dict[str, Tensor]:
     """Mean and covariance of the feature weights of all neurons, for standardised features.
 
-    With z = (f - feature_mean) / feature_std per channel, a weight on z is one on f times feature_std.
-
-    Args:
-        core: after training.
-        readouts: of the scans, after training.
-        scans: whose training images the features are standardised on, up to 256 of each scan.
+    With z = (f - feature_mean) / feature_std per channel, a weight on z is one on f times feature_std. Weights are for
+    responses of unit variance; feature statistics run over positions and up to 256 training images of each scan.
 
     Returns:
         ``weight_mean`` (C,), ``weight_covariance`` (C, C), ``feature_mean`` (C,), ``feature_std`` (C,) and
-        ``units`` (1,), the number of neurons; float32. Weights are for responses of unit variance;
-        feature statistics run over images and positions.
+        ``units`` (1,), the number of neurons; float32.
     """
     run = fuse(core)
     device = next(core.parameters()).device

@@ -29,11 +29,7 @@ from training.pretraining.data import PretrainScan
 def gaussian_readouts(
     scans: list[PretrainScan], core: CoreConfig, config: ReadoutConfig
 ) -> list[GaussianReadout]:
-    """One Gaussian readout per scan; parameters start random, from torch's generator.
-
-    Raises:
-        ValueError: the config asks for cortical positions or match ids that a scan lacks.
-    """
+    """One Gaussian readout per scan; ``ValueError`` for cortical positions or match ids that a scan lacks."""
     weights = _feature_weights(scans, core.hidden_channels, config)
     readouts = []
     for scan, features in zip(scans, weights, strict=True):
@@ -56,12 +52,7 @@ def gaussian_readouts(
 def factorized_readouts(
     scans: list[PretrainScan], core: CoreConfig, config: ReadoutConfig
 ) -> list[FactorizedReadout]:
-    """One factorized readout per scan; parameters start random, from torch's generator.
-
-    Raises:
-        ValueError: the config asks for cortical positions, which it has no use for, or for match ids that
-            no scan has.
-    """
+    """One factorized readout per scan; ``ValueError`` if cortical positions or missing match ids are asked for."""
     _check_no_cortex(config)
     channels, height, width = core.feature_shape(core.input.height, core.input.width)
     weights = _feature_weights(scans, channels, config)
@@ -73,11 +64,7 @@ def factorized_readouts(
 def fully_connected_readouts(
     scans: list[PretrainScan], core: CoreConfig, config: ReadoutConfig
 ) -> list[FullyConnectedReadout]:
-    """One fully connected readout per scan; parameters start random, from torch's generator.
-
-    Raises:
-        ValueError: the config asks for cortical positions or shared features.
-    """
+    """One fully connected readout per scan; ``ValueError`` if cortical positions or shared features are asked for."""
     _check_no_cortex(config)
     if config.share_features:
         raise ValueError(

@@ -19,13 +19,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ScanPlan:
-    """One recording of the study.
+    """One recording of the study: its name, the letter of its animal, and its number of neurons U at full scale.
 
-    Attributes:
-        name: name of the scan, and of its file.
-        animal: letter of the animal.
-        units: number of neurons U at full scale.
-        population: scans of one animal with the same population show the same neurons.
+    Scans of one animal with the same population show the same neurons.
     """
 
     name: str

@@ -36,13 +36,8 @@ def dead_leaves(
 ) -> NDArray[np.uint8]:
     """(N, H, W) images, cut from as many canvases as it takes.
 
-    Args:
-        rng: source of randomness.
-        images: number of images N.
-        height: rows H.
-        width: columns W.
-        per_canvas: images cut from one canvas; they may overlap, so a canvas belongs to one tier.
-        texture: SD of the texture, in units of the leaves'.
+    The ``per_canvas`` images of one canvas may overlap, so a canvas belongs to one tier. ``texture`` is its SD in
+    units of the leaves'.
     """
     tall, wide = height * OVERSAMPLING, width * OVERSAMPLING
     side = max(CANVAS, tall, wide)

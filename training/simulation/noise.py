@@ -26,20 +26,11 @@ def draw_responses(
     gains: NDArray[np.float64],
     population: Population,
 ) -> NDArray[np.float32]:
-    """Recorded responses.
+    """Recorded responses (T, U) in the neurons' own units, from rates (T, U) in events per trial and gains (T,).
 
     Given rate and gain, a trial's events are gamma distributed with mean m = rate * gain^coupling and
     variance fano * m: deconvolved fluorescence is continuous and not negative (Wei et al. 2020, Neurons
     Behav. Data Anal. Theory 3, model it as gamma with extra zeros).
-
-    Args:
-        rng: source of randomness.
-        rates: (T, U) events per trial.
-        gains: (T,) shared gains.
-        population: the U neurons.
-
-    Returns:
-        (T, U) in the neurons' own units.
     """
     out = np.empty(rates.shape, dtype=np.float32)
     starts = range(0, rates.shape[1], UNITS_PER_BLOCK)

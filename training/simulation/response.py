@@ -43,13 +43,10 @@ POOL_PROBES = np.geomspace(0.5, 2.5, 30)
 
 @dataclass(frozen=True)
 class PoolScale:
-    """One spatial frequency of the normalisation pool.
+    """One spatial frequency of the normalisation pool, in cycles per degree; ``cycles`` is the envelope's SD times it.
 
-    Attributes:
-        frequency_cpd: cycles per degree.
-        cycles: SD of the envelope times the frequency.
-        kernel: side of the filters, on the shrunken image, odd.
-        shrink: the image is averaged over blocks of this side first, which makes low frequencies cheap.
+    Filters have an odd side ``kernel`` on the image averaged over blocks of side ``shrink``, which makes low
+    frequencies cheap.
     """
 
     frequency_cpd: float
@@ -77,16 +74,10 @@ def gratings(
     width: int,
     radius_deg: NDArray[np.floating] | None = None,
 ) -> Array32:
-    """(N, H, W) gray levels of sine gratings around the frame's centre.
+    """(N, H, W) gray levels of sine gratings around the frame's centre, from (N,) parameters of each.
 
-    Args:
-        orientation: (N,) of the stripes, radians, 0 horizontal, counter-clockwise on screen.
-        frequency_cpd: (N,) cycles per degree.
-        phase: (N,) radians; 0 is a bright stripe at the frame's centre.
-        contrast: Michelson contrast, 0 to 1.
-        height: rows H.
-        width: columns W.
-        radius_deg: (N,) radius of a disk outside of which the screen is gray; none for full field.
+    Orientation of the stripes in radians, 0 horizontal, counter-clockwise on screen; at phase 0 a bright stripe is at
+    the centre; Michelson contrast, 0 to 1. Beyond ``radius_deg``, if any, the screen is gray.
     """
     y, x = np.mgrid[:height, :width].astype(np.float64)
     y, x = y - (height - 1) / 2, x - (width - 1) / 2
@@ -103,11 +94,7 @@ def gratings(
 
 
 def gabors(population: Population, *, height: int, width: int) -> tuple[Array32, Array32]:
-    """The filters of a population on a frame.
-
-    Returns:
-        even (H * W, U) and odd (H * W, U): at the neuron's phase and a quarter cycle further.
-    """
+    """Filters of a population on a frame, two (H * W, U): at the neuron's phase, and a quarter cycle further."""
     kx, ky = carrier_per_pixel(population)
     length, breadth = (sd * PIXELS_PER_DEGREE for sd in (population.length, population.breadth))
     theta = population.orientation
@@ -215,14 +202,7 @@ def energy_maps(contrast: Tensor) -> Tensor:
 
 
 class Responder:
-    """A population made ready to answer images of one size.
-
-    Args:
-        population: U neurons.
-        height: rows of the images.
-        width: columns of the images.
-        surround_ratio: SD of the surround over that of the receptive field.
-    """
+    """A population of U neurons made ready to answer images of one size; see ``NeuronConfig.surround_ratio``."""
 
     def __init__(self, population: Population, *, height: int, width: int, surround_ratio: float) -> None:
         self.population = population

@@ -26,12 +26,7 @@ MOTOR_ORIGIN_SD_UM = 300.0
 
 @dataclass(frozen=True)
 class AffineMap:
-    """Cortex to monitor: pixels = matrix @ micrometres + offset.
-
-    Attributes:
-        matrix: (2, 2), pixels per micrometre.
-        offset: (2,), pixels (x, y) at the origin of cortex.
-    """
+    """Cortex to monitor: pixels (x, y) = matrix (2, 2) @ micrometres + offset (2,)."""
 
     matrix: Array
     offset: Array

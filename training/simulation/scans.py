@@ -142,13 +142,7 @@ def simulate_scan(name: str, config: SimulationConfig) -> tuple[Scan, SimulatedT
 
 
 def summarise(scan: Scan, truth: SimulatedTruth) -> dict[str, float]:
-    """Numbers to judge a simulated scan by.
-
-    Returns:
-        oracle: mean oracle correlation over neurons that are not silent; NaN without repeats.
-        silent: fraction of silent neurons.
-        image_mean and image_sd: of the gray levels.
-    """
+    """Mean oracle correlation of neurons that see (NaN without repeats), share of silent ones, gray levels."""
     trials = scan.trials("test")
     oracle = oracle_correlation(trials.responses, trials.image_ids)[~truth.population.silent]
     defined = oracle[~np.isnan(oracle)]

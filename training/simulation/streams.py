@@ -8,12 +8,7 @@ import numpy as np
 
 
 def stream(seed: int, *names: str) -> np.random.Generator:
-    """A generator that depends on the seed and on these names alone, not on what else was drawn.
-
-    Args:
-        seed: the seed of the whole simulation, 0 or more.
-        names: what the numbers are for, for example ``"animal", "c", "retinotopy"``.
-    """
+    """A generator that depends on the seed (0 or more) and on these names alone, not on what else was drawn."""
     if seed < 0:
         raise ValueError(f"seed: expected 0 or a positive whole number, got {seed}")
     # The unit separator keeps ("ab", "c") and ("a", "bc") apart.

@@ -28,19 +28,11 @@ MANIFEST_VERSION = 1
 def simulate_study(
     config: SimulationConfig, out: str | Path, *, report: Callable[[str], None] = print
 ) -> Path:
-    """Simulate every scan of a config that the folder does not have yet.
+    """Simulate every scan of a config that the folder does not have yet; returns the path of the manifest.
 
     Writes ``<scan>.h5`` (or the config's file format), ``<scan>.truth.npz`` and, after each scan,
     ``manifest.json`` with the config, versions, and the SHA-256 of every file. Stopped at any instant
-    and started again, it finishes with the bytes of an undisturbed run.
-
-    Args:
-        config: what to simulate.
-        out: the folder; made if missing.
-        report: called with one line of text per scan.
-
-    Returns:
-        The path of the manifest.
+    and started again, it finishes with the bytes of an undisturbed run. ``report`` gets a line per scan.
 
     Raises:
         FileExistsError: the folder holds scans of another config.

@@ -45,14 +45,7 @@ def failure_file(out: Path, key: str) -> Path:
 
 
 class Schedule:
-    """Runs and the trainings they need, in an order that can be computed.
-
-    Args:
-        plan: of the benchmark.
-        runs: by key; what has to be computed.
-        identities: of the runs.
-        origin: what rows and failures say of how they came about.
-    """
+    """Runs and the trainings they need, in an order that can be computed; ``runs`` are those to compute, by key."""
 
     def __init__(self, plan: Plan, runs: dict[str, Run], identities: Identities, origin: Origin) -> None:
         self._plan, self._runs, self._identities, self._origin = plan, runs, identities, origin
@@ -146,7 +139,7 @@ def run_benchmark(
         out: folder of results.
         jobs: number of processes.
         ray_address: of a Ray cluster; ``"local"`` starts one with ``jobs`` processes.
-        only: which runs, see ``training.transfer_benchmark.conditions_grid.select``.
+        only: which runs, see ``conditions_grid.select``.
     """
     plan = make_plan(config_path, out)
     identities = Identities(plan)

@@ -253,15 +253,10 @@ class BenchmarkConfig(Settings):
         share_features: bool = False,
         images: int = 0,
     ) -> PretrainConfig:
-        """How something is trained.
+        """How something is trained: ``kind`` is ``"pretraining"``, ``"direct"`` or ``"frozen"``.
 
-        Args:
-            kind: ``"pretraining"``, ``"direct"`` or ``"frozen"``.
-            seed: of the training.
-            readout: a key of ``READOUTS``; None for what the recipe's own table says.
-            share_features: whether matched neurons share feature weights.
-            images: number of training images, for the regulariser and the epochs of direct training; 0
-                where nothing depends on it.
+        Without a readout it is what the recipe's own table says; ``images`` decides the regulariser and the epochs of
+        direct training, 0 where nothing depends on it.
         """
         tables = {key: dict(table) for key, table in getattr(self, kind).items()}
         settings = {**tables.get("readout", {}), "share_features": share_features}

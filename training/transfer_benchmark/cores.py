@@ -16,13 +16,9 @@ from training.transfer_benchmark.plan import Plan
 
 @dataclass(frozen=True)
 class NeuronDraw:
-    """Which neurons of some scans take part in a training.
+    """Which neurons of some scans of the same neurons take part in a training.
 
-    Attributes:
-        files: scans that show the same neurons.
-        units: number of neurons that readouts are fitted to.
-        core_units: number of neurons kept for cores, or None.
-        of_core: take part those kept for cores, or those for readouts.
+    ``units`` are fitted with readouts and ``core_units``, if any, kept for cores; ``of_core`` says which take part.
     """
 
     files: tuple[Path, ...]
@@ -36,8 +32,6 @@ class Training:
     """Cores and readouts trained end to end on some scans, which several runs may need.
 
     Attributes:
-        files: the scans.
-        recipe: with the seed.
         images: number of training images, drawn from all scans together; 0 for all.
         partition: of images and neurons; 0 where nothing is drawn.
         neurons: None for all.

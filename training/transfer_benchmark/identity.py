@@ -22,11 +22,7 @@ from training.transfer_benchmark.plan import Plan
 
 
 class Identities:
-    """Everything that decides the row of a run.
-
-    Args:
-        plan: of the benchmark. Given cores are loaded once, to hash them.
-    """
+    """Everything that decides the row of a run; given cores are loaded once, to hash them."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan

@@ -14,12 +14,9 @@ INDEX_FILE = "scans.json"
 
 @dataclass(frozen=True)
 class Files:
-    """The files that the grids of a config need.
+    """The files that the grids of a config need: scans and truth by target, pretraining scans by core label.
 
-    Attributes:
-        scans: name of a target to its scans.
-        truth: name of a target to the truth behind its scans, in their order; empty for real recordings.
-        core_scans: label of a core to the scans that it is pretrained on.
+    Truth files are in the order of the target's scans; none for real recordings.
     """
 
     scans: dict[str, list[Path]]
@@ -29,15 +26,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Plan:
-    """What runs are computed from.
-
-    Attributes:
-        config: of the benchmark.
-        config_folder: where the config lies; paths may be relative to it.
-        out: folder of results.
-        files: that the config names.
-        index: what they contain.
-    """
+    """What runs are computed from: a config and its folder, the folder of results, and the files with their content."""
 
     config: BenchmarkConfig
     config_folder: Path

@@ -31,13 +31,9 @@ NEURON_STREAM, IMAGE_STREAM = 0, 1
 def draw_images(
     scans: Sequence[Scan], images: int, partition: int, *, image_seed: int | None = None
 ) -> list[Scan]:
-    """The scans with so many training images in all of them together, drawn as evenly as they allow.
+    """One or several scans with so many training images in all of them together, drawn as evenly as they allow.
 
-    Args:
-        scans: one or several.
-        images: how many.
-        partition: number of the draw.
-        image_seed: of a draw that is the same in all partitions; None for one of this partition.
+    With an ``image_seed`` the draw is the same in all partitions.
 
     Raises:
         ValueError: more than there are, or fewer than two per scan.
@@ -74,13 +70,7 @@ def share_out(count: int, available: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class Neurons:
-    """A draw of neurons, for each of several scans of the same neurons.
-
-    Attributes:
-        transfer: (U,) per scan: index of the neurons that readouts are fitted to.
-        core: index of the neurons that cores may be trained on, if these scans are part of a core set; None
-            if none were kept for that.
-    """
+    """Per scan of the same neurons, (U,) indices of those for readouts, and of those kept for cores, if any."""
 
     transfer: list[Index]
     core: list[Index] | None
@@ -89,13 +79,9 @@ class Neurons:
 def draw_neurons(
     scans: Sequence[Scan], partition: int, *, units: int, core_units: int | None = None
 ) -> Neurons:
-    """Neurons of a partition: the same ones in all scans, and none of them in both groups.
+    """Neurons of a partition: the same ones in all scans (equal ``match_ids``), and none of them in both groups.
 
-    Args:
-        scans: one, or several that show the same neurons (equal ``match_ids``).
-        partition: number of the draw.
-        units: how many readouts are fitted to; 0 for all.
-        core_units: how many others are kept for cores, or None.
+    Readouts are fitted to ``units``, 0 for all; ``core_units`` others are kept for cores, if any.
 
     Raises:
         ValueError: more than there are.
@@ -161,12 +147,8 @@ def check_images_apart(scans: Iterable[Scan]) -> None:
 def best_per_partition(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of the rows that differ only in their model seed, the one with the best validation correlation.
 
-    Args:
-        rows: of results, see ``training.transfer_benchmark.results_table``.
-
-    Returns:
-        One row per partition of each kind of run, in the order of their first seeds. Undefined validation
-        correlations lose against defined ones; of equals, the first counts.
+    In the order of their first seeds. Undefined validation correlations lose against defined ones; of equals, the
+    first counts.
     """
     best: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:

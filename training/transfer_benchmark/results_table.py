@@ -109,11 +109,7 @@ def write_rows(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
 def read_rows(path: str | Path) -> list[Row]:
     """Rows of a results file, or of all Parquet files in a folder (``results.parquet`` alone if it is there).
 
-    Args:
-        path: file or folder, for example the ``--out`` of ``training.transfer_benchmark``.
-
-    Returns:
-        One dict per row, with the columns of ``COLUMNS``; None where a score is undefined.
+    One dict per row, with the columns of ``COLUMNS``; None where a score is undefined.
 
     Raises:
         FileNotFoundError: no such file, or no Parquet file in the folder.

@@ -40,12 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a row says of how it came about.
-
-    Attributes:
-        command: that gives the benchmark again.
-        commit: of the code.
-    """
+    """What a row says of how it came about: the command that gives the benchmark again, and the code's commit."""
 
     command: str
     commit: str | None
@@ -98,13 +93,7 @@ def draw_target(plan: Plan, run: Run) -> Drawn:
 
 
 def fit(plan: Plan, run: Run, scans: list[Scan]) -> FittedModels:
-    """The models of a run.
-
-    Args:
-        plan: of the benchmark.
-        run: which one.
-        scans: with the neurons of its partition and all images.
-    """
+    """The models of a run on scans with the neurons of its partition and all images."""
     if run.condition != DIFF_CORE:
         image_seed = plan.config.target(run.target).image_seed
         scans = draw_images(scans, run.images, run.partition, image_seed=image_seed)

@@ -21,12 +21,7 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class ScanIndex:
-    """Facts about files.
-
-    Attributes:
-        entries: resolved path to SHA-256, training images, neurons and match ids of a scan; of other files
-            only the SHA-256.
-    """
+    """Resolved path to SHA-256, training images, neurons and match ids of a scan; of other files only the SHA-256."""
 
     entries: dict[str, Entry]
 
@@ -48,12 +43,9 @@ class ScanIndex:
 
 
 def index_scans(scans: Sequence[Path], others: Sequence[Path], cache: Path) -> ScanIndex:
-    """Look at scans and other files.
+    """Look at the scans of one benchmark, and at other files of which only the content matters.
 
-    Args:
-        scans: that take part in one benchmark.
-        others: files of which only the content matters.
-        cache: JSON file that spares a second reading of scans that did not change.
+    ``cache`` is a JSON file that spares a second reading of scans that did not change.
 
     Raises:
         ValueError: an image in different tiers of different scans.
