@@ -13,9 +13,8 @@ from scipy import fft, signal
 from training.simulation.animals import PLANS
 from training.simulation.config import SimulationConfig
 from training.simulation.dead_leaves import dead_leaves
-from training.simulation.photographs import crop_photographs, split_photographs
 from training.simulation.settings import StimulusConfig
-from training.simulation.stimuli import images_of_set, stimuli_of
+from training.simulation.stimuli import crop_photographs, images_of_set, split_photographs, stimuli_of
 
 SMALL = SimulationConfig(train_images=30, validation_images=10, test_images=8)
 

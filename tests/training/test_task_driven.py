@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import types
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -15,7 +18,45 @@ import mousev1
 from mousev1.data.images import prepare_images
 from mousev1.metrics.unit_scores import correlation
 from training.networks import task_driven
-from training.networks.task_driven import EfficientNetStart, nearest_layer, vgg16_layers, vgg16_random
+from training.networks.task_driven import EfficientNetStart, vgg16_layers, vgg16_random
+
+
+class Geometry(NamedTuple):
+    """Where features come from, in input pixels: distance of neighbouring ones, side of the square that one can see."""
+
+    stride: int
+    field: int
+
+    def distance(self, upsampling: int, stride: float, field: float) -> float:
+        """How far from a wanted stride and field in image pixels, in octaves, on upsampled images."""
+        return abs(math.log2(self.stride / upsampling / stride)) + abs(
+            math.log2(self.field / upsampling / field)
+        )
+
+
+def geometry_of(start: EfficientNetStart) -> list[Geometry]:
+    """Stride and field after each block, counted from the convolutions."""
+    stem: Any = start.stem[0]
+    stride, field, found = stem.stride[0], stem.kernel_size[0], []
+    for block in start.blocks:
+        depthwise: Any = block._depthwise_conv
+        field += (depthwise.kernel_size[0] - 1) * stride
+        stride *= depthwise.stride[0]
+        found.append(Geometry(stride, field))
+    return found
+
+
+def nearest_layer(
+    layers: Sequence[Geometry], upsamplings: Sequence[int], *, stride: float = 1.0, field: float = 51.0
+) -> tuple[int, int]:
+    """Which layer (from 0) on images enlarged how often comes nearest to a stride and field in image pixels."""
+    candidates = [
+        (geometry.distance(upsampling, stride, field), upsampling, layer)
+        for upsampling in upsamplings
+        for layer, geometry in enumerate(layers)
+    ]
+    _, upsampling, layer = min(candidates)
+    return layer, upsampling
 
 
 def pictures(n: int, height: int = 36, width: int = 64, *, seed: int = 0) -> np.ndarray:
@@ -137,18 +178,18 @@ def test_the_early_efficientnet_ends_with_the_third_block_and_leaves_images_as_l
     early = task_driven.efficientnet_lite0_early()
     assert torch.allclose(early(images), found[0], atol=1e-4)
     assert early.config.feature_shape(36, 64) == (24, 9, 16)
-    assert EfficientNetStart(network, 3).geometry()[-1] == (4, 19)
+    assert geometry_of(EfficientNetStart(network, 3))[-1] == (4, 19)
 
 
 def test_stride_and_field_of_efficientnet_are_those_of_its_gradients(network):
     start = EfficientNetStart(network, 5)
-    stride, field = start.geometry()[-1]
+    stride, field = geometry_of(start)[-1]
     assert seen_by_one_feature(start, 128) == (field, field)
     assert start(torch.zeros(1, 3, 128, 160)).shape[2:] == (128 // stride, 160 // stride)
 
 
 def test_the_chosen_layer_of_efficientnet_is_the_nearest_to_the_core(network):
-    geometry = EfficientNetStart(network, len(network._blocks)).geometry()
+    geometry = geometry_of(EfficientNetStart(network, len(network._blocks)))
     layer, upsampling = nearest_layer(geometry, (1, 2, 4))
     assert (layer + 1, upsampling) == (task_driven.LITE0_BLOCKS, task_driven.LITE0_UPSAMPLING)
     # The numbers in the docstring, in image pixels.
@@ -159,7 +200,7 @@ def test_the_chosen_layer_of_efficientnet_is_the_nearest_to_the_core(network):
 
 def test_distance_is_counted_in_octaves():
     # Twice the stride and half the field: one octave each.
-    assert task_driven.Geometry(4, 51).distance(2, 1.0, 51.0) == pytest.approx(2.0)
+    assert Geometry(4, 51).distance(2, 1.0, 51.0) == pytest.approx(2.0)
 
 
 def test_other_weights_than_the_pinned_ones_are_refused(monkeypatch):

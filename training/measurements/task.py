@@ -22,7 +22,7 @@ from mousev1.metrics.intervals import mean_of_defined
 from mousev1.metrics.population_scores import Truth
 from mousev1.model.response_model import ResponseModel
 from training.measurements.peer import PeerFit, fit_peer
-from training.simulation.truth import read_truth
+from training.simulation.study import read_truth
 
 Array = npt.NDArray[Any]
 

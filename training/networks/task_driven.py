@@ -8,11 +8,9 @@ package index themselves (extra ``test``).
 from __future__ import annotations
 
 import importlib.util
-import math
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -97,19 +95,6 @@ def _of_imagenet(layers: nn.Module, name: str) -> Representation:
 # ---------------------------------------------------------------- EfficientNet-lite0
 
 
-class Geometry(NamedTuple):
-    """Where features come from, in input pixels: distance of neighbouring ones, side of the square that one can see."""
-
-    stride: int
-    field: int
-
-    def distance(self, upsampling: int, stride: float, field: float) -> float:
-        """How far from a wanted stride and field in image pixels, in octaves, on upsampled images."""
-        return abs(math.log2(self.stride / upsampling / stride)) + abs(
-            math.log2(self.field / upsampling / field)
-        )
-
-
 class EfficientNetStart(nn.Module):
     """The stem and the first blocks of an EfficientNet: (N, 3, H, W) to (N, C, H/16, W/16) for 9 blocks."""
 
@@ -122,17 +107,6 @@ class EfficientNetStart(nn.Module):
         """Output of the last block, after its linear projection and skip connection."""
         out: Tensor = self.blocks(self.stem(x))
         return out
-
-    def geometry(self) -> list[Geometry]:
-        """Stride and field after each block, counted from the convolutions."""
-        stem: Any = self.stem[0]
-        stride, field, found = stem.stride[0], stem.kernel_size[0], []
-        for block in self.blocks:
-            depthwise: Any = block._depthwise_conv
-            field += (depthwise.kernel_size[0] - 1) * stride
-            stride *= depthwise.stride[0]
-            found.append(Geometry(stride, field))
-        return found
 
 
 LITE0_BLOCKS, LITE0_UPSAMPLING = 9, 4
@@ -188,19 +162,6 @@ def _of_lite0(name: str, blocks: int, upsampling: int) -> Representation:
         channels=3,
         upsampling=upsampling,
     )
-
-
-def nearest_layer(
-    layers: Sequence[Geometry], upsamplings: Sequence[int], *, stride: float = 1.0, field: float = 51.0
-) -> tuple[int, int]:
-    """Which layer (from 0) on images enlarged how often comes nearest to a stride and field in image pixels."""
-    candidates = [
-        (geometry.distance(upsampling, stride, field), upsampling, layer)
-        for upsampling in upsamplings
-        for layer, geometry in enumerate(layers)
-    ]
-    _, upsampling, layer = min(candidates)
-    return layer, upsampling
 
 
 def lite0_network() -> Any:

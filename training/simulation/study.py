@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
+from mousev1.metrics.population_scores import Truth
 from training.provenance import data_sha256, versions, write_json
 from training.simulation.config import FILE_SUFFIXES, SimulationConfig
 from training.simulation.scans import SimulatedTruth, simulate_scan, summarise
@@ -83,6 +84,16 @@ def write_truth(truth: SimulatedTruth, path: Path) -> None:
             info = zipfile.ZipInfo(f"{name}.npy")
             with archive.open(info, "w", force_zip64=True) as member:
                 npy.write_array(member, np.ascontiguousarray(values), allow_pickle=False)
+
+
+def read_truth(path: Path) -> Truth:
+    """The true rates of a simulated scan, as ``write_truth`` writes them or under older names."""
+    with np.load(path) as arrays:
+        simulation = "rate_image_id" in arrays
+        ids, rates, dead = (
+            ("rate_image_id", "rate", "silent") if simulation else ("test_image_id", "rate_test", "dead")
+        )
+        return Truth(arrays[ids], arrays[rates], ~arrays[dead])
 
 
 def config_sha256(config: SimulationConfig) -> str:

@@ -21,12 +21,17 @@ from tqdm import tqdm
 
 from training.provenance import commit, now, write_json
 from training.transfer_benchmark.conditions_grid import Run, expand, select
-from training.transfer_benchmark.cores import Training, needed_training
-from training.transfer_benchmark.identity import Identities, training_folder
+from training.transfer_benchmark.cores import (
+    Training,
+    is_trained,
+    needed_training,
+    train_only,
+    training_folder,
+)
+from training.transfer_benchmark.identity import Identities
 from training.transfer_benchmark.plan import Plan, make_plan
 from training.transfer_benchmark.results_table import RESULTS_FILE, read_rows, write_rows
 from training.transfer_benchmark.run_condition import Origin, compute, row_file
-from training.transfer_benchmark.train_core import is_trained, train_only
 from training.transfer_benchmark.workers import Outcome, Workers, start_workers
 
 

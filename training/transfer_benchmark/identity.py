@@ -7,17 +7,21 @@ results, whose keys and commands stay valid as long as these do not change.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from training.networks.representations import REPRESENTATIONS
 from training.transfer_benchmark.conditions_grid import Run
 from training.transfer_benchmark.config import SGD, CoreEntry
-from training.transfer_benchmark.cores import Training, frozen_recipe, load_core, needed_training
+from training.transfer_benchmark.cores import (
+    contents,
+    digest,
+    frozen_recipe,
+    given,
+    load_core,
+    needed_training,
+    training_identity,
+)
 from training.transfer_benchmark.plan import Plan
 
 
@@ -40,10 +44,10 @@ class Identities:
             "cell": asdict(run),
             "target": {
                 "scope": target.scope,
-                "scans": _sha256(plan, plan.files.scans[run.target]),
-                "truth": _sha256(plan, plan.files.truth[run.target]),
+                "scans": contents(plan, plan.files.scans[run.target]),
+                "truth": contents(plan, plan.files.truth[run.target]),
                 "core_units": target.core_units,
-                **_given("image_seed", target.image_seed),
+                **given("image_seed", target.image_seed),
             },
         }
         training = needed_training(plan, run)
@@ -68,37 +72,3 @@ class Identities:
                 # Its runs say why when they are computed.
                 self._hashes[entry.label] = None
         return {"source": entry.source, "content_hash": self._hashes[entry.label]}
-
-
-def training_identity(plan: Plan, training: Training) -> dict[str, Any]:
-    """Everything that decides what comes of a training."""
-    recipe = training.recipe.to_dict()
-    del recipe["scans"], recipe["name"]
-    draw = training.neurons
-    return {
-        "scans": _sha256(plan, training.files),
-        "recipe": recipe,
-        "images": training.images,
-        "partition": training.partition,
-        "neurons": None if draw is None else {**asdict(draw), "files": _sha256(plan, draw.files)},
-        **_given("image_seed", training.image_seed),
-    }
-
-
-def training_folder(plan: Plan, training: Training) -> Path:
-    """Where a training lives."""
-    return plan.out / "cores" / f"{training.recipe.name}-{digest(training_identity(plan, training))}"
-
-
-def digest(values: dict[str, Any]) -> str:
-    """A short name for plain values."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _given(name: str, value: int | None) -> dict[str, int]:
-    """An entry only where a value is given, so that keys are those of before there was the setting."""
-    return {} if value is None else {name: value}
-
-
-def _sha256(plan: Plan, files: Sequence[Path]) -> list[str]:
-    return [plan.index.sha256(file) for file in files]

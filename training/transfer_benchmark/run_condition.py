@@ -24,15 +24,23 @@ from training.pretraining.data import prepare_scan
 from training.pretraining.frozen_core import train_readouts
 from training.pretraining.run_folder import RESULT_FILE
 from training.provenance import machine, now, versions
-from training.simulation.truth import read_truth
+from training.simulation.study import read_truth
 from training.transfer_benchmark.conditions_grid import Run
 from training.transfer_benchmark.config import CONVEX, DIFF_CORE, DIRECT, READOUTS
-from training.transfer_benchmark.cores import frozen_recipe, load_core, needed_training
-from training.transfer_benchmark.identity import digest, training_folder
+from training.transfer_benchmark.cores import (
+    digest,
+    frozen_recipe,
+    is_trained,
+    load_core,
+    needed_training,
+    read_scan,
+    threads_of_torch,
+    train,
+    training_folder,
+)
 from training.transfer_benchmark.plan import Plan
 from training.transfer_benchmark.protocol import draw_images, draw_neurons
 from training.transfer_benchmark.results_table import COLUMNS, SCORE_COLUMNS, Row, write_rows
-from training.transfer_benchmark.train_core import is_trained, read_scan, threads_of_torch, train
 
 if TYPE_CHECKING:
     from mousev1.core.network import CoreConfig
