@@ -18,6 +18,7 @@ spent where the unit looks.
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import sys
 import time
@@ -182,28 +183,6 @@ def summary(values: Array) -> dict[str, float]:
     return {name: round(float(np.quantile(defined, level)), 4) for name, level in levels.items()}
 
 
-def from_starts(
-    model: ResponseModel, frame: Frame, settings: AscentSettings, units: Sequence[int]
-) -> tuple[list[OptimalImages], list[float], list[float]]:
-    """Optimal images of the first so many units from a new start each; seconds, and processor seconds."""
-    runs, seconds, busy = [], [], []
-    for start, count in enumerate(units):
-        begun, processor = time.perf_counter(), time.process_time()
-        runs.append(
-            optimal_images(
-                model,
-                units=np.arange(count),
-                frame=frame,
-                settings=settings,
-                seed=start,
-                progress=sys.stderr.isatty(),
-            )
-        )
-        seconds.append(time.perf_counter() - begun)
-        busy.append(time.process_time() - processor)
-    return runs, seconds, busy
-
-
 def convergence(trace: Array, steps: int) -> dict[str, float]:
     """Median response at some steps, as a share of the last, of (U, steps + 1) responses."""
     shown = sorted({0, steps // 10, steps // 2, int(0.9 * steps)})
@@ -244,8 +223,20 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], ResponseModel,
 
     turns = time_in_turns(model, frame, settings, rounds=options.rounds, loop_units=options.loop_units)
     twice = min(options.second_start_units or model.n_units, model.n_units)
-    runs, seconds, busy = from_starts(model, frame, settings, (model.n_units, twice))
-    found = runs[0]
+    (found, first), (again, second) = (
+        provenance.cost_of(
+            functools.partial(
+                optimal_images,
+                model,
+                units=np.arange(count),
+                frame=frame,
+                settings=settings,
+                seed=start,
+                progress=sys.stderr.isatty(),
+            )
+        )
+        for start, count in enumerate((model.n_units, twice))
+    )
     quality = well_predicted(task, model)
     good = quality > WELL_PREDICTED
     view = LocalView(model, height=frame.height, width=frame.width)
@@ -267,9 +258,11 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], ResponseModel,
         "seed": options.seed,
         "gallery_images": len(gallery),
         "targets": TARGETS,
-        "seconds": {"first start": round(seconds[0], 2), "second start": round(seconds[1], 2)},
-        "processor_seconds": {"first start": round(busy[0], 2), "second start": round(busy[1], 2)},
-        "minutes_per_1000_units": round(seconds[0] / model.n_units * 1000 / 60, 3),
+        **{
+            name: {"first start": first[name], "second start": second[name]}
+            for name in ("seconds", "processor_seconds")
+        },
+        "minutes_per_1000_units": round(first["seconds"] / model.n_units * 1000 / 60, 3),
         "turns": turns,
         "well_predicted": {
             "threshold": WELL_PREDICTED,
@@ -278,7 +271,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], ResponseModel,
         },
         **against(found.response, "natural", natural, good),
         **against(found.response, "masked_natural", masked, good),
-        **second_start(view, found, runs[1], good),
+        **second_start(view, found, again, good),
         "trace_over_last": convergence(found.trace[good, 0], options.steps),
         "contrast_reached": summary(found.contrast),
         "extrapolation": {

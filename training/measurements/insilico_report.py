@@ -50,48 +50,35 @@ def draw(folder: Path, model: ResponseModel, found: OptimalImages, order: Array,
 def markdown(results: dict[str, Any], title: str) -> str:
     """The results as a table against the targets."""
     turns, good = results["turns"], results["well_predicted"]
-    cpu, load = results["machine"]["cpu"], results["machine"]["load_1_minute"]
-    beats, masked = results["beats_natural"], results["beats_masked_natural"]
-    agree, loops = results["agreement"], turns["ratio"]
-    rows = [
-        (
-            f"well predicted units whose image beats the best of {results['gallery_images']:,} natural ones",
-            f"{100 * beats['share']:.1f}%",
-            "99%",
-        ),
-        ("... by a factor of (median)", f"{results['gain_over_natural']['median']:.2f}", ""),
-        (
-            f"... the best {MASKED_CANDIDATES} of them confined to its mask",
-            f"{100 * masked['share']:.1f}%",
-            "",
-        ),
-        (
-            "correlation of the images from two starts (median; 5% are below)",
-            f"{agree['median']:.3f}; {agree['p05']:.3f}",
-            "",
-        ),
-        (
-            f"minutes for 1,000 units x {results['steps']} steps",
-            f"{results['minutes_per_1000_units']:.1f}",
-            "under 10",
-        ),
-        ("a loop over units takes, times as long", f"{loops['loop']:.1f}", "5"),
-        ("... without the readouts of the other units", f"{loops['lean loop']:.1f}", ""),
-        (
-            "images outside of the training images",
-            f"{100 * results['extrapolation']['outside']['share']:.0f}%",
-            "",
-        ),
-    ]
-    table = "\n".join(f"| {name} | {value} | {target} |" for name, value, target in rows)
-    return (
-        f"# {title}\n\n"
-        f"Scan `{results['scan']}`, responses {results['responses']}, core {results['core']}; {results['units']:,} "
-        f"units, of which {good['units']} are well predicted (correlation with {good['judged_by']} above "
-        f"{good['threshold']}). RMS contrast {results['contrast']:g} of the whole frame.\n\n"
-        f"| | measured | target |\n|---|---|---|\n{table}\n\n"
-        f"Times on {results['machine']['torch_threads']} threads of {cpu} under a load of {load}; ratios are of "
-        f"medians of turns in one run; of processor time they are {turns['processor_ratio']['loop']:.1f} and "
-        f"{turns['processor_ratio']['lean loop']:.1f}.\n\n"
-        f"Command: `{results['command']}`\n"
+    machine, agree, loops = results["machine"], results["agreement"], turns["ratio"]
+    beats, masked, outside = (
+        f"{100 * share['share']:.{digits}f}%"
+        for share, digits in (
+            (results["beats_natural"], 1),
+            (results["beats_masked_natural"], 1),
+            (results["extrapolation"]["outside"], 0),
+        )
     )
+    return f"""# {title}
+
+Scan `{results["scan"]}`, responses {results["responses"]}, core {results["core"]}; {results["units"]:,} units, of \
+which {good["units"]} are well predicted (correlation with {good["judged_by"]} above {good["threshold"]}). RMS \
+contrast {results["contrast"]:g} of the whole frame.
+
+| | measured | target |
+|---|---|---|
+| well predicted units whose image beats the best of {results["gallery_images"]:,} natural ones | {beats} | 99% |
+| ... by a factor of (median) | {results["gain_over_natural"]["median"]:.2f} |  |
+| ... the best {MASKED_CANDIDATES} of them confined to its mask | {masked} |  |
+| correlation of the images from two starts (median; 5% are below) | {agree["median"]:.3f}; {agree["p05"]:.3f} |  |
+| minutes for 1,000 units x {results["steps"]} steps | {results["minutes_per_1000_units"]:.1f} | under 10 |
+| a loop over units takes, times as long | {loops["loop"]:.1f} | 5 |
+| ... without the readouts of the other units | {loops["lean loop"]:.1f} |  |
+| images outside of the training images | {outside} |  |
+
+Times on {machine["torch_threads"]} threads of {machine["cpu"]} under a load of {machine["load_1_minute"]}; ratios \
+are of medians of turns in one run; of processor time they are {turns["processor_ratio"]["loop"]:.1f} and \
+{turns["processor_ratio"]["lean loop"]:.1f}.
+
+Command: `{results["command"]}`
+"""

@@ -18,7 +18,6 @@ left are those of the core.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -29,7 +28,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 import mousev1
 from mousev1.core.network import Core
@@ -49,6 +47,7 @@ from mousev1.insilico.tuning_protocol import Shown, examine
 from mousev1.metrics.unit_scores import correlation
 from mousev1.model.response_model import ResponseModel
 from training import provenance
+from training.measurements import script
 from training.measurements.insilico_truth_report import TARGETS, report
 from training.simulation.neurons import Population
 from training.simulation.response import GRAY, Responder
@@ -250,10 +249,8 @@ def ask(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fit or load the model, ask it, compare with the truth, write JSON and Markdown."""
-    options = _parser().parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    scan, core = mousev1.read_scan(options.scan), mousev1.load_core(options.core)
+    options = _parser().options(arguments)
+    scan, core = mousev1.read_scan(options.scan), mousev1.load_core(str(options.core))
     with np.load(options.truth) as file:
         truth = {name: file[name] for name in file.files}
     if options.noise_free:
@@ -318,14 +315,13 @@ def _rounded(value: Any) -> float | None:
     return round(float(value), 4) if np.isfinite(value) else None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.measurements.insilico_truth",
-        description="In-silico tuning and receptive fields against the truth of a simulated scan.",
+def _parser() -> script.Parser:
+    parser = script.parser(
+        "insilico_truth",
+        "In-silico tuning and receptive fields against the truth of a simulated scan.",
+        "a simulated scan",
     )
-    parser.add_argument("scan", type=Path, help="a simulated scan")
     parser.add_argument("--truth", type=Path, required=True, help="its truth (.truth.npz)")
-    parser.add_argument("--core", required=True, help="name or folder of the core")
     parser.add_argument(
         "--models", type=Path, default=Path("runs/insilico"), help="where fitted models are kept"
     )
@@ -333,11 +329,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--noise-free", action="store_true", help="fit true rates instead of recorded trials")
     parser.add_argument("--images", type=int, default=40, help="natural images for gradients (default: 40)")
     parser.add_argument("--draws", type=int, default=100, help="from the posterior (default: 100)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
-    parser.add_argument("--threads", type=int, help="of torch (default: torch's own)")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="result file (.json); a report goes beside it"
-    )
     return parser
 
 

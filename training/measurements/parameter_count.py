@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -28,15 +28,15 @@ from training.networks.fully_connected import FullyConnectedReadout
 class Size:
     """Neurons N, and channels c, height h and width w of the feature map."""
 
-    units: int
-    channels: int
-    height: int
-    width: int
+    units: int = 1000
+    channels: int = 64
+    height: int = 22
+    width: int = 50
 
     def __post_init__(self) -> None:
-        for name in ("units", "channels", "height", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
 
 
 @dataclass(frozen=True)
@@ -53,25 +53,9 @@ class Row:
     bias_in_formula: bool
 
 
-def fully_connected(size: Size) -> FullyConnectedReadout:
-    """The fully connected readout of this size."""
-    return FullyConnectedReadout(size.units, size.channels, size.height, size.width)
-
-
-def factorized(size: Size) -> FactorizedReadout:
-    """The factorized readout of this size."""
-    return FactorizedReadout(FeatureWeights(size.units, size.channels), size.height, size.width)
-
-
-def gaussian(size: Size) -> GaussianReadout:
-    """The Gaussian readout of this size with a free position per neuron."""
-    return GaussianReadout(FreePositions(size.units), FeatureWeights(size.units, size.channels))
-
-
-def gaussian_with_cortex(size: Size) -> GaussianReadout:
-    """The Gaussian readout of this size with positions from cortex, by the default network."""
-    positions = CortexPositions(torch.zeros(size.units, 2), PositionNetwork())
-    return GaussianReadout(positions, FeatureWeights(size.units, size.channels))
+def weights(size: Size) -> FeatureWeights:
+    """Feature weights of this size."""
+    return FeatureWeights(size.units, size.channels)
 
 
 TABLE = (
@@ -79,22 +63,28 @@ TABLE = (
         "fully connected",
         "N * c * h * w",
         lambda s: s.units * s.channels * s.height * s.width,
-        fully_connected,
+        lambda s: FullyConnectedReadout(s.units, s.channels, s.height, s.width),
         bias_in_formula=False,
     ),
     Row(
         "factorized",
         "N * (c + h * w)",
         lambda s: s.units * (s.channels + s.height * s.width),
-        factorized,
+        lambda s: FactorizedReadout(weights(s), s.height, s.width),
         bias_in_formula=False,
     ),
-    Row("Gaussian", "N * (c + 7)", lambda s: s.units * (s.channels + 7), gaussian, bias_in_formula=True),
+    Row(
+        "Gaussian",
+        "N * (c + 7)",
+        lambda s: s.units * (s.channels + 7),
+        lambda s: GaussianReadout(FreePositions(s.units), weights(s)),
+        bias_in_formula=True,
+    ),
     Row(
         "Gaussian with retinotopy",
         "N * (c + 5) + network",
         lambda s: s.units * (s.channels + 5),
-        gaussian_with_cortex,
+        lambda s: GaussianReadout(CortexPositions(torch.zeros(s.units, 2), PositionNetwork()), weights(s)),
         bias_in_formula=True,
     ),
 )
@@ -121,8 +111,7 @@ def count(row: Row, size: Size) -> Count:
 
 def table(size: Size) -> str:
     """The table as text: the paper's formulas beside what the built modules hold."""
-    head = ("readout", "formula", "formula gives", "counted, without bias", "bias", "network", "per neuron")
-    rows = [head]
+    rows = [("readout", "formula", "formula gives", "counted, without bias", "bias", "network", "per neuron")]
     for row in TABLE:
         found, expected = count(row, size), row.expected(size)
         all_numbers = found.weights + found.bias + found.network
@@ -137,7 +126,7 @@ def table(size: Size) -> str:
                 f"{all_numbers / size.units:,.1f}",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
             entry.ljust(width) if i < 2 else entry.rjust(width)
@@ -162,13 +151,11 @@ def main(arguments: list[str] | None = None) -> int:
         description="Parameters per readout, counted in the modules, next to the paper's formulas. The default "
         "is the feature map of the 11-S core for images of 36 x 64 pixels.",
     )
-    parser.add_argument("--units", type=int, default=1000, metavar="N", help="neurons (default: %(default)s)")
-    parser.add_argument("--channels", type=int, default=64, metavar="c", help="default: %(default)s")
-    parser.add_argument("--height", type=int, default=22, metavar="h", help="default: %(default)s")
-    parser.add_argument("--width", type=int, default=50, metavar="w", help="default: %(default)s")
+    for field in fields(Size):
+        parser.add_argument(f"--{field.name}", type=int, default=field.default, help="default: %(default)s")
     options = parser.parse_args(arguments)
     try:
-        print(table(Size(options.units, options.channels, options.height, options.width)))
+        print(table(Size(**vars(options))))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
