@@ -26,7 +26,7 @@ def population():
 
 @pytest.fixture(scope="module")
 def tuning(population):
-    return measure_tuning(population, **SIZE, surround_ratio=RATIO)
+    return measure_tuning(Responder(population, **SIZE, surround_ratio=RATIO))
 
 
 def evoked(population, images, **size):
@@ -144,7 +144,9 @@ def test_truth_of_the_model_stays_near_the_parameters(population, tuning):
 
 def test_suppression_comes_from_the_surround(population, tuning):
     """Oracle: the same neurons with the surround cut off."""
-    without = measure_tuning(replace(population, surround=np.zeros(300)), **SIZE, surround_ratio=RATIO)
+    without = measure_tuning(
+        Responder(replace(population, surround=np.zeros(300)), **SIZE, surround_ratio=RATIO)
+    )
     assert np.nanmedian(without.suppression) < 0.5 * np.nanmedian(tuning.suppression)
     assert np.nanmedian(without.size_deg) > np.nanmedian(tuning.size_deg)
 

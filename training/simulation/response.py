@@ -206,12 +206,12 @@ class Responder:
 
     def __init__(self, population: Population, *, height: int, width: int, surround_ratio: float) -> None:
         self.population = population
-        self.height, self.width = height, width
+        self.height, self.width, self.surround_ratio = height, width, surround_ratio
         even, odd = gabors(population, height=height, width=width)
         self._complex = np.flatnonzero(~population.simple)
         self._even = torch.from_numpy(even)
         self._odd = torch.from_numpy(np.ascontiguousarray(odd[:, self._complex]))
-        self._pool = torch.from_numpy(self._pool_weights(surround_ratio))
+        self._pool = torch.from_numpy(self._pool_weights())
         self._complexity = torch.from_numpy(population.complexity.astype(np.float32))
         self._floor = torch.from_numpy(np.square(population.semi_saturation).astype(np.float32))
         self._peak = torch.from_numpy(population.peak.astype(np.float32))
@@ -239,14 +239,14 @@ class Responder:
         pool = energy_maps(contrast) @ self._pool
         return drive.div_(pool.add_(self._floor)).mul_(self._peak).add_(self._baseline)
 
-    def _pool_weights(self, surround_ratio: float) -> Array32:
+    def _pool_weights(self) -> Array32:
         """(3 * h * w, U) weights of centre and surround on the energy maps."""
         p = self.population
         y, x = np.mgrid[: self.height : POOL_STRIDE, : self.width : POOL_STRIDE]
         square = (x.reshape(-1, 1) - p.x) ** 2 + (y.reshape(-1, 1) - p.y) ** 2
         centre_sd = np.sqrt(p.length * p.breadth) * PIXELS_PER_DEGREE
         centre = np.exp(-0.5 * square / centre_sd**2)
-        surround = np.exp(-0.5 * square / (surround_ratio * centre_sd) ** 2)
+        surround = np.exp(-0.5 * square / (self.surround_ratio * centre_sd) ** 2)
         # What the centre sees does not count as surround.
         surround = np.clip(surround - centre, 0.0, None)
         centre /= centre.sum(axis=0)

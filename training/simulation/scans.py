@@ -130,12 +130,7 @@ def simulate_scan(name: str, config: SimulationConfig) -> tuple[Scan, SimulatedT
         rate_image_ids=stimuli.image_ids[kept],
         gains=gains,
         population=population,
-        tuning=measure_tuning(
-            population,
-            height=config.height,
-            width=config.width,
-            surround_ratio=config.neurons.surround_ratio,
-        ),
+        tuning=measure_tuning(responder),
         retinotopy=retinotopy,
     )
     return scan, truth

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.simulation.neurons import Population
+from mousev1.insilico.tuning_indices import peak_offset
 from training.simulation.response import Responder, gratings
 
 Array = NDArray[np.float64]
@@ -50,8 +50,8 @@ class Tuning:
     orientation_selectivity: Array
 
 
-def measure_tuning(population: Population, *, height: int, width: int, surround_ratio: float) -> Tuning:
-    """Tuning of the noise-free model.
+def measure_tuning(responder: Responder) -> Tuning:
+    """Tuning of the noise-free neurons of a frame.
 
     Orientation and frequency: full-field gratings on the frame, response averaged over phases less the
     response to gray, at the peak of a grid (refined by a parabola through the peak and its neighbours).
@@ -67,8 +67,8 @@ def measure_tuning(population: Population, *, height: int, width: int, surround_
             indexing="ij",
         )
     )
-    responder = Responder(population, height=height, width=width, surround_ratio=surround_ratio)
-    images = gratings(orientation, frequency, phase, contrast=CONTRAST, height=height, width=width)
+    population, size = responder.population, {"height": responder.height, "width": responder.width}
+    images = gratings(orientation, frequency, phase, contrast=CONTRAST, **size)
     evoked = responder.rates(images).reshape(*shape, -1) - population.baseline
     units = np.arange(len(population))
     mean = evoked.mean(axis=2)
@@ -77,11 +77,11 @@ def measure_tuning(population: Population, *, height: int, width: int, surround_
     around = mean[:, best_frequency, units]
     along = mean[best_orientation, :, units].T
     step = np.pi / ORIENTATIONS
-    angle = step * (best_orientation + _peak_offset(around, best_orientation, circular=True))
+    angle = step * (best_orientation + peak_offset(around.T, best_orientation, circular=True))
     log_frequency = np.log(FREQUENCIES_CPD)
     octave = log_frequency[1] - log_frequency[0]
     preferred = np.exp(
-        log_frequency[best_frequency] + octave * _peak_offset(along, best_frequency, circular=False)
+        log_frequency[best_frequency] + octave * peak_offset(along.T, best_frequency, circular=False)
     )
     cycle = evoked[best_orientation, best_frequency, :, units].T
     wave = np.exp(2j * np.pi * np.arange(PHASES) / PHASES)[:, None]
@@ -89,7 +89,7 @@ def measure_tuning(population: Population, *, height: int, width: int, surround_
         f1_f0 = 2 * np.abs((cycle * wave).mean(axis=0)) / cycle.mean(axis=0)
         vector = (around * np.exp(2j * step * np.arange(ORIENTATIONS))[:, None]).sum(axis=0)
         selectivity = np.abs(vector) / around.sum(axis=0)
-    size, suppression = _measure_size(population, angle, preferred, surround_ratio)
+    size, suppression = _measure_size(responder, angle, preferred)
     silent = population.silent
     return Tuning(
         *(
@@ -99,11 +99,10 @@ def measure_tuning(population: Population, *, height: int, width: int, surround_
     )
 
 
-def _measure_size(
-    population: Population, orientation: Array, frequency: Array, surround_ratio: float
-) -> tuple[Array, Array]:
+def _measure_size(responder: Responder, orientation: Array, frequency: Array) -> tuple[Array, Array]:
     """(U,) preferred diameter in degrees and suppression index, each neuron with the nearest grating."""
     middle = (DISK_SIDE - 1) / 2
+    population, size = responder.population, {"height": DISK_SIDE, "width": DISK_SIDE}
     centred = population.moved_to(middle, middle)
     turns = np.rint(orientation / np.pi * DISK_ORIENTATIONS).astype(int) % DISK_ORIENTATIONS
     scales = FREQUENCIES_CPD[::3]
@@ -116,35 +115,20 @@ def _measure_size(
             mine = np.flatnonzero((turns == turn) & (nearest == scale))
             if not len(mine):
                 continue
-            responder = Responder(
-                centred.select(mine), height=DISK_SIDE, width=DISK_SIDE, surround_ratio=surround_ratio
-            )
+            chosen = Responder(centred.select(mine), **size, surround_ratio=responder.surround_ratio)
             images = gratings(
                 np.full(len(radius), np.pi * turn / DISK_ORIENTATIONS),
                 np.full(len(radius), cycles),
                 phase,
                 contrast=CONTRAST,
-                height=DISK_SIDE,
-                width=DISK_SIDE,
                 radius_deg=radius,
+                **size,
             )
-            rates = responder.rates(images).reshape(len(DISK_RADII_DEG), DISK_PHASES, -1)
+            rates = chosen.rates(images).reshape(len(DISK_RADII_DEG), DISK_PHASES, -1)
             curve[:, mine] = rates.mean(axis=1) - population.baseline[mine]
     best = curve.argmax(axis=0)
     step = np.log(DISK_RADII_DEG[1] / DISK_RADII_DEG[0])
-    size = 2 * DISK_RADII_DEG[best] * np.exp(step * _peak_offset(curve, best, circular=False))
+    preferred = 2 * DISK_RADII_DEG[best] * np.exp(step * peak_offset(curve.T, best, circular=False))
     with np.errstate(divide="ignore", invalid="ignore"):
         suppression = 1.0 - curve[-1] / curve.max(axis=0)
-    return size, suppression
-
-
-def _peak_offset(curve: Array, peak: NDArray[np.intp], *, circular: bool) -> Array:
-    """(U,) top of the parabola through a peak of curve (K, U) and its neighbours, -0.5 to 0.5 samples off."""
-    units = np.arange(curve.shape[1])
-    last = len(curve) - 1
-    before = (peak - 1) % len(curve) if circular else np.maximum(peak - 1, 0)
-    after = (peak + 1) % len(curve) if circular else np.minimum(peak + 1, last)
-    left, top, right = curve[before, units], curve[peak, units], curve[after, units]
-    bend = left - 2 * top + right
-    inside = (bend < 0) & (circular | ((peak > 0) & (peak < last)))
-    return np.where(inside, 0.5 * (left - right) / np.where(inside, bend, -1.0), 0.0)
+    return preferred, suppression
