@@ -12,7 +12,7 @@ from pretraining import small_scan
 
 from training.settings import read_toml
 from training.transfer_benchmark import __main__ as benchmark
-from training.transfer_benchmark import scan_index
+from training.transfer_benchmark import plan as plan_module
 from training.transfer_benchmark.conditions_grid import expand
 from training.transfer_benchmark.config import BenchmarkConfig
 from training.transfer_benchmark.identity import Identities
@@ -194,7 +194,7 @@ def test_scans_are_read_once_and_again_only_if_they_change(tmp_path, monkeypatch
     path = write_benchmark(tmp_path)
     first = make_plan(path, tmp_path / "out").index
     with monkeypatch.context() as patch:
-        patch.setattr(scan_index.mousev1, "read_scan", lambda *_: pytest.fail("read again"))
+        patch.setattr(plan_module.mousev1, "read_scan", lambda *_: pytest.fail("read again"))
         assert make_plan(path, tmp_path / "out").index == first
     write_benchmark(tmp_path, units=5)
     assert make_plan(path, tmp_path / "out").index.common_neurons([tmp_path / "scan.h5"]) == 5

@@ -24,8 +24,7 @@ from training.pretraining.config import PretrainConfig, ReadoutConfig, find_scan
 from training.pretraining.data import generator_for, load_scan
 from training.pretraining.end_to_end import train_end_to_end, write_scans
 from training.pretraining.loop import scan_loss
-from training.pretraining.model import build_model
-from training.pretraining.readouts import BUILDERS, build_readouts
+from training.pretraining.model import BUILDERS, build_model, build_readouts
 
 UNITS, CHANNELS, HEIGHT, WIDTH = 3, 4, 5, 6
 

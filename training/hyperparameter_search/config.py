@@ -58,45 +58,33 @@ of Adam, start of the sampling maps, of free positions, and of the position netw
 
 @dataclass(frozen=True, config=STRICT)
 class SearchConfig(Settings):
-    """A study of hyperparameters: which values give the best validation correlation.
+    """A study of hyperparameters: which values give the best validation correlation."""
 
-    Attributes:
-        name: of the study.
-        scan: paths or patterns of one scan, or of several, relative to the config file or else to the
-            working directory. Only their training and validation tiers are looked at.
-        readout: a key of ``training.transfer_benchmark.config.READOUTS``.
-        train: ``"direct"``: core and readout end to end; ``"frozen"``: the readout on ``core_source``.
-        core_source: for ``"frozen"``: what ``training.networks.representations.load_representation`` takes.
-        trials: number of sets of values tried, over all processes that join the study.
-        random_trials: how many of them are drawn at random, before the Gaussian process suggests values.
-        images: number of training images, drawn by ``partition``; 0 for all.
-        partition: see ``images``.
-        share_features: whether matched neurons share feature weights.
-        seed: of the search; a trial's number is the seed of its model.
-        spans: hyperparameter to span, for those searched; the default is all that matter to the readout.
-        core: shape of the core for ``"direct"``.
-        recipe: tables readout, optimisation and compute as in a pretraining config: what is not searched.
-        fine_tune_images: numbers of images for which ``--fine-tune`` searches the weight of the readout's
-            regulariser alone, all else being what the study found.
-        fine_tune_trials: of each.
-    """
-
-    name: FolderName
+    name: FolderName  # of the study
+    # paths or patterns of one scan, or of several, relative to the config file or else to the working directory. Only
+    # their training and validation tiers are looked at
     scan: Paths
-    readout: ReadoutName = "gaussian-cortex"
+    readout: ReadoutName = "gaussian-cortex"  # a key of ``training.transfer_benchmark.config.READOUTS``
+    # ``"direct"``: core and readout end to end; ``"frozen"``: the readout on ``core_source``
     train: Annotated[str, one_of((DIRECT, FROZEN))] = DIRECT
+    # for ``"frozen"``: what ``training.networks.representations.load_representation`` takes
     core_source: Text | None = None
-    trials: Count = 100
+    trials: Count = 100  # number of sets of values tried, over all processes that join the study
+    # how many of them are drawn at random, before the Gaussian process suggests values
     random_trials: Count = 10
-    images: WholeNumber = 0
-    partition: WholeNumber = 0
-    share_features: bool = False
-    seed: WholeNumber = 0
+    images: WholeNumber = 0  # number of training images, drawn by ``partition``; 0 for all
+    partition: WholeNumber = 0  # see ``images``
+    share_features: bool = False  # whether matched neurons share feature weights
+    seed: WholeNumber = 0  # of the search; a trial's number is the seed of its model
+    # hyperparameter to span, for those searched; the default is all that matter to the readout
     spans: Mapping[Annotated[str, one_of(SPANS)], Span] = field(default_factory=dict)
-    core: CoreConfig = field(default_factory=CoreConfig)
+    core: CoreConfig = field(default_factory=CoreConfig)  # shape of the core for ``"direct"``
+    # tables readout, optimisation and compute as in a pretraining config: what is not searched
     recipe: RecipeTables = field(default_factory=dict)
+    # numbers of images for which ``--fine-tune`` searches the weight of the readout's regulariser alone, all else
+    # being what the study found
     fine_tune_images: Counts = (50, 200, 500, 1000, 2500, 4472)
-    fine_tune_trials: Count = 12
+    fine_tune_trials: Count = 12  # of each
 
     def __post_init__(self) -> None:
         if (self.train == FROZEN) != (self.core_source is not None):

@@ -23,9 +23,8 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,7 +35,7 @@ from training.pretraining.data import PretrainScan, Tier, generator_for
 from training.pretraining.fast_convolutions import speed_up_training
 from training.pretraining.loop import scan_loss
 from training.pretraining.model import build_model
-from training.provenance import machine, now, peak_megabytes, versions, write_json
+from training.provenance import circumstances, peak_megabytes, write_json
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
 SIDES = ("published", "ours")
@@ -153,7 +152,7 @@ def _published_step(scans: list[PretrainScan], work: Workload) -> Callable[[], N
             init_sigma=0.1,
             gauss_type="full",
             grid_mean_predictor={"hidden_layers": 0, "hidden_features": 0, "final_tanh": False},
-            source_grid=_plain(scan.cortex),
+            source_grid=cast(Tensor, scan.cortex).double().numpy(),
             mean_activity=scan.mean_response.clone(),
             feature_reg_weight=recipe.feature_l1,
         )
@@ -178,11 +177,6 @@ def _published_step(scans: list[PretrainScan], work: Workload) -> Callable[[], N
         optimizer.step()
 
     return step
-
-
-def _plain(cortex: Tensor | None) -> np.ndarray[Any, np.dtype[np.float64]]:
-    assert cortex is not None
-    return cortex.double().numpy()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -216,11 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.out,
         {
             "what": "pretraining throughput, forward and backward and optimizer step",
-            "command": "python -m training.measurements.pretraining "
-            + " ".join([*flags, f"--rounds={options.rounds}"]),
-            "date": now(),
-            "machine": machine(),
-            "versions": versions(),
+            **circumstances(),
             "workload": dataclasses.asdict(work),
             "rounds": measured,
             "median": medians,

@@ -18,32 +18,20 @@ NOTHING = mean_interval([])
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether one of the paper's findings holds.
+    """Whether one of the paper's findings holds."""
 
-    Attributes:
-        key: short name; ``training.paper_figures.published_values`` refers to it.
-        claim: the finding.
-        fit_method: how readouts were fitted, or empty if nothing was measured.
-        verdict: ``"holds"``, ``"does not hold"``, ``"undecided"`` or ``"not measured"``.
-        effect: what the verdict rests on: a mean difference in the score; for data efficiency the share of
-            images needed.
-        compared: number of combinations of neurons, images and the rest that were compared.
-        in_favour: for how many of them the difference is positive.
-        gain: relative gain with most neurons and images; for data efficiency the share of images.
-        gain_at: neurons and images of that gain.
-        note: what else a reader must know.
-    """
-
-    key: str
-    claim: str
-    fit_method: str = ""
-    verdict: str = UNKNOWN
+    key: str  # short name; ``training.paper_figures.published_values`` refers to it
+    claim: str  # the finding
+    fit_method: str = ""  # how readouts were fitted, or empty if nothing was measured
+    verdict: str = UNKNOWN  # ``"holds"``, ``"does not hold"``, ``"undecided"`` or ``"not measured"``
+    # what the verdict rests on: a mean difference in the score; for data efficiency the share of images needed
     effect: Interval = NOTHING
-    compared: int = 0
-    in_favour: int = 0
+    compared: int = 0  # number of combinations of neurons, images and the rest that were compared
+    in_favour: int = 0  # for how many of them the difference is positive
+    # relative gain with most neurons and images; for data efficiency the share of images
     gain: Interval = NOTHING
-    gain_at: Size | None = None
-    note: str = ""
+    gain_at: Size | None = None  # neurons and images of that gain
+    note: str = ""  # what else a reader must know
 
 
 def verdict_of(effect: Interval, *, margin: float = 0.0) -> str:

@@ -31,77 +31,53 @@ RecipeTables = Mapping[Annotated[str, one_of(("readout", "optimisation", "comput
 
 @dataclass(frozen=True, config=STRICT)
 class ReadoutConfig:
-    """The readout that each scan gets.
+    """The readout that each scan gets."""
 
-    Attributes:
-        kind: which readout, a key of ``training.pretraining.readouts.BUILDERS``.
-        cortex: predict positions from cortical positions; otherwise each neuron has a free one.
-        share_features: neurons with the same match id in scans of one animal share their feature
-            weights, with a scale and a bias per scan.
-        init_sigma: entries of a neuron's sampling map start uniformly within +- this.
-        init_range: free positions start uniformly within +- this.
-        position_network: shape of the map from cortex to positions.
-    """
-
-    kind: str = "gaussian"
-    cortex: bool = True
+    kind: str = "gaussian"  # which readout, a key of ``training.pretraining.model.BUILDERS``
+    cortex: bool = True  # predict positions from cortical positions; otherwise each neuron has a free one
+    # neurons with the same match id in scans of one animal share their feature weights, with a scale and a bias per
+    # scan
     share_features: bool = False
-    init_sigma: Positive = 0.1
-    init_range: Positive = 0.3
+    init_sigma: Positive = 0.1  # entries of a neuron's sampling map start uniformly within +- this
+    init_range: Positive = 0.3  # free positions start uniformly within +- this
+    # shape of the map from cortex to positions
     position_network: PositionNetworkConfig = field(default_factory=PositionNetworkConfig)
 
 
 @dataclass(frozen=True, config=STRICT)
 class OptimisationConfig(TrainingSettings):
-    """The published recipe, as for readouts, and what it asks of the core.
+    """The published recipe, as for readouts, and what it asks of the core."""
 
-    Attributes:
-        smoothness: weight of the first layer's Laplacian penalty, added once per scan and step.
-    """
-
+    # weight of the first layer's Laplacian penalty, added once per scan and step
     smoothness: NotNegative = 1.0
 
 
 @dataclass(frozen=True, config=STRICT)
 class ComputeConfig:
-    """Where and how to compute.
+    """Where and how to compute."""
 
-    Attributes:
-        device: ``"auto"`` takes a GPU if there is one; else ``"cpu"``, ``"cuda"``, ``"mps"``.
-        threads: of each process on the processor; 0 leaves it to torch. A resumed run equals the
-            uninterrupted one bit for bit only with the same number.
-        mixed_precision: run the core in bfloat16 where that is safe.
-        compile: run the core through ``torch.compile``.
-    """
-
+    # ``"auto"`` takes a GPU if there is one; else ``"cpu"``, ``"cuda"``, ``"mps"``
     device: Annotated[str, one_of(("auto", "cpu", "cuda", "mps"))] = "auto"
+    # of each process on the processor; 0 leaves it to torch. A resumed run equals the uninterrupted one bit for bit
+    # only with the same number
     threads: WholeNumber = 0
-    mixed_precision: bool = False
-    compile: bool = False
+    mixed_precision: bool = False  # run the core in bfloat16 where that is safe
+    compile: bool = False  # run the core through ``torch.compile``
 
 
 @dataclass(frozen=True, config=STRICT)
 class PretrainConfig(Settings):
-    """A whole run.
+    """A whole run."""
 
-    Attributes:
-        name: of the core, and by default of the run's folder.
-        scans: paths or patterns (``data/*.h5``) of at least one scan, relative to the config file or
-            else to the working directory.
-        seed: of initial weights, the order of images and the sampled positions.
-        core: sizes and input contract of the core.
-        readout: what each scan is read out with.
-        optimisation: the recipe.
-        compute: where and how.
-    """
-
-    name: FolderName
+    name: FolderName  # of the core, and by default of the run's folder
+    # paths or patterns (``data/*.h5``) of at least one scan, relative to the config file or else to the working
+    # directory
     scans: Paths
-    seed: WholeNumber = 0
-    core: CoreConfig = field(default_factory=CoreConfig)
-    readout: ReadoutConfig = field(default_factory=ReadoutConfig)
-    optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
-    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    seed: WholeNumber = 0  # of initial weights, the order of images and the sampled positions
+    core: CoreConfig = field(default_factory=CoreConfig)  # sizes and input contract of the core
+    readout: ReadoutConfig = field(default_factory=ReadoutConfig)  # what each scan is read out with
+    optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)  # the recipe
+    compute: ComputeConfig = field(default_factory=ComputeConfig)  # where and how
 
 
 def find_scans(patterns: tuple[str, ...], config_folder: Path) -> list[Path]:

@@ -24,17 +24,11 @@ INIT_STREAM, ORDER_STREAM, POSITION_STREAM = 0, 1, 2
 
 @dataclass(frozen=True, eq=False)
 class Tier:
-    """Trials of one tier: images are kept once, however often they were shown.
+    """Trials of one tier: images are kept once, however often they were shown."""
 
-    Attributes:
-        images: (I, C, H, W) distinct images of the scan, uint8 or float32.
-        shown: (T,) index into ``images``.
-        responses: (T, U) float32, divided by the scan's response scale.
-    """
-
-    images: Tensor
-    shown: Tensor
-    responses: Tensor
+    images: Tensor  # (I, C, H, W) distinct images of the scan, uint8 or float32
+    shown: Tensor  # (T,) index into ``images``
+    responses: Tensor  # (T, U) float32, divided by the scan's response scale
 
     def __len__(self) -> int:
         return len(self.shown)
@@ -47,25 +41,17 @@ class Tier:
 
 @dataclass(frozen=True, eq=False)
 class PretrainScan:
-    """What pretraining needs of one scan.
+    """What pretraining needs of one scan."""
 
-    Attributes:
-        name: of the scan.
-        train: training trials.
-        validation: validation trials.
-        response_scale: (U,) standard deviation over training trials that responses were divided by.
-        mean_response: (U,) mean of the divided training responses.
-        cortex: (U, 2) or (U, 3) cortical positions or None.
-        neurons: one key per neuron, equal to one of another scan if it is the same neuron.
-    """
-
-    name: str
-    train: Tier
-    validation: Tier
-    response_scale: Tensor
-    mean_response: Tensor
-    cortex: Tensor | None
-    neurons: tuple[tuple[str, int], ...]
+    name: str  # of the scan
+    train: Tier  # training trials
+    validation: Tier  # validation trials
+    response_scale: Tensor  # (U,) standard deviation over training trials that responses were divided by
+    mean_response: Tensor  # (U,) mean of the divided training responses
+    cortex: Tensor | None  # (U, 2) or (U, 3) cortical positions or None
+    neurons: tuple[
+        tuple[str, int], ...
+    ]  # one key per neuron, equal to one of another scan if it is the same neuron
 
     @property
     def units(self) -> int:

@@ -15,7 +15,7 @@ from mousev1.fit.sgd import core_features
 from training.pretraining.config import PretrainConfig
 from training.pretraining.data import INIT_STREAM, PretrainScan, Tier, epoch_steps, generator_for
 from training.pretraining.loop import EVALUATION_BATCH
-from training.pretraining.readouts import build_readouts
+from training.pretraining.model import build_readouts
 
 
 def train_readouts(

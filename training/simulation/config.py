@@ -30,41 +30,26 @@ SetSize = Annotated[int, Field(ge=1, lt=IMAGE_IDS_PER_SET)]
 
 @dataclass(frozen=True, config=STRICT)
 class SimulationConfig(Settings):
-    """A whole simulation. The defaults are the size of the real study.
+    """A whole simulation. The defaults are the size of the real study."""
 
-    Attributes:
-        seed: the only source of randomness.
-        scans: names of the scans to make; leaving some out does not change the others.
-        unit_scale: neurons per scan, as a fraction of the real count.
-        train_images: training images per scan, one trial each.
-        validation_images: validation images per scan, one trial each.
-        test_images: test images, the same in every scan.
-        test_repeats: trials of every test image.
-        height: rows of the frame.
-        width: columns of the frame.
-        file_format: ``"hdf5"``, ``"zip"`` or ``"tree"``: one of the formats ``mousev1.read_scan`` reads.
-        truth_rates: ``"test"`` saves true rates for the test images, ``"all"`` for every image.
-        stimuli: where the images come from.
-        retinotopy: how cortex maps onto the monitor.
-        neurons: what the neurons are like.
-        noise: how one trial differs from the next.
-    """
-
-    seed: WholeNumber = 0
+    seed: WholeNumber = 0  # the only source of randomness
+    # names of the scans to make; leaving some out does not change the others
     scans: Annotated[tuple[Annotated[str, one_of(PLANS)], ...], Field(min_length=1)] = tuple(PLANS)
-    unit_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
-    train_images: SetSize = 4472
-    validation_images: SetSize = 500
-    test_images: SetSize = 100
-    test_repeats: SetSize = 10
-    height: int = 36
-    width: int = 64
+    unit_scale: Annotated[float, Field(gt=0, le=1)] = 1.0  # neurons per scan, as a fraction of the real count
+    train_images: SetSize = 4472  # training images per scan, one trial each
+    validation_images: SetSize = 500  # validation images per scan, one trial each
+    test_images: SetSize = 100  # test images, the same in every scan
+    test_repeats: SetSize = 10  # trials of every test image
+    height: int = 36  # rows of the frame
+    width: int = 64  # columns of the frame
+    # ``"hdf5"``, ``"zip"`` or ``"tree"``: one of the formats ``mousev1.read_scan`` reads
     file_format: Annotated[str, one_of(FILE_SUFFIXES)] = "hdf5"
+    # ``"test"`` saves true rates for the test images, ``"all"`` for every image
     truth_rates: Annotated[str, one_of(("test", "all"))] = "test"
-    stimuli: StimulusConfig = field(default_factory=StimulusConfig)
-    retinotopy: RetinotopyConfig = field(default_factory=RetinotopyConfig)
-    neurons: NeuronConfig = field(default_factory=NeuronConfig)
-    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    stimuli: StimulusConfig = field(default_factory=StimulusConfig)  # where the images come from
+    retinotopy: RetinotopyConfig = field(default_factory=RetinotopyConfig)  # how cortex maps onto the monitor
+    neurons: NeuronConfig = field(default_factory=NeuronConfig)  # what the neurons are like
+    noise: NoiseConfig = field(default_factory=NoiseConfig)  # how one trial differs from the next
 
     def __post_init__(self) -> None:
         smallest = 2 * int(self.retinotopy.margin_px) + 4

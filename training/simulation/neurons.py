@@ -18,43 +18,24 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Population:
-    """Parameters of U model neurons; every attribute is (U,).
+    """Parameters of U model neurons; every attribute is (U,)."""
 
-    Attributes:
-        x: receptive-field centre, pixels from the centre of the leftmost pixel.
-        y: the same, down from the topmost.
-        orientation: of the stripes, radians in [0, pi), 0 horizontal, counter-clockwise on screen.
-        frequency: spatial frequency of the Gabor's carrier, cycles per degree.
-        phase: of the carrier at the centre, radians; 0 is an ON centre, pi an OFF centre.
-        length: SD of the envelope along the stripes, degrees.
-        breadth: SD of the envelope across the stripes, degrees.
-        complexity: 0 a simple cell, 1 a complex cell; weight of the energy against the half-square.
-        semi_saturation: Michelson contrast of half the largest response without surround.
-        surround: weight of the surround in the normalisation pool, 0 or more.
-        surround_tuning: 0 for a surround that suppresses alike at all orientations, 1 for iso-oriented.
-        peak: events per trial that a strong optimal stimulus adds; 0 for silent neurons.
-        baseline: events per trial at a gray screen.
-        fano: variance over mean of a trial's events.
-        coupling: exponent that the neuron applies to the shared gain.
-        unit: response units per event.
-    """
-
-    x: Array
-    y: Array
-    orientation: Array
-    frequency: Array
-    phase: Array
-    length: Array
-    breadth: Array
-    complexity: Array
-    semi_saturation: Array
-    surround: Array
-    surround_tuning: Array
-    peak: Array
-    baseline: Array
-    fano: Array
-    coupling: Array
-    unit: Array
+    x: Array  # receptive-field centre, pixels from the centre of the leftmost pixel
+    y: Array  # the same, down from the topmost
+    orientation: Array  # of the stripes, radians in [0, pi), 0 horizontal, counter-clockwise on screen
+    frequency: Array  # spatial frequency of the Gabor's carrier, cycles per degree
+    phase: Array  # of the carrier at the centre, radians; 0 is an ON centre, pi an OFF centre
+    length: Array  # SD of the envelope along the stripes, degrees
+    breadth: Array  # SD of the envelope across the stripes, degrees
+    complexity: Array  # 0 a simple cell, 1 a complex cell; weight of the energy against the half-square
+    semi_saturation: Array  # Michelson contrast of half the largest response without surround
+    surround: Array  # weight of the surround in the normalisation pool, 0 or more
+    surround_tuning: Array  # 0 for a surround that suppresses alike at all orientations, 1 for iso-oriented
+    peak: Array  # events per trial that a strong optimal stimulus adds; 0 for silent neurons
+    baseline: Array  # events per trial at a gray screen
+    fano: Array  # variance over mean of a trial's events
+    coupling: Array  # exponent that the neuron applies to the shared gain
+    unit: Array  # response units per event
 
     def __post_init__(self) -> None:
         shapes = {f.name: getattr(self, f.name).shape for f in fields(self)}

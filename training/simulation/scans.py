@@ -35,24 +35,15 @@ POSITION_ERROR_UM = 2.0
 
 @dataclass(frozen=True)
 class SimulatedTruth:
-    """What is true of a simulated scan; never an input to a fit.
+    """What is true of a simulated scan; never an input to a fit."""
 
-    Attributes:
-        rates: (R, U) float32 expected response to some of the distinct images at gain 1, in the neurons'
-            response units.
-        rate_image_ids: (R,) which images.
-        gains: (T,) the shared gain of every trial.
-        population: parameters of the U generating neurons.
-        tuning: what they prefer, measured on the generating model.
-        retinotopy: the map that receptive-field centres scatter around on this day.
-    """
-
+    # (R, U) float32 expected response to some of the distinct images at gain 1, in the neurons' response units
     rates: NDArray[np.float32]
-    rate_image_ids: NDArray[np.int64]
-    gains: Array
-    population: Population
-    tuning: Tuning
-    retinotopy: AffineMap
+    rate_image_ids: NDArray[np.int64]  # (R,) which images
+    gains: Array  # (T,) the shared gain of every trial
+    population: Population  # parameters of the U generating neurons
+    tuning: Tuning  # what they prefer, measured on the generating model
+    retinotopy: AffineMap  # the map that receptive-field centres scatter around on this day
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """The content of ``<scan>.truth.npz``; (U,) where not said otherwise.

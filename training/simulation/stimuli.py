@@ -32,17 +32,11 @@ SMALLEST_CROP = 0.4
 
 @dataclass(frozen=True)
 class Stimuli:
-    """The distinct images of a scan, I of them.
+    """The distinct images of a scan, I of them."""
 
-    Attributes:
-        images: (I, H, W) gray levels: training, validation, then test images.
-        image_ids: (I,) an id belongs to one image in all scans of a simulation.
-        tiers: (I,) ``"train"``, ``"validation"`` or ``"test"``.
-    """
-
-    images: Bytes
-    image_ids: NDArray[np.int64]
-    tiers: NDArray[np.str_]
+    images: Bytes  # (I, H, W) gray levels: training, validation, then test images
+    image_ids: NDArray[np.int64]  # (I,) an id belongs to one image in all scans of a simulation
+    tiers: NDArray[np.str_]  # (I,) ``"train"``, ``"validation"`` or ``"test"``
 
 
 def stimuli_of(scan: str, config: SimulationConfig) -> Stimuli:

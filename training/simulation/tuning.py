@@ -31,23 +31,14 @@ DISK_PHASES = 4
 
 @dataclass(frozen=True)
 class Tuning:
-    """Preferences of U neurons, (U,) each, NaN for silent ones.
+    """Preferences of U neurons, (U,) each, NaN for silent ones."""
 
-    Attributes:
-        orientation_deg: of the stripes, 0 to 180, 0 horizontal, counter-clockwise on screen.
-        frequency_cpd: cycles per degree.
-        f1_f0: phase modulation at the preferred grating, first harmonic over mean; simple above 1.
-        size_deg: diameter of the preferred disk of the preferred grating.
-        suppression: 1 - response to the largest disk over that to the preferred one.
-        orientation_selectivity: 1 - circular variance at the preferred frequency.
-    """
-
-    orientation_deg: Array
-    frequency_cpd: Array
-    f1_f0: Array
-    size_deg: Array
-    suppression: Array
-    orientation_selectivity: Array
+    orientation_deg: Array  # of the stripes, 0 to 180, 0 horizontal, counter-clockwise on screen
+    frequency_cpd: Array  # cycles per degree
+    f1_f0: Array  # phase modulation at the preferred grating, first harmonic over mean; simple above 1
+    size_deg: Array  # diameter of the preferred disk of the preferred grating
+    suppression: Array  # 1 - response to the largest disk over that to the preferred one
+    orientation_selectivity: Array  # 1 - circular variance at the preferred frequency
 
 
 def measure_tuning(responder: Responder) -> Tuning:
@@ -67,8 +58,8 @@ def measure_tuning(responder: Responder) -> Tuning:
             indexing="ij",
         )
     )
-    population, size = responder.population, {"height": responder.height, "width": responder.width}
-    images = gratings(orientation, frequency, phase, contrast=CONTRAST, **size)
+    population, height, width = responder.population, responder.height, responder.width
+    images = gratings(orientation, frequency, phase, contrast=CONTRAST, height=height, width=width)
     evoked = responder.rates(images).reshape(*shape, -1) - population.baseline
     units = np.arange(len(population))
     mean = evoked.mean(axis=2)
@@ -102,7 +93,7 @@ def measure_tuning(responder: Responder) -> Tuning:
 def _measure_size(responder: Responder, orientation: Array, frequency: Array) -> tuple[Array, Array]:
     """(U,) preferred diameter in degrees and suppression index, each neuron with the nearest grating."""
     middle = (DISK_SIDE - 1) / 2
-    population, size = responder.population, {"height": DISK_SIDE, "width": DISK_SIDE}
+    population = responder.population
     centred = population.moved_to(middle, middle)
     turns = np.rint(orientation / np.pi * DISK_ORIENTATIONS).astype(int) % DISK_ORIENTATIONS
     scales = FREQUENCIES_CPD[::3]
@@ -115,14 +106,20 @@ def _measure_size(responder: Responder, orientation: Array, frequency: Array) ->
             mine = np.flatnonzero((turns == turn) & (nearest == scale))
             if not len(mine):
                 continue
-            chosen = Responder(centred.select(mine), **size, surround_ratio=responder.surround_ratio)
+            chosen = Responder(
+                centred.select(mine),
+                height=DISK_SIDE,
+                width=DISK_SIDE,
+                surround_ratio=responder.surround_ratio,
+            )
             images = gratings(
                 np.full(len(radius), np.pi * turn / DISK_ORIENTATIONS),
                 np.full(len(radius), cycles),
                 phase,
                 contrast=CONTRAST,
                 radius_deg=radius,
-                **size,
+                height=DISK_SIDE,
+                width=DISK_SIDE,
             )
             rates = chosen.rates(images).reshape(len(DISK_RADII_DEG), DISK_PHASES, -1)
             curve[:, mine] = rates.mean(axis=1) - population.baseline[mine]

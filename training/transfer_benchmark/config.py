@@ -53,24 +53,16 @@ ReadoutName = Annotated[str, one_of(READOUTS)]
 
 @dataclass(frozen=True, config=STRICT)
 class CoreEntry:
-    """A core to compare; exactly one of ``source``, ``core_set`` and ``random`` says where it comes from.
+    """A core to compare; exactly one of ``source``, ``core_set`` and ``random`` says where it comes from."""
 
-    Attributes:
-        label: what results call it.
-        source: what ``training.networks.representations.load_representation`` takes: a name, a folder, a
-            repository, the file of a published checkpoint.
-        core_set: name of the scans to pretrain it on, with the seed of the run.
-        random: random weights in the config's shape, from the seed of the run.
-        share_features: matched neurons of the core set share feature weights in pretraining.
-        pretrained_on: what results show as the core set of a given core, for example ``"11-S"``.
-    """
-
-    label: Text
+    label: Text  # what results call it
+    # what ``training.networks.representations.load_representation`` takes: a name, a folder, a repository, the file
+    # of a published checkpoint
     source: Text | None = None
-    core_set: Text | None = None
-    random: bool = False
-    share_features: bool = False
-    pretrained_on: str = ""
+    core_set: Text | None = None  # name of the scans to pretrain it on, with the seed of the run
+    random: bool = False  # random weights in the config's shape, from the seed of the run
+    share_features: bool = False  # matched neurons of the core set share feature weights in pretraining
+    pretrained_on: str = ""  # what results show as the core set of a given core, for example ``"11-S"``
 
     def __post_init__(self) -> None:
         origins = [self.source is not None, self.core_set is not None, self.random]
@@ -84,59 +76,44 @@ class CoreEntry:
 
 @dataclass(frozen=True, config=STRICT)
 class Target:
-    """Whose responses are predicted.
+    """Whose responses are predicted."""
 
-    Attributes:
-        name: what grids call it.
-        scope: ``"within-animal"`` or ``"across-animals"``: where the cores' neurons come from.
-        scans: paths or patterns of one scan, or of several that show the same neurons, relative to the
-            config file or else to the working directory.
-        truth: the same of the truth behind simulated scans (.npz), in the order of the scans; empty for none.
-        core_units: for scans that are in a core set too: how many of their neurons cores are trained
-            on. Readouts are fitted to others.
-        image_seed: seed of one draw of training images for all partitions, which then differ in their neurons
-            alone; None draws images anew in every partition.
-    """
-
-    name: Text
+    name: Text  # what grids call it
+    # ``"within-animal"`` or ``"across-animals"``: where the cores' neurons come from
     scope: Annotated[str, one_of(CHOICES["scope"])]
+    # paths or patterns of one scan, or of several that show the same neurons, relative to the config file or else to
+    # the working directory
     scans: Paths
+    # the same of the truth behind simulated scans (.npz), in the order of the scans; empty for none
     truth: tuple[Text, ...] = ()
+    # for scans that are in a core set too: how many of their neurons cores are trained on. Readouts are fitted to
+    # others
     core_units: Count | None = None
+    # seed of one draw of training images for all partitions, which then differ in their neurons alone; None draws
+    # images anew in every partition
     image_seed: WholeNumber | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
 class Grid:
-    """Runs: every combination of what the lists hold.
+    """Runs: every combination of what the lists hold."""
 
-    Attributes:
-        condition: ``"direct"`` (core and readout trained end to end on n images of the target),
-            ``"best-core/diff-readout"`` (core pretrained on all images of its set, readout on n images of the
-            target) or ``"diff-core/best-readout"`` (core on n images of its set, readout on all of the target).
-        target: name of a target.
-        images: numbers n of training images.
-        readouts: keys of ``READOUTS``.
-        cores: labels of cores; none for ``"direct"``.
-        methods: how readouts are fitted: ``"convex"``, ``"sgd"``, or ``"end-to-end"`` for ``"direct"``,
-            where ``"convex"`` stands for a readout fitted anew to the core that came of it. Empty: the
-            convex solver where there is one, and end to end for ``"direct"``.
-        sharing: whether matched neurons of several scans share feature weights.
-        units: numbers of neurons; 0 for all that are not kept for cores.
-        seeds: of the models; None for the config's.
-        partitions: of neurons and images; None for the config's.
-    """
-
+    # ``"direct"`` (core and readout trained end to end on n images of the target), ``"best-core/diff-readout"`` (core
+    # pretrained on all images of its set, readout on n images of the target) or ``"diff-core/best-readout"`` (core on
+    # n images of its set, readout on all of the target)
     condition: Annotated[str, one_of(CHOICES["condition"])]
-    target: Text
-    images: Counts
-    readouts: tuple[ReadoutName, ...]
-    cores: tuple[Text, ...] = ()
+    target: Text  # name of a target
+    images: Counts  # numbers n of training images
+    readouts: tuple[ReadoutName, ...]  # keys of ``READOUTS``
+    cores: tuple[Text, ...] = ()  # labels of cores; none for ``"direct"``
+    # how readouts are fitted: ``"convex"``, ``"sgd"``, or ``"end-to-end"`` for ``"direct"``, where ``"convex"``
+    # stands for a readout fitted anew to the core that came of it. Empty: the convex solver where there is one, and
+    # end to end for ``"direct"``
     methods: tuple[Text, ...] = ()
-    sharing: tuple[bool, ...] = (False,)
-    units: WholeNumbers = (0,)
-    seeds: WholeNumbers | None = None
-    partitions: WholeNumbers | None = None
+    sharing: tuple[bool, ...] = (False,)  # whether matched neurons of several scans share feature weights
+    units: WholeNumbers = (0,)  # numbers of neurons; 0 for all that are not kept for cores
+    seeds: WholeNumbers | None = None  # of the models; None for the config's
+    partitions: WholeNumbers | None = None  # of neurons and images; None for the config's
 
     def __post_init__(self) -> None:
         if (self.condition == DIRECT) == bool(self.cores):
@@ -163,48 +140,37 @@ class Grid:
 
 @dataclass(frozen=True, config=STRICT)
 class BenchmarkConfig(Settings):
-    """A whole benchmark. The defaults are the paper's protocol: five model seeds in each of five partitions.
+    """A whole benchmark. The defaults are the paper's protocol: five model seeds in each of five partitions."""
 
-    Attributes:
-        name: of the benchmark.
-        title: what the data are, for people; say here whether they are simulated.
-        simulated: whether responses are simulated; results carry it.
-        targets: what is predicted.
-        grids: which runs there are.
-        cores: what is compared.
-        study: folder of a simulated study, whose scans make the core sets of ``training.simulation.animals``.
-        core_sets: names of further core sets, or other scans for those, to paths or patterns of scans.
-        seeds: of the models.
-        partitions: numbers of the draws of neurons and images.
-        core: shape and input contract of cores that are trained here, and of random ones.
-        pretraining: how cores are pretrained: tables readout, optimisation and compute as in a pretraining
-            config. The default is the published recipe, as for the other two.
-        direct: how core and readout are trained end to end on the target.
-        frozen: how readouts are trained on frozen cores with method ``"sgd"``.
-        feature_l1: readout to number of images to the weight of its regulariser, instead of the recipes'
-            ``feature_l1``, as ``training.hyperparameter_search --fine-tune`` finds it. The number
-            closest in ratio counts.
-        learning_rate: readout to learning rate on frozen cores, instead of that of ``frozen``.
-        direct_epochs: number of images to most epochs of direct training, instead of ``direct``'s
-            ``max_epochs``: few images make short epochs. The number closest in ratio counts.
-    """
-
-    name: Text
-    title: Text
-    simulated: bool
-    targets: tuple[Target, ...]
-    grids: Annotated[tuple[Grid, ...], Field(min_length=1)]
-    cores: tuple[CoreEntry, ...] = ()
+    name: Text  # of the benchmark
+    title: Text  # what the data are, for people; say here whether they are simulated
+    simulated: bool  # whether responses are simulated; results carry it
+    targets: tuple[Target, ...]  # what is predicted
+    grids: Annotated[tuple[Grid, ...], Field(min_length=1)]  # which runs there are
+    cores: tuple[CoreEntry, ...] = ()  # what is compared
+    # folder of a simulated study, whose scans make the core sets of ``training.simulation.animals``
     study: Text | None = None
+    # names of further core sets, or other scans for those, to paths or patterns of scans
     core_sets: Mapping[str, tuple[Text, ...]] = field(default_factory=dict)
-    seeds: WholeNumbers = (0, 1, 2, 3, 4)
-    partitions: WholeNumbers = (0, 1, 2, 3, 4)
+    seeds: WholeNumbers = (0, 1, 2, 3, 4)  # of the models
+    partitions: WholeNumbers = (0, 1, 2, 3, 4)  # numbers of the draws of neurons and images
+    # shape and input contract of cores that are trained here, and of random ones
     core: CoreConfig = field(default_factory=CoreConfig)
+    # how cores are pretrained: tables readout, optimisation and compute as in a pretraining config. The default is
+    # the published recipe, as for the other two
     pretraining: RecipeTables = field(default_factory=dict)
-    direct: RecipeTables = field(default_factory=dict)
+    direct: RecipeTables = field(
+        default_factory=dict
+    )  # how core and readout are trained end to end on the target
+    # how readouts are trained on frozen cores with method ``"sgd"``
     frozen: RecipeTables = field(default_factory=dict)
+    # readout to number of images to the weight of its regulariser, instead of the recipes' ``feature_l1``, as
+    # ``training.hyperparameter_search --fine-tune`` finds it. The number closest in ratio counts
     feature_l1: Mapping[ReadoutName, ByImages[NotNegative]] = field(default_factory=dict)
+    # readout to learning rate on frozen cores, instead of that of ``frozen``
     learning_rate: Mapping[ReadoutName, Positive] = field(default_factory=dict)
+    # number of images to most epochs of direct training, instead of ``direct``'s ``max_epochs``: few images make
+    # short epochs. The number closest in ratio counts
     direct_epochs: ByImages[Count] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

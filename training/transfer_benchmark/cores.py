@@ -43,21 +43,14 @@ class NeuronDraw:
 
 @dataclass(frozen=True)
 class Training:
-    """Cores and readouts trained end to end on some scans, which several runs may need.
-
-    Attributes:
-        images: number of training images, drawn from all scans together; 0 for all.
-        partition: of images and neurons; 0 where nothing is drawn.
-        neurons: None for all.
-        image_seed: of a draw of images that all partitions share, or None.
-    """
+    """Cores and readouts trained end to end on some scans, which several runs may need."""
 
     files: tuple[Path, ...]
     recipe: PretrainConfig
-    images: int = 0
-    partition: int = 0
-    neurons: NeuronDraw | None = None
-    image_seed: int | None = None
+    images: int = 0  # number of training images, drawn from all scans together; 0 for all
+    partition: int = 0  # of images and neurons; 0 where nothing is drawn
+    neurons: NeuronDraw | None = None  # None for all
+    image_seed: int | None = None  # of a draw of images that all partitions share, or None
 
 
 def needed_training(plan: Plan, run: Run) -> Training | None:
