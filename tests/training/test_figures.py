@@ -287,9 +287,9 @@ def test_every_published_number_stands_beside_ours_and_both_say_what_they_are(te
         (line,) = (line for line in text.splitlines() if published.quote in line)
         entries = [entry.strip() for entry in line.split("|")[1:-1]]
         assert entries[0] == f'"{published.quote}" (abstract)'
-        assert entries[1] == published.percent
+        assert entries[1] == f"{published.value:.0%}"
         assert "images" in entries[2]
-    assert [published.percent for published in PUBLISHED] == ["7%", "12%", "33%", "40%"]
+    assert [f"{published.value:.0%}" for published in PUBLISHED] == ["7%", "12%", "33%", "40%"]
 
 
 def test_our_gain_is_that_of_the_rows_with_most_neurons_and_images(rows, text):

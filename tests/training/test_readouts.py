@@ -249,7 +249,7 @@ def test_pretraining_learns_what_neurons_see_with_every_readout(tmp_path, kind):
 def test_a_model_trained_directly_predicts_with_its_own_readout_and_is_not_saved(tmp_path, kind):
     scan = small_scan("a", train=60, units=4, seed=1)
     recipe = PretrainConfig.read(write_study(tmp_path, kinds()[kind]))
-    model = train_end_to_end(write_scans([scan], tmp_path / "direct"), recipe, tmp_path / "direct").model
+    model = train_end_to_end(write_scans([scan], tmp_path / "direct"), recipe, tmp_path / "direct").models[0]
     with torch.no_grad():
         rates = model.readout(model.core(torch.from_numpy(scan.images).float())) * model.response_scale
     assert np.allclose(model.predict(scan.images), rates.numpy(), rtol=1e-3, atol=1e-3)

@@ -262,4 +262,4 @@ def test_a_direct_model_predicts_what_training_measured(study):
     assert np.nanmean(found) == pytest.approx(fitted.details["validation_correlation"], abs=1e-5)
     again = train_end_to_end(write_scans([scan], work), recipe, work)
     assert again.seconds == fitted.seconds
-    assert again.model.core.content_hash() == fitted.model.core.content_hash()
+    assert again.models[0].core.content_hash() == fitted.models[0].core.content_hash()

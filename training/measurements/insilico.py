@@ -21,7 +21,6 @@ import argparse
 import functools
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,41 +101,31 @@ def time_in_turns(
     batch = np.arange(min(BATCH_UNITS, model.n_units))
     images: dict[str, Array] = {}
 
-    def batched() -> int:
-        images["batched"] = optimal_images(model, units=batch, frame=frame, settings=one).images
-        return len(batch)
-
-    def looped(lean: bool) -> Callable[[], int]:
-        def run() -> int:
-            name = "lean loop" if lean else "loop"
-            images[name] = loop(model, range(loop_units), frame, one, lean=lean)
-            return loop_units
-
-        return run
-
-    sides = {"batched": batched, "lean loop": looped(True), "loop": looped(False)}
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    busy: dict[str, list[float]] = {name: [] for name in sides}
+    batched = functools.partial(optimal_images, model, units=batch, frame=frame, settings=one)
+    sides: dict[str, tuple[Callable[[], Array], int]] = {
+        "batched": (lambda: batched().images, len(batch)),
+        "lean loop": (lambda: loop(model, range(loop_units), frame, one, lean=True), loop_units),
+        "loop": (lambda: loop(model, range(loop_units), frame, one, lean=False), loop_units),
+    }
+    took = {kind: {name: list[float]() for name in sides} for kind in ("seconds", "processor_seconds")}
     for turn in range(rounds + 1):
-        for name, run in sides.items():
-            started, processor = time.perf_counter(), time.process_time()
-            units = run()
+        for name, (run, units) in sides.items():
+            images[name], cost = provenance.cost_of(run)
             if turn > 0:  # the first warms up
-                seconds[name].append((time.perf_counter() - started) / units)
-                busy[name].append((time.process_time() - processor) / units)
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    processor_median = {name: statistics.median(values) for name, values in busy.items()}
+                for kind, of_sides in took.items():
+                    of_sides[name].append(cost[kind] / units)
+    median, processor_median = (
+        {name: statistics.median(values) for name, values in of_sides.items()} for of_sides in took.values()
+    )
     flat = {name: found[:loop_units].reshape(loop_units, -1) for name, found in images.items()}
+    loops = ("loop", "lean loop")
     return {
-        "seconds_per_unit": seconds,
-        "processor_seconds_per_unit": busy,
+        **{f"{kind}_per_unit": of_sides for kind, of_sides in took.items()},
         "median_seconds_per_unit": median,
-        "ratio": {name: median[name] / median["batched"] for name in ("loop", "lean loop")},
-        "processor_ratio": {
-            name: processor_median[name] / processor_median["batched"] for name in ("loop", "lean loop")
-        },
+        "ratio": {name: median[name] / median["batched"] for name in loops},
+        "processor_ratio": {name: processor_median[name] / processor_median["batched"] for name in loops},
         "lowest_correlation_of_images": {
-            name: float(correlation(flat[name].T, flat["batched"].T).min()) for name in ("loop", "lean loop")
+            name: float(correlation(flat[name].T, flat["batched"].T).min()) for name in loops
         },
     }
 

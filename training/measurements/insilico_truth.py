@@ -19,7 +19,6 @@ left are those of the core.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -231,20 +230,22 @@ def ask(
     seed: int,
 ) -> tuple[ReceptiveFields, Tuning, dict[str, float | None]]:
     """Receptive fields and tuning of a model's units, and the seconds they took."""
-    started, progress = time.perf_counter(), sys.stderr.isatty()
-    fields = receptive_fields(model, natural, units=units, frame=frame, progress=progress)
-    between = time.perf_counter()
-    tuning = measure_tuning(
-        model,
-        units=units,
-        settings=settings,
-        frame=frame,
-        centres_deg=fields.centres_on_frame(),
-        seed=seed,
-        progress=progress,
+    progress = sys.stderr.isatty()
+    fields, of_fields = provenance.cost_of(
+        lambda: receptive_fields(model, natural, units=units, frame=frame, progress=progress)
     )
-    seconds = {"receptive_fields": between - started, "tuning": time.perf_counter() - between}
-    return fields, tuning, {name: round(value, 1) for name, value in seconds.items()}
+    tuning, of_tuning = provenance.cost_of(
+        lambda: measure_tuning(
+            model,
+            units=units,
+            settings=settings,
+            frame=frame,
+            centres_deg=fields.centres_on_frame(),
+            seed=seed,
+            progress=progress,
+        )
+    )
+    return fields, tuning, {"receptive_fields": of_fields["seconds"], "tuning": of_tuning["seconds"]}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -255,9 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         truth = {name: file[name] for name in file.files}
     if options.noise_free:
         scan = without_noise(scan, truth)
-    started = time.perf_counter()
-    model, cached = fitted_model(scan, core, options.models, options.seed)
-    seconds = {"fit": None if cached else round(time.perf_counter() - started, 1)}
+    (model, cached), cost = provenance.cost_of(lambda: fitted_model(scan, core, options.models, options.seed))
+    seconds = {"fit": None if cached else cost["seconds"]}
     units = np.arange(scan.n_units)
     if options.units is not None:
         units = np.sort(np.random.default_rng(options.seed).permutation(scan.n_units)[: options.units])

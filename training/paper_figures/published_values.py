@@ -22,11 +22,6 @@ class Published(NamedTuple):
     quote: str
     ours: str
 
-    @property
-    def percent(self) -> str:
-        """The number for people."""
-        return f"{100 * self.value:.0f}%"
-
 
 PUBLISHED = (
     Published(

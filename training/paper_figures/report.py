@@ -80,11 +80,7 @@ def _effect(finding: Finding) -> str:
 def _share(mean: float, low: float, high: float) -> str:
     if math.isinf(mean):
         return "more than all"
-    return _percent(mean) + ("" if math.isnan(low) else f" ({_percent(low)} to {_percent(high)})")
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f}%"
+    return f"{mean:.0%}" + ("" if math.isnan(low) else f" ({low:.0%} to {high:.0%})")
 
 
 def _beside_the_paper(results: Results, found: Sequence[Finding]) -> str:
@@ -100,7 +96,7 @@ def _beside_the_paper(results: Results, found: Sequence[Finding]) -> str:
             for f in measured
         )
         lines.append(
-            f'| "{published.quote}" (abstract) | {published.percent} | {shown or "not measured"} | '
+            f'| "{published.quote}" (abstract) | {published.value:.0%} | {shown or "not measured"} | '
             f"{published.ours} |"
         )
     lines.append(

@@ -65,7 +65,7 @@ def start_processes(device: str) -> Processes:
     """Join the processes that ``torchrun`` started: gloo between processors, nccl between GPUs."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    count = _processes_started()
+    count = int(os.environ.get("WORLD_SIZE", "1"))  # that torchrun started
     if count == 1:
         return Processes(0, 1, torch.device(device))
     rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
@@ -80,11 +80,6 @@ def stop_processes(processes: Processes) -> None:
     """Leave the group of processes."""
     if processes.count > 1:
         dist.destroy_process_group()
-
-
-def _processes_started() -> int:
-    """How many ``torchrun`` started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 class BatchNormOrder:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import mousev1
 from mousev1.core.network import Core
@@ -28,16 +28,6 @@ class Direct:
     models: list[ResponseModel]
     seconds: float
     details: dict[str, Any]
-
-    @property
-    def model(self) -> ResponseModel:
-        """That of the first scan."""
-        return self.models[0]
-
-    @property
-    def core(self) -> Core:
-        """The core of all models."""
-        return cast(Core, self.models[0].core)
 
 
 def train_end_to_end(

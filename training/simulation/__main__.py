@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 
 from training.simulation.config import SimulationConfig
@@ -20,16 +21,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for scans, truth and manifest")
     options = parser.parse_args(arguments)
     try:
-        manifest = simulate_study(SimulationConfig.read(options.config), options.out, report=_report)
+        manifest = simulate_study(
+            SimulationConfig.read(options.config), options.out, report=functools.partial(print, flush=True)
+        )
     except (TypeError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"manifest: {manifest}")
     return 0
-
-
-def _report(line: str) -> None:
-    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from training.transfer_benchmark.cores import (
     Training,
     is_trained,
     needed_training,
-    train_only,
+    train,
     training_folder,
 )
 from training.transfer_benchmark.identity import Identities
@@ -82,7 +82,7 @@ class Schedule:
         """Hand the next step to the workers."""
         name = self._ready.popleft()
         if name in self._trainings:
-            workers.submit(name, train_only, self._plan, self._trainings[name])
+            workers.submit(name, train, self._plan, self._trainings[name])
         else:
             run = self._runs[name]
             workers.submit(name, compute, self._plan, run, self._identities.of(run), self._origin)

@@ -164,11 +164,6 @@ def train(plan: Plan, training: Training) -> Direct:
         return train_end_to_end(files, training.recipe, folder, figures=False)
 
 
-def train_only(plan: Plan, training: Training) -> None:
-    """Train, as work of its own: what comes of it stays on disk."""
-    train(plan, training)
-
-
 def _training_files(training: Training, folder: Path) -> Sequence[Path]:
     if not training.images and training.neurons is None:
         return training.files

@@ -34,7 +34,7 @@ class Outcome:
     traceback: str = ""
 
 
-def attempt(folder: str, name: str, work: Callable[..., None], *arguments: Any) -> Outcome:
+def attempt(folder: str, name: str, work: Callable[..., object], *arguments: Any) -> Outcome:
     """Do the work in the working directory of whoever asked for it; what it raises becomes the outcome."""
     os.chdir(folder)
     try:
@@ -97,7 +97,7 @@ class Workers:
         self._executor = start()
         self._running: dict[Future[Outcome], str] = {}
 
-    def submit(self, name: str, work: Callable[..., None], *arguments: Any) -> None:
+    def submit(self, name: str, work: Callable[..., object], *arguments: Any) -> None:
         """Start a piece of work."""
         call = (attempt, str(Path.cwd()), name, work, *arguments)
         try:
