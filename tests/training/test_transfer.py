@@ -258,7 +258,7 @@ def test_a_direct_model_predicts_what_training_measured(study):
     work = study.parent / "work"
     fitted = train_end_to_end(write_scans([scan], work), recipe, work)
     held = scan.trials("validation")
-    found = fitted.model.score(held.images, held.responses, held.image_ids).single_trial_correlation
+    found = fitted.models[0].score(held.images, held.responses, held.image_ids).single_trial_correlation
     assert np.nanmean(found) == pytest.approx(fitted.details["validation_correlation"], abs=1e-5)
     again = train_end_to_end(write_scans([scan], work), recipe, work)
     assert again.seconds == fitted.seconds
