@@ -14,14 +14,14 @@ from mousev1.data import npy
 from mousev1.data.archive import write_folder, write_zip
 from mousev1.data.file_tree import FORMAT, FORMAT_VERSION, IMAGE_ORDER, MARKER
 from mousev1.data.file_tree_covariates import covariate_members
-from mousev1.data.scan import Scan
+from mousev1.data.scan_fields import ScanFields
 from mousev1.data.validation import Array
 from mousev1.errors import listing
 
 UNITS_PER_BLOCK = 256
 
 
-def write_file_tree(scan: Scan, target: Path, staging: Path, *, progress: bool = False) -> None:
+def write_file_tree(scan: ScanFields, target: Path, staging: Path, *, progress: bool = False) -> None:
     """Write a scan as a folder, or a zip if ``target`` ends so, to ``staging``, which becomes ``target``."""
     members = _members(scan, progress)
     if target.suffix.lower() == ".zip":
@@ -31,7 +31,7 @@ def write_file_tree(scan: Scan, target: Path, staging: Path, *, progress: bool =
         write_folder(staging, members)
 
 
-def _members(scan: Scan, progress: bool) -> Iterator[tuple[str, bytes]]:
+def _members(scan: ScanFields, progress: bool) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of every file of the tree."""
     header = {
         "format": FORMAT,
@@ -58,7 +58,7 @@ def _members(scan: Scan, progress: bool) -> Iterator[tuple[str, bytes]]:
         yield f"data/responses/{trial}.npy", npy.encode(scan.responses[trial])
 
 
-def _neuron_files(scan: Scan) -> dict[str, Array]:
+def _neuron_files(scan: ScanFields) -> dict[str, Array]:
     files: dict[str, Array] = {"unit_ids": scan.unit_ids}
     if scan.positions is not None:
         files["cell_motor_coordinates"] = scan.positions
@@ -75,7 +75,7 @@ def _neuron_files(scan: Scan) -> dict[str, Array]:
     return files | dict(scan.neuron_meta)
 
 
-def _statistics(scan: Scan) -> dict[str, Array]:
+def _statistics(scan: ScanFields) -> dict[str, Array]:
     """What neuralpredictors' NeuroNormalizer asks for, over all trials and over the training trials."""
     files: dict[str, Array] = {}
     for source, rows in (

@@ -36,7 +36,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mousev1.data.scan import Scan
+from mousev1.data.scan_fields import ScanFields
 from mousev1.errors import listing
 
 FORMAT = "mousev1 scan"
@@ -146,7 +146,7 @@ def _numbers(file: Any, name: str, path: Path) -> Array:
     return array
 
 
-def write_hdf5(scan: Scan, staging: Path) -> None:
+def write_hdf5(scan: ScanFields, staging: Path) -> None:
     """Write a scan to a new HDF5 file."""
     # From this version on HDF5 has checksums over its own structure, too.
     with h5py.File(staging, "w", libver=("v110", "v110")) as file:

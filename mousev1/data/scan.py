@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mousev1.data.cleaning import settle_negatives
+from mousev1.data.scan_fields import ScanFields
 from mousev1.data.validation import (
     TIERS,
     Array,
@@ -81,7 +82,7 @@ class Trials:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Scan:
+class Scan(ScanFields):
     """Responses of a population of neurons to images, validated.
 
     Arrays that already have the right type are kept, not copied: do not change them afterwards.
@@ -123,19 +124,6 @@ class Scan:
         >>> scan.trials("test").responses.shape
         (2, 1)
     """
-
-    name: str
-    images: Array
-    image_ids: Array
-    trial_image: NDArray[np.int64]
-    tiers: NDArray[np.str_]
-    responses: NDArray[np.float32]
-    unit_ids: NDArray[np.int64]
-    positions: NDArray[np.float32] | None = None
-    match_ids: NDArray[np.int64] | None = None
-    animal_id: str | None = None
-    neuron_meta: Mapping[str, Array] = field(default_factory=dict)
-    covariates: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -237,21 +225,6 @@ class Scan:
             trial_image=np.asarray(trial_image),
             **more,
         )
-
-    @property
-    def n_images(self) -> int:
-        """Number of distinct images, I."""
-        return len(self.images)
-
-    @property
-    def n_trials(self) -> int:
-        """Number of trials, T."""
-        return len(self.responses)
-
-    @property
-    def n_units(self) -> int:
-        """Number of neurons, U."""
-        return int(self.responses.shape[1])
 
     @property
     def tier_sizes(self) -> dict[str, int]:
