@@ -30,8 +30,8 @@ from mousev1.numerics.workers import workers
 from mousev1.readout.standardisation import Standardisation
 
 IMAGES_FOR_STANDARDISATION = 96
-# In memory few at a time, so that they are still in the cache; on disk many, because each write seeks
-# once per pixel.
+# In memory few at a time, so that they are still in the cache; on disk many, because each write seeks once per pixel,
+# and from other devices, which compute many at a time.
 IMAGES_PER_WRITE = 32
 IMAGES_PER_DISK_WRITE = 128
 BYTES = 2  # of a float16
@@ -113,6 +113,8 @@ class FeatureStore:
         standardised = torch.addcmul(shift, features.flatten(2).transpose(1, 2), scale)
         # Half precision ends at 65504; a standardised feature beyond that is an outlier anyway.
         by_position = standardised.clamp_(-65504.0, 65504.0).transpose(0, 1)
+        if by_position.device.type != "cpu":  # half as much to move
+            by_position = by_position.half().cpu()
         start -= self._known_images
         if self._memory is not None:
             self._memory[:, start : start + len(features)] = by_position
@@ -248,10 +250,11 @@ def compute_features(
         store.write(start, features)
         return len(features)
 
-    step = IMAGES_PER_WRITE if directory is None else IMAGES_PER_DISK_WRITE
+    few = directory is None and torch.device(device).type == "cpu"
+    step = IMAGES_PER_WRITE if few else IMAGES_PER_DISK_WRITE
     if known is None:
         first = run(order[: max(step, IMAGES_FOR_STANDARDISATION)], whole)
-        standardisation, done = _measure(first[:IMAGES_FOR_STANDARDISATION]), len(first)
+        standardisation, done = _measure(first[:IMAGES_FOR_STANDARDISATION].cpu()), len(first)
     else:
         standardisation, done = known.standardisation, known.images
     store = FeatureStore(shape, n, standardisation, region=region, known=known, directory=directory)
@@ -270,13 +273,13 @@ def compute_features(
 
 
 def _checked(features: Tensor, core: FrozenCore) -> Tensor:
-    """The features in main memory; ``ValueError`` if they are not finite."""
+    """The features themselves; ``ValueError`` if they are not finite."""
     if not torch.isfinite(features.sum()):
         raise ValueError(
             "images: the core's features are not finite; check the images for NaN or values far "
             f"outside {core.config.input.value_range}"
         )
-    return features.cpu()
+    return features
 
 
 def _measure(features: Tensor) -> Standardisation:

@@ -79,7 +79,7 @@ def fit_readout(  # noqa: PLR0913
         drop: leave out the ``"trials"`` or the ``"neurons"`` with responses that are not finite (or the
             neurons without a position).
         seed: of everything random.
-        device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"``. The core runs there; not measured on a GPU yet.
         memory: most bytes that the process may hold, for the convex solver, which then keeps features on
             disk if they do not fit. What a fit will take is predicted and printed before work starts.
         progress: show progress bars and that prediction.

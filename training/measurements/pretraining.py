@@ -55,8 +55,8 @@ def serve(side: str, work: Workload) -> None:
     """One step for every line on standard input; writes what it took as a line of JSON."""
     torch.set_num_threads(work.threads)
     torch.manual_seed(0)
-    scans = [_random_scan(number, work) for number in range(work.scans)]
-    step = {"published": _published_step, "ours": _our_step}[side](scans, work)
+    scans = [random_scan(number, work) for number in range(work.scans)]
+    step = {"published": _published_step, "ours": our_step}[side](scans, work)
     images = work.scans * work.batch_size
     for _ in sys.stdin:
         started, busy = time.perf_counter(), time.process_time()
@@ -94,7 +94,8 @@ def take_turns(work: Workload, flags: list[str], rounds: int) -> dict[str, list[
     return measured
 
 
-def _random_scan(number: int, work: Workload) -> PretrainScan:
+def random_scan(number: int, work: Workload) -> PretrainScan:
+    """A scan of random images and responses; time does not depend on them."""
     generator = torch.Generator().manual_seed(number)
     trials = work.batch_size
     images = torch.randint(0, 256, (trials, 1, 36, 64), generator=generator, dtype=torch.uint8)
@@ -111,14 +112,17 @@ def _random_scan(number: int, work: Workload) -> PretrainScan:
     )
 
 
-def _our_step(scans: list[PretrainScan], work: Workload) -> Callable[[], None]:
+def our_step(
+    scans: list[PretrainScan], work: Workload, device: torch.device | str = "cpu"
+) -> Callable[[], None]:
+    """One optimizer step of pretraining in mousev1."""
     tune_process(largest=GIBI, kept=2 * GIBI - 1)
     config = PretrainConfig(
         name="benchmark",
         scans=("random",),
         optimisation=OptimisationConfig(batch_size=work.batch_size),
     )
-    model = build_model(config, scans)
+    model = build_model(config, scans).to(device)
     speed_up_training(model.core)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.optimisation.learning_rate)
     trials = torch.arange(work.batch_size)
@@ -127,7 +131,8 @@ def _our_step(scans: list[PretrainScan], work: Workload) -> Callable[[], None]:
     def step() -> None:
         optimizer.zero_grad()
         for scan in range(len(scans)):
-            loss, _ = scan_loss(model, scans, scan, trials, config=config, generator=generator_for((scan,)))
+            generator = generator_for((scan,), device)
+            loss, _ = scan_loss(model, scans, scan, trials, config=config, generator=generator)
             loss.backward()
         optimizer.step()
         for readout in model.readouts:
