@@ -21,14 +21,13 @@ from mousev1.plot.palette import BLUE, ORANGE
 from training import provenance
 from training.measurements import script
 from training.measurements.task import make_task, read_core
-from training.measurements.transfer import run_convex, run_method, run_sgd
+from training.measurements.transfer import METHODS, run_method
 from training.paper_figures.data_efficiency import images_needed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 IMAGES = (50, 100, 200, 450, 1000, 2500, 4472)
-METHODS = {"convex": run_convex, "sgd": run_sgd}
 STYLES = {"convex": ("convex fit", BLUE), "sgd": ('published recipe (method="sgd")', ORANGE)}
 DRAWN = ("true_rate_correlation", "single_trial_correlation", "fraction_oracle")
 
@@ -104,7 +103,7 @@ def table(results: dict[str, Any]) -> str:
     columns = ["images", *(f"{name}: convex / recipe" for name in COLUMNS), "load of the machine"]
     rows = []
     for images in sorted({int(key.partition("/")[2]) for key in runs}):
-        both = [_entries(runs.get(f"{method}/{images}")) for method in METHODS]
+        both = [_entries(runs.get(f"{method}/{images}")) for method in STYLES]
         rows.append([f"{images:,}", *map(" / ".join, zip(*both, strict=True))])
     notes = []
     for saved in savings(runs):
@@ -168,11 +167,9 @@ def _parser() -> script.Parser:
     parser.add_argument("--units", type=int, default=1000, help="neurons, chosen by the seed (default: 1000)")
     parser.add_argument("--images", type=int, nargs="+", default=IMAGES, help="numbers of training images")
     parser.add_argument(
-        "--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: convex sgd"
+        "--methods", nargs="+", choices=STYLES, default=list(STYLES), help="default: convex sgd"
     )
-    parser.add_argument(
-        "--rerun", nargs="+", choices=METHODS, default=[], help="repeat runs of these methods"
-    )
+    parser.add_argument("--rerun", nargs="+", choices=STYLES, default=[], help="repeat runs of these methods")
     return parser
 
 

@@ -120,13 +120,8 @@ def fit_peer(
 ) -> PeerFit:
     """Train a readout on a copy of a core with the published recipe; all that is random comes from the seed.
 
-    Args:
-        core: the core, copied into the authors' classes.
-        train: images (N, C, H, W), gray values in the core's range, and responses (N, U), unscaled.
-        validation: the same, of other images.
-        positions: (U, 2) or (U, 3) cortical positions, of which the first two columns count, or None.
-        settings: hyperparameters.
-        seed: of the initial readout, the order of the images and the sampled positions.
+    Images are (N, C, H, W), gray values in the core's range, responses (N, U), unscaled, and cortical positions
+    (U, 2) or (U, 3), of which the first two columns count.
     """
     contract, scale = core.config.input, response_scale(train[1])
     images, responses = standardise(train[0], contract), torch.from_numpy(train[1] / scale).float()

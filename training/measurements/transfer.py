@@ -38,22 +38,18 @@ def run_peer(task: Task) -> MethodFit:
     return MethodFit(fit.predict, {"settings": asdict(recipe(task)), "epochs": epochs})
 
 
-def run_sgd(task: Task) -> MethodFit:
-    """The published recipe in mousev1: features are computed once while the core is frozen."""
-    return _run_ours(task, method="sgd", settings=recipe(task))
-
-
-def run_convex(task: Task) -> MethodFit:
-    """The convex solver of mousev1."""
-    return _run_ours(task, method="convex")
-
-
-METHODS: dict[str, Callable[[Task], MethodFit]] = {"peer": run_peer, "sgd": run_sgd, "convex": run_convex}
-
-
-def _run_ours(task: Task, **options: Any) -> MethodFit:
-    model = fit_ours(task, validation=task.validation, **options)
+def run_ours(task: Task, method: str) -> MethodFit:
+    """A method of mousev1; ``"sgd"`` is the recipe, with features computed once while the core is frozen."""
+    settings = recipe(task) if method == "sgd" else None
+    model = fit_ours(task, validation=task.validation, method=method, settings=settings)
     return MethodFit(model.predict, {"settings": model.record.settings, "fit": model.record.scores})
+
+
+METHODS: dict[str, Callable[[Task], MethodFit]] = {
+    "peer": run_peer,
+    "sgd": partial(run_ours, method="sgd"),
+    "convex": partial(run_ours, method="convex"),
+}
 
 
 def run_method(task: Task, run: Callable[[Task], MethodFit], *tiers: str) -> dict[str, Any]:
