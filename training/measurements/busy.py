@@ -221,14 +221,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     what = "speed of neuralpredictors and mousev1 in turns, beside busy processes"
     header = script.identity(what, options.scan, read_core(options.core), options.seed)
-    results = script.resume(options, header, "rows")
     runs = {
         f"{part}, {start}, {busy} busy": partial(measure_row, part, start, busy, options.given)
         for busy in options.busy
         for part in options.parts
         for start in options.start
     }
-    script.add_missing(options, results, "rows", runs)
+    results = script.measured(options, header, "rows", runs)
     machine = provenance.machine()
     heading = (
         f"{provenance.now()}, {machine['cpu']}, {machine['cpus']} cores, {os.cpu_count()} processors, torch "

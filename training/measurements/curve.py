@@ -131,14 +131,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().options(arguments)
     what = "learning curves on simulated responses of real neurons' positions"
     header = script.identity(what, options.scan, read_core(options.core), options.seed)
-    results = script.resume(options, {**header, "units": options.units}, "runs")
     runs = {
         f"{method}/{images}": partial(run_point, options, method, images)
         for images in options.images
         for method in options.methods
     }
     again = [key for key in runs if key.partition("/")[0] in options.rerun]
-    script.add_missing(options, results, "runs", runs, again)
+    results = script.measured(options, {**header, "units": options.units}, "runs", runs, again)
     results["images_needed"] = savings(results["runs"])
     provenance.write_json(options.out, results)
     script.write_table(options.out, _heading(results), table(results))

@@ -365,14 +365,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "folds": FOLDS,
         "inner_folds": INNER_FOLDS,
     }
-    results = script.resume(options, header, "cores")
     # the published core first: it is what the summary compares with
     cores = [core, *(Core.random(core.config, seed=seed) for seed in range(options.seeds))]
     runs = {
         of.name: partial(evaluate, of, pictures, regions, library=number <= options.library_seeds)
         for number, of in enumerate(cores)
     }
-    script.add_missing(options, results, "cores", runs, again=runs if options.rerun else ())
+    results = script.measured(options, header, "cores", runs, again=runs if options.rerun else ())
     results["ceiling"] = [round(ceiling(repeats), 4) for repeats in trials]
     results["summary"] = summarise(results["cores"])
     provenance.write_json(options.out, results)

@@ -35,6 +35,7 @@ FIXED_UNITS, FIXED_IMAGES = 1000, 1000
 LARGEST = (5335, 4472)
 MEASURED = ("seconds", "processor seconds", "memory")
 PARTS = {"all": slice(None), "upper_three": slice(-3, None)}
+LABELS = {"all": "exponent", "upper_three": "upper three sizes"}
 COLUMNS = {
     "neurons": "{units:,}",
     "images": "{images:,}",
@@ -124,7 +125,7 @@ def draw(results: dict[str, Any]) -> Figure:
                 part = values[name].iloc[PARTS[key]]
                 size = np.asarray(part.index, dtype=float)
                 line = np.exp(np.mean(np.log(part / size**power))) * size**power
-                axes.loglog(size, line, style, color="gray", label=f"exponent, {key}: {power:.2f}")
+                axes.loglog(size, line, style, color="gray", label=f"{LABELS[key]}: {power:.2f}")
             axes.set(xlabel=label, ylabel=title)
             axes.set_xticks(values.index, [f"{size:,}" for size in values.index])
             axes.minorticks_off()
@@ -151,9 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().options(arguments)
     what = "time and memory of the convex fit, simulated responses"
     header = script.identity(what, options.scan, read_core(options.core), options.seed)
-    results = script.resume(options, header, "points")
     runs = {f"{u}x{i}": partial(measure, options, u, i) for u, i in sizes(options.units, options.images)}
-    script.add_missing(options, results, "points", runs, again=runs if options.rerun else ())
+    results = script.measured(options, header, "points", runs, again=runs if options.rerun else ())
     results["exponents"] = exponents(results["points"])
     provenance.write_json(options.out, results)
     machine = provenance.machine()

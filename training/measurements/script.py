@@ -77,14 +77,18 @@ def resume(options: argparse.Namespace, header: dict[str, Any], rows: str) -> di
     return {**provenance.resume(options.out, header, {rows: {}}), "command": options.command}
 
 
-def add_missing(
+def measured(
     options: argparse.Namespace,
-    results: dict[str, Any],
+    header: dict[str, Any],
     rows: str,
     runs: Mapping[str, Callable[[], dict[str, Any]]],
     again: Collection[str] = (),
-) -> None:
-    """Do the runs that ``results[rows]`` lacks, or that are to be done ``again``, and write each when it is there."""
+) -> dict[str, Any]:
+    """The results after the runs that they lack under ``rows``, or that are to be done ``again``.
+
+    Each is written as soon as it is there.
+    """
+    results = resume(options, header, rows)
     for name, run in runs.items():
         if name in results[rows] and name not in again:
             continue
@@ -92,6 +96,7 @@ def add_missing(
         before = provenance.circumstances()
         results[rows][name] = {**before, **run(), "load_at_end": provenance.machine()["load_1_minute"]}
         provenance.write_json(options.out, results)
+    return results
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -207,9 +207,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "memory": {f"memory {_name(*size)}": partial(measure_memory, options, *size) for size in sizes},
     }
     what = "speed of neuralpredictors 0.3.0 and mousev1, in turns"
-    results = script.resume(options, script.identity(what, options.scan, core, options.seed), "parts")
+    header = script.identity(what, options.scan, core, options.seed)
     runs = {name: run for part, runs in parts.items() if part in options.parts for name, run in runs.items()}
-    script.add_missing(options, results, "parts", runs, again=runs if options.rerun else ())
+    results = script.measured(options, header, "parts", runs, again=runs if options.rerun else ())
     for size, recorded in records.items():
         part = results["parts"][f"fit {_name(*size)}"]
         part |= whole_fit(part, recorded)

@@ -84,11 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "core": task.core.name,
         "core_hash": task.core.content_hash(),
     }
-    results = provenance.resume(options.out, header, {"fits": {}})
     runs = {
         method: partial(run_method, task, METHODS[method], "validation", "test") for method in options.methods
     }
-    script.add_missing(options, results, "fits", runs, again=runs if options.rerun else ())
+    results = script.measured(options, header, "fits", runs, again=runs if options.rerun else ())
     print(table(results))
     print(f"wrote {options.out}")
 
