@@ -37,6 +37,7 @@ from mousev1.fit.readout_locations import (
     images_to_compute_whole,
     positions_of,
 )
+from mousev1.fit.response_preparation import Uncertainty
 from mousev1.fit.retinotopy import Retinotopy
 from mousev1.fit.score_maps import roughness
 from mousev1.fit.settings import ConvexSettings
@@ -102,6 +103,7 @@ def fit_convex(  # noqa: PLR0913
     cortex: Tensor | None,
     *,
     scale: Tensor | None = None,
+    uncertainty: Uncertainty | None = None,
     settings: ConvexSettings | None = None,
     prior: WeightPrior | None = None,
     seed: int = 0,
@@ -120,6 +122,7 @@ def fit_convex(  # noqa: PLR0913
         responses: (N, U) float32, non-negative.
         scale: (U,) that each neuron's responses are divided by, its standard deviation; 1 by default. What
             is returned is in units of it. Dividing here spares a copy of all responses.
+        uncertainty: what is not known of drives besides what the fit finds; part of the posterior.
         cortex: (U, 2) normalised cortical positions (``mousev1.readout.gaussian.normalise_cortex``) or ``None``.
         settings: see ``ConvexSettings``.
         prior: where the prior over weights starts, from another population of neurons on this core.
@@ -139,6 +142,7 @@ def fit_convex(  # noqa: PLR0913
     fit = _Fit(
         responses=responses,
         scale=torch.ones(units) if scale is None else scale,
+        uncertainty=uncertainty,
         constant=_constant_neurons(images, responses),
         cortex=cortex,
         settings=settings or ConvexSettings(),
@@ -190,6 +194,7 @@ class _Fit:
 
     responses: Tensor
     scale: Tensor
+    uncertainty: Uncertainty | None
     constant: Tensor
     cortex: Tensor | None
     settings: ConvexSettings
@@ -313,7 +318,15 @@ class _Fit:
         if found.retinotopy.map.scattered:
             off = found.locations.covariance.diagonal(dim1=1, dim2=2)
             total += (2.0 * off @ roughness(found.data.store)).float()
-        return ratio, total * variance(fits.drive, dim=1)
+        predicted = variance(fits.drive, dim=1)
+        if self.uncertainty is None:
+            return ratio, total * predicted
+        level, modulation = (
+            part[self.responsive] for part in (self.uncertainty.level, self.uncertainty.modulation)
+        )
+        # where the output is linear, a share of the rate is so much more of the drive
+        rate = rate_from_drive(fits.drive).mean(dim=1).clamp_min(1.0)
+        return ratio, (total + modulation) * predicted + level * rate.square()
 
     def weights(self, fits: GlmFit, standardisation: Standardisation) -> dict[str, Any]:
         """The parts of ``ConvexFit`` that the regression gave."""

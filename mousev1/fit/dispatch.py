@@ -15,6 +15,7 @@ from mousev1.core.representation import FrozenCore
 from mousev1.fit.convex import ConvexFit, fit_convex
 from mousev1.fit.inputs import FitInputs
 from mousev1.fit.prior import WeightPrior
+from mousev1.fit.response_preparation import PreparedResponses
 from mousev1.fit.settings import ConvexSettings, SGDSettings
 from mousev1.fit.sgd import core_features, fit_sgd
 from mousev1.metrics.intervals import mean_of_defined
@@ -35,8 +36,7 @@ class FitRequest:
     Attributes:
         core: frozen.
         data: checked; ``validation`` is set where the method needs it.
-        scale: (U,) that responses are divided by.
-        constant: indices of the neurons that never change.
+        prepared: its responses as the method takes them.
         seed: of everything random.
         device: where to compute.
         memory: most bytes to hold, or None for no limit.
@@ -46,8 +46,7 @@ class FitRequest:
 
     core: FrozenCore
     data: FitInputs
-    scale: Tensor
-    constant: Array
+    prepared: PreparedResponses
     seed: int
     device: torch.device
     memory: int | None
@@ -73,9 +72,10 @@ def convex(request: FitRequest, settings: ConvexSettings) -> FitResult:
     fit = fit_convex(
         core,
         data.images,
-        data.responses,
+        request.prepared.responses,
         cortex_of(data),
-        scale=request.scale,
+        scale=request.prepared.scale,
+        uncertainty=request.prepared.uncertainty,
         **options_of(request, settings),
     )
     return convex_result(request, fit)
@@ -110,7 +110,7 @@ def convex_result(request: FitRequest, fit: ConvexFit) -> FitResult:
     values = {
         "positions.mu": fit.mu,
         "weights.weight": fit.weights,
-        "bias": fit.bias,
+        "bias": fit.bias + request.prepared.baseline,
         # The readout's Gaussian says how well the position is known.
         "sigma": torch.linalg.cholesky(fit.position_covariance),
     }
@@ -128,16 +128,17 @@ def sgd(request: FitRequest, settings: SGDSettings) -> FitResult:
     assert data.validation is not None
     fit = fit_sgd(
         request.core,
-        (data.images, data.responses / request.scale),
-        (data.validation[0], data.validation[1] / request.scale),
+        (data.images, request.prepared.responses / request.prepared.scale),
+        (data.validation[0], data.validation[1] / request.prepared.scale),
         data.cortex,
         settings=settings,
         seed=request.seed,
         device=request.device,
         progress=request.progress,
     )
-    if len(request.constant):
-        _predict_constant(fit.readout, torch.from_numpy(request.constant), data.responses)
+    if len(request.prepared.constant):
+        constant = torch.from_numpy(request.prepared.constant)
+        _predict_constant(fit.readout, constant, request.prepared.responses)
     return FitResult(
         fit.readout,
         fit.core,

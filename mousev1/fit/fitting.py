@@ -22,8 +22,10 @@ from mousev1.data.scan import Scan
 from mousev1.data.validation import plain_array
 from mousev1.errors import check_choice, listing
 from mousev1.fit import dispatch
-from mousev1.fit.inputs import FitInputs, check_inputs, response_scale, split_by_identity
+from mousev1.fit.inputs import FitInputs, check_inputs, split_by_identity
 from mousev1.fit.matched_scans import SharedScan, fit_convex_shared
+from mousev1.fit.outlying_trials import without_outlying_trials
+from mousev1.fit.response_preparation import PreparedResponses, prepare_responses
 from mousev1.fit.settings import ConvexSettings, SGDSettings
 from mousev1.model.response_model import FitRecord, ResponseModel
 from mousev1.numerics.devices import usable_device
@@ -50,6 +52,7 @@ def fit_readout(  # noqa: PLR0913
     constant_units: str = "error",
     negatives: str = "error",
     drop: str | None = None,
+    outlier_trials: str = "drop",
     seed: int = 0,
     device: str | torch.device = "cpu",
     memory: int | None = None,
@@ -78,6 +81,9 @@ def fit_readout(  # noqa: PLR0913
             neuron's standard deviation) becomes 0 in any case.
         drop: leave out the ``"trials"`` or the ``"neurons"`` with responses that are not finite (or the
             neurons without a position).
+        outlier_trials: what to do with trials in which the whole population responds as in no other, such as
+            after a flash of light: ``"drop"`` leaves them out and names them in the model's notes, ``"keep"``
+            keeps them.
         seed: of everything random.
         device: ``"cpu"``, ``"cuda"`` or ``"mps"``. The core runs there; not measured on a GPU yet.
         memory: most bytes that the process may hold, for the convex solver, which then keeps features on
@@ -104,6 +110,7 @@ def fit_readout(  # noqa: PLR0913
     """
     check_choice("method", method, ("convex", "sgd"))
     check_choice("constant_units", constant_units, ("error", "mean"))
+    check_choice("outlier_trials", outlier_trials, ("drop", "keep"))
     if method == "sgd" and memory is not None:
         raise ValueError("memory: only method 'convex' keeps to a limit, got one for 'sgd'; leave it out")
     usable_device(device)
@@ -120,12 +127,15 @@ def fit_readout(  # noqa: PLR0913
         cleaning=Cleaning(negatives, drop),
     )
     ids = _check_unit_ids(unit_ids, np.shape(responses)[1])[data.neurons]
+    if outlier_trials == "drop":
+        data = without_outlying_trials(data)
     if method == "sgd" and data.validation is None:
         data = _hold_out(data, seed)
-    request = _request_of(core, data, seed, device, memory, progress)
-    for note in data.notes:
+    prepared = prepare_responses(data.responses, ids, change=method == "convex")
+    request = _request_of(core, data, prepared, seed, device, memory, progress)
+    for note in (*data.notes, *prepared.notes):
         request.report(f"note: {note}")
-    notes = (*data.notes, *_check_constant(request.constant, ids, constant_units))
+    notes = (*data.notes, *_check_constant(prepared, ids, constant_units))
     if pixels_per_degree is None:
         notes += _note_size(core, data.images, request.report)
     with plain_modes(request.device):
@@ -162,6 +172,7 @@ def fit_matched_scans(
     core: FrozenCore | str | Path | None = None,
     settings: ConvexSettings | None = None,
     constant_units: str = "error",
+    outlier_trials: str = "drop",
     seed: int = 0,
     device: str | torch.device = "cpu",
     memory: int | None = None,
@@ -177,6 +188,7 @@ def fit_matched_scans(
         core: as for ``fit_readout``, like all further arguments.
         settings: of the convex solver.
         constant_units: as for ``fit_readout``.
+        outlier_trials: as for ``fit_readout``.
         seed: as for ``fit_readout``.
         device: as for ``fit_readout``.
         memory: as for ``fit_readout``.
@@ -191,6 +203,7 @@ def fit_matched_scans(
         raise ValueError(
             f"scans: no match_ids in {listing(missing)}, so nothing says which neurons are the same"
         )
+    check_choice("outlier_trials", outlier_trials, ("drop", "keep"))
     settings = settings or ConvexSettings()
     core = _frozen(core)
     requests, parts, notes = [], [], []
@@ -205,13 +218,16 @@ def fit_matched_scans(
             validation=(held.images, held.responses) if len(held) else None,
             pixels_per_degree=None,
         )
-        request = _request_of(core, data, seed, device, memory, progress)
-        notes.append((*data.notes, *_check_constant(request.constant, scan.unit_ids, constant_units)))
+        if outlier_trials == "drop":
+            data = without_outlying_trials(data)
+        prepared = prepare_responses(data.responses, scan.unit_ids, change=True)
+        request = _request_of(core, data, prepared, seed, device, memory, progress)
+        notes.append((*data.notes, *_check_constant(prepared, scan.unit_ids, constant_units)))
         assert scan.match_ids is not None
         # Unmatched neurons get numbers that no other neuron has.
         unmatched = -1 - np.arange(scan.n_units)
         match_ids = torch.from_numpy(np.where(scan.match_ids < 0, unmatched, scan.match_ids))
-        scaled = data.responses / request.scale
+        scaled = prepared.responses / prepared.scale
         parts.append(SharedScan(data.images, scaled, dispatch.cortex_of(data), match_ids))
         requests.append(request)
     with plain_modes(requests[0].device):
@@ -245,18 +261,17 @@ def _frozen(core: FrozenCore | str | Path | None) -> FrozenCore:
 def _request_of(
     core: FrozenCore,
     data: FitInputs,
+    prepared: PreparedResponses,
     seed: int,
     device: str | torch.device,
     memory: int | None,
     progress: bool,
 ) -> dispatch.FitRequest:
     check_defaults("fit")
-    scale, constant = response_scale(data.responses)
     return dispatch.FitRequest(
         core=core,
         data=data,
-        scale=scale,
-        constant=constant,
+        prepared=prepared,
         seed=seed,
         device=usable_device(device),
         memory=memory,
@@ -287,7 +302,7 @@ def _model(
         result.core,
         result.readout,
         unit_ids=unit_ids,
-        response_scale=request.scale,
+        response_scale=request.prepared.output_scale,
         record=record,
         posterior=result.posterior,
         training_statistics=result.statistics,
@@ -352,9 +367,10 @@ def _hold_out(data: FitInputs, seed: int) -> FitInputs:
     )
 
 
-def _check_constant(constant: Array, unit_ids: Array, what: str) -> tuple[str, ...]:
+def _check_constant(prepared: PreparedResponses, unit_ids: Array, what: str) -> tuple[str, ...]:
+    constant = np.setdiff1d(prepared.constant, prepared.rounded)
     if not len(constant):
-        return ()
+        return prepared.notes
     names = listing(unit_ids[constant], 5)
     found = f"{len(constant)} neurons never change over the training images (unit ids {names})"
     if what == "error":
@@ -362,4 +378,4 @@ def _check_constant(constant: Array, unit_ids: Array, what: str) -> tuple[str, .
             f"responses: {found}, so there is nothing to fit; leave them out, or pass "
             "constant_units='mean' to predict their constant"
         )
-    return (f"{found}: their constant is predicted.",)
+    return (f"{found}: their constant is predicted.", *prepared.notes)
