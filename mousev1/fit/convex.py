@@ -52,6 +52,9 @@ from mousev1.readout.standardisation import Standardisation
 EARLY_ROUNDS_PART, EARLY_ROUNDS_UNITS = 8, 100
 
 
+NO_RATE = 1e-12  # in place of 0, which no drive gives
+
+
 @dataclass(frozen=True)
 class ConvexFit:
     """A fitted readout, in the units of the responses given.
@@ -182,6 +185,22 @@ def _statistics(core: FrozenCore, first: FeatureStore, images: Tensor) -> Traini
     )
 
 
+def _silent_variance(responses: Tensor) -> Tensor:
+    """Variance (U,) of the drive of a neuron that never responds, 0 for all others.
+
+    In N trials it might have responded up to about once, by as much as other neurons do. Its rate is predicted as
+    0, a drive of log(``NO_RATE``); the variance returned gives that rate a standard deviation of such a response
+    over N, which is close to exp(drive + variance).
+    """
+    silent = ~responses.any(dim=0)
+    out = torch.zeros(responses.shape[1])
+    if bool(silent.any()) and not bool(silent.all()):
+        active = responses[:, ~silent]
+        typical = (active.sum(dim=0, dtype=torch.float64) / (active > 0).sum(dim=0)).median()
+        out[silent] = float((typical / len(responses) / NO_RATE).log().clamp_min(0.0))
+    return out
+
+
 @dataclass
 class _Fit:
     """One fit; see ``fit_convex`` and ``ConvexFit`` for what is not said here.
@@ -241,7 +260,7 @@ class _Fit:
             glm.common.basis[0],
             self.everyone(fits.variances),
             found.data.store.standardisation,
-            self.everyone(model_error),
+            self.everyone(model_error, _silent_variance(self.responses)),
         )
         return ConvexFit(
             mu=mu,
@@ -337,7 +356,7 @@ class _Fit:
         if information is not None:
             information = self.everyone(information.double() / fits.dispersion[:, None, None])
         first = self.responses[0] / self.scale
-        constant = torch.where(first < 1.0, first.clamp_min(1e-12).log(), first - 1.0).double()
+        constant = torch.where(first < 1.0, first.clamp_min(NO_RATE).log(), first - 1.0).double()
         return {
             "weights": self.everyone(weights).float(),
             "bias": self.everyone(bias, constant).float(),

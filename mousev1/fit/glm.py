@@ -44,6 +44,7 @@ COMMON_STEPS, WARM_STEPS = 4, 2
 HALF_FROM, HALF_STEPS, STEPS_AFTER_HALF = 1000, 2, 1
 MOST_HALVINGS = 12
 DAMPED_FROM = 1e-2  # decrement from which steps are damped
+FEW_EVENTS = 20.0  # from so many on, the residuals tell the dispersion
 DISPERSION_RANGE = (0.02, 50.0)
 ROUNDING = 1e-6  # part by which the diagonal of a Hessian is enlarged where rounding made it indefinite
 
@@ -341,12 +342,26 @@ class GlmProblem:
         """Residual variance over mean rate, corrected for the parameters spent on the fit, (B,).
 
         Those are the trace of A (A + S^-1)^-1 for an information A, for which the population's average,
-        scaled to the neuron's curvature, is good enough.
+        scaled to the neuron's curvature, is good enough. With a handful of events that correction does not hold:
+        weights that explain every one of them are always found. There the dispersion stays near what it is
+        without any weights, the more so the fewer events (``events``).
         """
         rate, n = at.output.rate(), self.y.shape[1]
         total = rate.sum(dim=1, dtype=torch.float64)
         residual = rate.sub_(self.y).square_().sum(dim=1, dtype=torch.float64)
         known = (self.curvature(at.output) / at.dispersion)[:, None] * self.common.basis[1]
         left = 1.0 - (known / (1.0 + known)).sum(dim=1) / n
-        clamped: Tensor = (residual / total / left.clamp_min(0.1)).clamp(*DISPERSION_RANGE)
+        found = residual / total / left.clamp_min(0.1)
+        amount, power = (
+            self.y.sum(dim=1, dtype=torch.float64),
+            self.y.square().sum(dim=1, dtype=torch.float64),
+        )
+        few = (1.0 - events(amount, power) / FEW_EVENTS).clamp_min(0.0)
+        unexplained = (power - amount.square() / n) / amount.clamp_min(1e-12)
+        clamped: Tensor = torch.maximum(found, few * unexplained).clamp(*DISPERSION_RANGE)
         return clamped
+
+
+def events(amount: Tensor, power: Tensor) -> Tensor:
+    """How many equal responses, and nothing else, would have this sum and this sum of squares."""
+    return amount.square() / power.clamp_min(1e-30)
