@@ -8,6 +8,7 @@ computed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from mousev1.fit.model_error import UNITS as MODEL_ERROR_UNITS
 from mousev1.fit.model_error import USUAL_RATIO, model_error_ratio
 from mousev1.fit.newton import GlmFit
 from mousev1.fit.population import FitData, PopulationGlm
-from mousev1.fit.prior import WeightPrior
+from mousev1.fit.prior import LEAST_DETERMINED, WELL_DETERMINED, WeightPrior
 from mousev1.fit.readout_locations import (
     FeatureSource,
     ReadoutLocations,
@@ -45,7 +46,7 @@ from mousev1.fit.timing import Clock, Seconds
 from mousev1.numerics.arithmetic import variance
 from mousev1.numerics.workers import workers
 from mousev1.readout.gaussian import rate_from_drive
-from mousev1.readout.posterior import WeightPosterior
+from mousev1.readout.posterior import WeightPosterior, rate_std
 from mousev1.readout.standardisation import Standardisation
 
 # All but the last round that the prior is learned in use one in so many of the sample's neurons, and at least so many.
@@ -53,6 +54,7 @@ EARLY_ROUNDS_PART, EARLY_ROUNDS_UNITS = 8, 100
 
 
 NO_RATE = 1e-12  # in place of 0, which no drive gives
+MOST_SILENT_VARIANCE = 1e6
 
 
 @dataclass(frozen=True)
@@ -188,16 +190,22 @@ def _statistics(core: FrozenCore, first: FeatureStore, images: Tensor) -> Traini
 def _silent_variance(responses: Tensor) -> Tensor:
     """Variance (U,) of the drive of a neuron that never responds, 0 for all others.
 
-    In N trials it might have responded up to about once, by as much as other neurons do. Its rate is predicted as
-    0, a drive of log(``NO_RATE``); the variance returned gives that rate a standard deviation of such a response
-    over N, which is close to exp(drive + variance).
+    Its rate is predicted as 0, a drive of log(``NO_RATE``). After N trials without a response a rate of 3 / N
+    responses is the 95% bound, of which each is as large as other neurons' are; the variance returned puts it
+    1.96 standard deviations of the rate away.
     """
     silent = ~responses.any(dim=0)
     out = torch.zeros(responses.shape[1])
     if bool(silent.any()) and not bool(silent.all()):
         active = responses[:, ~silent]
-        typical = (active.sum(dim=0, dtype=torch.float64) / (active > 0).sum(dim=0)).median()
-        out[silent] = float((typical / len(responses) / NO_RATE).log().clamp_min(0.0))
+        typical = float((active.sum(dim=0, dtype=torch.float64) / (active > 0).sum(dim=0)).median())
+        drive, wanted = torch.tensor([math.log(NO_RATE)]).double(), typical * 3.0 / len(responses) / 1.96
+        low, high = 0.0, MOST_SILENT_VARIANCE
+        for _ in range(60):
+            middle = (low + high) / 2
+            too_little = float(rate_std(drive, torch.tensor([middle]).double())) < wanted
+            low, high = (middle, high) if too_little else (low, middle)
+        out[silent] = high
     return out
 
 
@@ -318,6 +326,10 @@ class _Fit:
                 other=None if known is None else start,
                 progress=progress,
             )
+        if known is None and self.settings.prior_rounds:
+            # What little few neurons or events determine is their own, not the population's.
+            enough = (glm.determined - LEAST_DETERMINED) / (WELL_DETERMINED - LEAST_DETERMINED)
+            glm.prior = start.towards(glm.prior, max(enough, 0.0))
         return glm
 
     def model_error(self, found: ReadoutLocations, fits: GlmFit, some: Tensor) -> tuple[float, Tensor]:

@@ -76,6 +76,7 @@ class PopulationGlm:
 
     Attributes:
         prior: the prior as learned so far.
+        determined: weights that the neurons it was last learned from determine; see ``WeightPrior.determined``.
     """
 
     def __init__(self, data: FitData, mu: Tensor, prior: WeightPrior) -> None:
@@ -85,6 +86,7 @@ class PopulationGlm:
         self.theta = torch.zeros(len(mu), store.channels + 1, dtype=torch.float64)
         self.dispersion = torch.ones(len(mu), dtype=torch.float64)
         self.started = torch.zeros(len(mu), dtype=torch.bool)
+        self.determined = 0.0
         self.information = self._first_information()
 
     def _first_information(self) -> Tensor:
@@ -129,6 +131,7 @@ class PopulationGlm:
         for own in self._solve(approach, units, images, self.common, desc):
             information += own
         self.information = information / min(len(units), INFORMATION_UNITS)
+        self.determined = self.prior.determined(amount, self.information)
         theta = self.theta[units]
         learned = self.prior.learn(theta, gradient, amount, self.information, other=other)
         self.prior, self.theta[units] = learned

@@ -37,6 +37,8 @@ BIAS_SD = 3.0
 # one more for every UNITS_PER_EM_STEP neurons, but MOST_EM_STEPS at most.
 EM_STEPS, UNITS_PER_EM_STEP, MOST_EM_STEPS = 10, 500, 30
 ROUND_UNITS = 30
+# Weights that data have to determine, in all neurons together, for a prior to be learned from them at all, and fully.
+LEAST_DETERMINED, WELL_DETERMINED = 200.0, 500.0
 PRIOR_UNITS = 200
 
 
@@ -96,6 +98,26 @@ class WeightPrior:
         return WeightPrior(
             self.mean * ratio, self.covariance * ratio * ratio[:, None], standardisation, self.units
         )
+
+    def towards(self, other: WeightPrior, share: float) -> WeightPrior:
+        """Means and covariances so far on the way to those of another prior; all the way, it is that prior."""
+        if share >= 1.0:
+            return other
+        return WeightPrior(
+            torch.lerp(self.mean, other.mean, share),
+            torch.lerp(self.covariance, other.covariance, share),
+            self.standardisation,
+            other.units,
+        )
+
+    def determined(self, amount: Tensor, common: Tensor) -> float:
+        """How many weights the data determine, under this prior, in all neurons together.
+
+        Arguments as of ``learn``. A direction of the weights counts by its share k a / (1 + k a) of the posterior
+        precision that is data.
+        """
+        known = amount[:, None] * joint_basis(self.covariance, common)[1]
+        return float((known / (1.0 + known)).sum())
 
     def learn(
         self,

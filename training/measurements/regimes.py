@@ -124,7 +124,10 @@ def scores(recording: Recording, model: ResponseModel) -> dict[str, float | None
         away = np.abs(rates - recording.truth)[:, ~recording.bad]
         found["coverage"] = float(np.mean(away <= LEVEL * sd[:, ~recording.bad]))
         found["z_rms"] = float(np.sqrt(np.mean((away / np.maximum(sd[:, ~recording.bad], 1e-12)) ** 2)))
-    return {name: None if value is None else round(value, 4) for name, value in found.items()}
+    return {
+        name: None if value is None or not np.isfinite(value) else round(value, 4)
+        for name, value in found.items()
+    }
 
 
 def findings(rows: dict[str, Any], twins: Sequence[str]) -> list[str]:
