@@ -395,7 +395,7 @@ def test_constant_neurons_predict_their_constant_and_spare_the_others(kind: str)
 
 def test_a_prior_from_elsewhere_helps_a_small_scan_and_is_told() -> None:
     large = simulate("affine", seed=0, alike=True)
-    small = simulate("affine", units=12, n=30, seed=0, alike=True)
+    small = simulate("affine", units=12, n=24, seed=0, alike=True)
     prior = fit(large).prior
     alone, helped = fit(small), fit(small, prior=prior)
     assert any("starts from one learned on" in note for note in helped.notes)

@@ -41,7 +41,7 @@ Numbers = npt.NDArray[np.int64]
 
 ROUNDING_STEPS = 8  # of single precision at the largest response: less is no change
 MOST_BASELINE = 10.0  # standard deviations
-HEAVY, COMPRESSED = 2.5, 1.3
+HEAVY, COMPRESSED = 2.2, 1.3
 LEAST_POSITIVE = 10  # responses that have a tail
 QUANTILES = (0.99, 0.95, 0.9, 0.8, 0.7, 0.5, 0.3, 0.1)
 MOST_UNCERTAIN = 4.0  # variance of a drive, and in variances of the prediction
