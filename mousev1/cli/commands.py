@@ -63,6 +63,7 @@ def fit(options: Namespace) -> str:
         method=options.method,
         pixels_per_degree=options.pixels_per_degree,
         constant_units=options.constant_units,
+        outlier_trials=options.outlier_trials,
         seed=options.seed,
         device=options.device,
         memory=None if options.memory is None else round(options.memory * 1e9),

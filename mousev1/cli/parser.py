@@ -72,6 +72,12 @@ def _add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
         help="neurons that never respond: stop, or predict their mean (default: %(default)s)",
     )
     parser.add_argument(
+        "--outlier-trials",
+        choices=["drop", "keep"],
+        default="drop",
+        help="trials in which all neurons respond as in no other: leave them out, or keep them (default: %(default)s)",
+    )
+    parser.add_argument(
         "--memory",
         type=float,
         metavar="GB",

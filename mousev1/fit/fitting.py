@@ -166,7 +166,7 @@ def fit_scan(scan: Scan, **options: Any) -> ResponseModel:
     )
 
 
-def fit_matched_scans(
+def fit_matched_scans(  # noqa: PLR0913
     scans: Sequence[Scan],
     *,
     core: FrozenCore | str | Path | None = None,
