@@ -76,9 +76,9 @@ def timed(plane: Plane, start: Float, report: Report) -> TimedPlane:
     length = np.append(np.where(interval > GAP * usual, usual, interval), usual)
     bad = ~np.isfinite(plane.traces).all(axis=0)
     marked = np.zeros(len(start), bool) if plane.good_frames is None else ~plane.good_frames
-    report.count("frames missing between two others", lost)
-    report.count("frames marked as bad in the file", int(marked.sum()))
-    report.count("frames that are NaN", int(bad.sum()))
+    report.count("frames missing between two others, over all planes", lost)
+    report.count("frames marked as bad, over all planes", int(marked.sum()))
+    report.count("frames that are NaN, over all planes", int(bad.sum()))
     return TimedPlane(plane.traces, start, length, ~(bad | marked))
 
 

@@ -166,7 +166,7 @@ def _recognised(key: str, value: Any, report: Report) -> dict[str, Any]:
 
 
 def _described(key: str, text: str, report: Report) -> dict[str, Any]:
-    """A picture's place in words: its size, the gray around it."""
+    """A picture's position in words: its size, the gray around it."""
     found: dict[str, Any] = {}
     if gray := re.search(r"gr[ae]y\D{0,12}?(\d+(?:\.\d+)?)", text):
         found["background_gray"] = float(gray[1])
@@ -214,7 +214,7 @@ def _is_number(value: Any) -> bool:
 
 
 def screen_missing(rig: Rig) -> str | None:
-    """What the screen's geometry lacks, in words, or None where the picture's place on it is known."""
+    """What the screen's geometry lacks, in words, or None where the picture's position on it is known."""
     need = ("screen_width_cm", "screen_height_cm", "screen_distance_cm")
     missing = [name for name in need if getattr(rig, name) is None]
     if rig.picture_pixels_per_degree or (rig.picture_width_deg and rig.picture_height_deg):

@@ -81,7 +81,7 @@ def test_every_trial_is_counted_once_by_what_became_of_it(folder: Path) -> None:
     assert counts["presentations of a blank screen ('gray'), left out"] == 1
     assert counts["presentations outside of the recording, dropped"] == 2
     assert counts["trials cut at the start or end of the recording, dropped"] == 2
-    assert counts["frames that are NaN"] == 4
+    assert counts["frames that are NaN, over all planes"] == 4
     assert counts["trials with frames in less than 50% of their window, dropped"] == 1
     assert counts["trials kept with some frames missing, scaled to the full window"] == 1
     assert counts["trials whose window overlaps the next trial's"] == 2
@@ -99,7 +99,7 @@ def test_gaps_in_frame_times_are_counted_and_frames_keep_their_time(folder: Path
     scan, report = counted(
         traces, [101.0, 102.9, 104.0, 105.0], list("abcd"), source=folder, frame_times=times
     )
-    assert report.counts["frames missing between two others"] == 3
+    assert report.counts["frames missing between two others, over all planes"] == 3
     # The window of 102.9 holds one frame before the gap and one after it.
     assert report.counts["trials with frames in less than 75% of their window, dropped"] == 1
     # 104.0 to 104.5 lies 3.7 s of frames after the start: frames 37 to 41.
@@ -529,7 +529,7 @@ def test_bad_frames_of_suite2p_are_not_integrated(tmp_path: Path) -> None:
     np.save(source / "ops.npy", {"fs": 15.0, "badframes": bad}, allow_pickle=True)  # type: ignore[arg-type]
     report = Report()
     read_session(tmp_path / "suite2p", **beside, report=report)
-    assert report.counts["frames marked as bad in the file"] == 2
+    assert report.counts["frames marked as bad, over all planes"] == 2
 
 
 def test_another_cores_frame_may_be_asked_for(folder: Path) -> None:
