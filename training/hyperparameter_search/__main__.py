@@ -49,18 +49,14 @@ class Search:
     scans: list[Scan]
     out: Path
 
-    def scans_with(self, images: int) -> list[Scan]:
-        """The scans with so many training images; 0 for all."""
-        return draw_images(self.scans, images, self.config.partition) if images else self.scans
-
 
 def objective(search: Search, recipe: PretrainConfig, images: int) -> float:
-    """Validation correlation of the model that a recipe gives; the test tier is not looked at.
+    """Validation correlation of the model that a recipe gives on so many images (0: all), tier test aside.
 
     Raises:
         FloatingPointError: training diverged.
     """
-    scans = search.scans_with(images)
+    scans = draw_images(search.scans, images, search.config.partition) if images else search.scans
     with (search.out / LOG_FILE).open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
         return _train(search, scans, recipe)
 

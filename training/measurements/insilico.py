@@ -212,20 +212,10 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], ResponseModel,
 
     turns = time_in_turns(model, frame, settings, rounds=options.rounds, loop_units=options.loop_units)
     twice = min(options.second_start_units or model.n_units, model.n_units)
-    (found, first), (again, second) = (
-        provenance.cost_of(
-            functools.partial(
-                optimal_images,
-                model,
-                units=np.arange(count),
-                frame=frame,
-                settings=settings,
-                seed=start,
-                progress=sys.stderr.isatty(),
-            )
-        )
-        for start, count in enumerate((model.n_units, twice))
-    )
+    progress = sys.stderr.isatty()
+    starts = functools.partial(optimal_images, model, frame=frame, settings=settings, progress=progress)
+    found, first = provenance.cost_of(lambda: starts(units=np.arange(model.n_units), seed=0))
+    again, second = provenance.cost_of(lambda: starts(units=np.arange(twice), seed=1))
     quality = well_predicted(task, model)
     good = quality > WELL_PREDICTED
     view = LocalView(model, height=frame.height, width=frame.width)
