@@ -216,6 +216,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], ResponseModel,
     starts = functools.partial(optimal_images, model, frame=frame, settings=settings, progress=progress)
     found, first = provenance.cost_of(lambda: starts(units=np.arange(model.n_units), seed=0))
     again, second = provenance.cost_of(lambda: starts(units=np.arange(twice), seed=1))
+    both = {"first start": first, "second start": second}
     quality = well_predicted(task, model)
     good = quality > WELL_PREDICTED
     view = LocalView(model, height=frame.height, width=frame.width)
@@ -237,10 +238,8 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], ResponseModel,
         "seed": options.seed,
         "gallery_images": len(gallery),
         "targets": TARGETS,
-        **{
-            name: {"first start": first[name], "second start": second[name]}
-            for name in ("seconds", "processor_seconds")
-        },
+        "seconds": {name: run["seconds"] for name, run in both.items()},
+        "processor_seconds": {name: run["processor_seconds"] for name, run in both.items()},
         "minutes_per_1000_units": round(first["seconds"] / model.n_units * 1000 / 60, 3),
         "turns": turns,
         "well_predicted": {
@@ -253,10 +252,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], ResponseModel,
         **second_start(view, found, again, good),
         "trace_over_last": convergence(found.trace[good, 0], options.steps),
         "contrast_reached": summary(found.contrast),
-        "extrapolation": {
-            "distance": summary(outside[good]),
-            "outside": share(outside > 1, good),
-        },
+        "extrapolation": {"distance": summary(outside[good]), "outside": share(outside > 1, good)},
         "peak_megabytes": round(provenance.peak_megabytes()),
     }
     order = np.argsort(-np.where(np.isfinite(quality), quality, -np.inf), kind="stable")

@@ -61,7 +61,12 @@ Every index beside that of the noise-free neurons under the same stimuli (interv
 | index | units | true, median | model, median | median error | rank correlation | interval holds it |
 |---|---|---|---|---|---|---|"""
     )
-    for name, one in first["indices"].items():
+    return "\n".join([*lines, *_indices(first["indices"])]) + "\n"
+
+
+def _indices(indices: dict[str, dict[str, Any]]) -> list[str]:
+    lines = []
+    for name, one in indices.items():
         rank, held = (
             "-" if one[key] is None else f"{one[key]:.2f}"
             for key in ("rank_correlation", "interval_holds_truth")
@@ -70,4 +75,4 @@ Every index beside that of the noise-free neurons under the same stimuli (interv
             f"| {name} | {one['units']} | {one['true_median']} | {one['model_median']} | "
             f"{one['median_absolute_error']} | {rank} | {held} |"
         )
-    return "\n".join(lines) + "\n"
+    return lines
