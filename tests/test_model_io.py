@@ -252,3 +252,14 @@ def test_folder_that_is_none_is_said_to_be_missing(tmp_path: Path):
         load_model(tmp_path / "nothing")
     with pytest.raises(ValueError, match="a local folder has no revisions"):
         load_model(tmp_path, revision="main")
+
+
+@pytest.mark.parametrize("include_core", [True, False])
+def test_the_folder_of_a_model_gives_its_core(core: Core, include_core, tmp_path: Path):
+    save_model(tiny_model(core), tmp_path / "model", include_core=include_core)
+    assert load_core(tmp_path / "model").content_hash() == core.content_hash()
+
+
+def test_a_checkpoint_as_a_core_is_refused_with_the_command_that_imports_it(shared):
+    with pytest.raises(ValueError, match=r"`mousev1 import .*lurz_11s_core\.pt --out FOLDER`"):
+        load_core(shared("weights/lurz_11s_core.pt"))

@@ -21,8 +21,14 @@ from mousev1.core.self_test import largest_deviation as largest_deviation
 from mousev1.errors import listing
 from mousev1.hub.core_checkpoint import core_from_state, read_torch_state
 from mousev1.hub.registry import BUNDLED_CORE, DEFAULT_CORE, RELEASED, ReleasedCore, find_released
-from mousev1.storage.artifact import WEIGHTS_FILE, DamagedFileError, open_safetensors, read_config
-from mousev1.storage.core_files import PRIOR_FILE, PROBE_FILE, load_core_folder, save_core
+from mousev1.storage.artifact import WEIGHTS_FILE, DamagedFileError, open_safetensors, read_config, read_kind
+from mousev1.storage.core_files import (
+    PRIOR_FILE,
+    PROBE_FILE,
+    load_core_folder,
+    load_core_of_model,
+    save_core,
+)
 
 logger = logging.getLogger("mousev1")
 
@@ -40,10 +46,11 @@ def load_core(name: str | Path = DEFAULT_CORE, *, revision: str | None = None, v
     """A frozen core: by name, from a local folder, or from the Hub.
 
     Args:
-        name: a registered name (``"11-S"``, ``"sim-11S"``), a folder written by ``save_core``, or
-            ``"owner/repo"`` on the Hub. A registered name is looked for inside the package, in the local
-            caches, on the Hub and, for 11-S, at its authors' own file, which is converted once and kept
-            in ``cache_folder()``. Whatever the source, the content hash has to be the registered one.
+        name: a registered name (``"11-S"``, ``"sim-11S"``), a folder written by ``save_core``, the folder
+            of a model, whose core is taken, or ``"owner/repo"`` on the Hub. A registered name is looked
+            for inside the package, in the local caches, on the Hub and, for 11-S, at its authors' own
+            file, which is converted once and kept in ``cache_folder()``. Whatever the source, the content
+            hash has to be the registered one.
         revision: branch, tag or commit of a Hub repository. Without it the newest commit is taken; the
             core's ``revision`` is then that commit.
         verify: compute the features stored with the core again and compare.
@@ -64,8 +71,16 @@ def load_core(name: str | Path = DEFAULT_CORE, *, revision: str | None = None, v
     elif Path(name).is_dir():
         if revision is not None:
             raise ValueError(f"revision: a local folder has no revisions, got {revision!r} for {name}")
-        core = load_core_folder(name)
+        found = load_core_of_model(name) if read_kind(name) == "response-model" else load_core_folder(name)
+        if isinstance(found, str):
+            return load_core(found, verify=verify)
+        core = found
         core.source = str(Path(name).resolve())
+    elif Path(name).is_file():
+        raise ValueError(
+            f"core: expected a name or a folder, got the file {name}; if it is a published checkpoint, `mousev1 "
+            f"import {name} --out FOLDER` turns it into a folder"
+        )
     elif is_repo_id(name):
         core = _load_from_hub(str(name), revision)
     else:

@@ -41,12 +41,11 @@ from mousev1.storage.artifact import (
     write_artifact,
 )
 from mousev1.storage.atomic import whole_version
-from mousev1.storage.core_files import core_from_parts
+from mousev1.storage.core_files import MODEL_CORE_FILE, core_from_parts
 
-CORE_FILE = "core.safetensors"
 POSTERIOR_FILE = "posterior.safetensors"
 STATISTICS_FILE = "training-statistics.safetensors"
-OPTIONAL_FILES = (CORE_FILE, POSTERIOR_FILE, STATISTICS_FILE)
+OPTIONAL_FILES = (MODEL_CORE_FILE, POSTERIOR_FILE, STATISTICS_FILE)
 UNIT_TENSORS = ("unit_ids", "response_scale")
 
 
@@ -92,7 +91,7 @@ def save_model(
     if model.training_statistics is not None:
         files[STATISTICS_FILE] = model.training_statistics.tensors()
     if include_core:
-        files[CORE_FILE] = core.state_dict()
+        files[MODEL_CORE_FILE] = core.state_dict()
     config = {
         "core": {
             "name": core.name,
@@ -229,8 +228,8 @@ def _check_units(tensors: dict[str, Tensor], units: int, path: Path) -> None:
 
 def _resolve_core(folder: Path, config: dict[str, Any], core: Core | None, *, shared: bool) -> Core:
     wanted = config["core"]
-    if core is None and CORE_FILE in config["files"]:
-        core = core_from_parts(wanted, read_tensors(folder, CORE_FILE, config), source=str(folder))
+    if core is None and MODEL_CORE_FILE in config["files"]:
+        core = core_from_parts(wanted, read_tensors(folder, MODEL_CORE_FILE, config), source=str(folder))
         core.source, core.revision = wanted["source"], wanted["revision"]
         return core
     if core is None:

@@ -32,6 +32,9 @@ PROBE_FILE = "probe.safetensors"
 PRIOR_FILE = "prior.safetensors"
 
 
+MODEL_CORE_FILE = "core.safetensors"  # the weights of a core inside of a model's folder
+
+
 def save_core(core: Core, folder: str | Path, *, card: str | None = None, overwrite: bool = False) -> Path:
     """Write a core with its probe and, if it has one, its prior on readouts.
 
@@ -74,6 +77,19 @@ def _load(folder: Path) -> Core:
         core.readout_prior = read_tensors(folder, PRIOR_FILE, config)
         _check_finite(core.readout_prior, folder / PRIOR_FILE)
     return core
+
+
+def load_core_of_model(folder: str | Path) -> Core | str:
+    """The core inside of a fitted model's folder, or the name of the source it came from if it is not in there."""
+    folder = Path(folder)
+    config = read_config(folder, "response-model")
+    described = config.get("core")
+    if not isinstance(described, dict) or not {"name", "content_hash", "core", "source"} <= set(described):
+        raise ValueError(f"{folder / CONFIG_FILE}: no description of a core; save the model again")
+    if MODEL_CORE_FILE not in config["files"]:
+        return str(described["source"] or described["name"])
+    tensors = read_tensors(folder, MODEL_CORE_FILE, config)
+    return core_from_parts(described, tensors, source=str(folder))
 
 
 def core_from_parts(config: dict[str, Any], tensors: dict[str, Tensor], *, source: str) -> Core:
