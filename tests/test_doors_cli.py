@@ -1,4 +1,4 @@
-"""What a user types and is told: each remedy can be typed, and helps."""
+"""What a user types and reads: each remedy can be typed, and helps."""
 
 from __future__ import annotations
 

@@ -78,9 +78,7 @@ def check_inputs(
         held = _settled(
             "validation", validation[1], cleaning, rows=len(held_stack), units=given.responses.shape[1]
         )
-    ids = None if image_ids is None else plain_array("image_ids", image_ids)
-    if ids is not None and ids.shape != (len(stack),):
-        raise ValueError(f"image_ids: expected ({len(stack)},), one per image, got {ids.shape}")
+    ids = _checked_ids(image_ids, len(stack))
     neurons = _neurons_left(given.responses, None if held is None else held.responses, positions, cleaning)
     rows, recorded, notes = _trials_left(given, neurons, cleaning)
     if len(rows) < len(stack):
@@ -110,6 +108,13 @@ def check_inputs(
         neurons=neurons,
         notes=(*notes, *notes_on(stack, recorded, ids)),
     )
+
+
+def _checked_ids(image_ids: Array | None, images: int) -> Array | None:
+    ids = None if image_ids is None else plain_array("image_ids", image_ids)
+    if ids is not None and ids.shape != (images,):
+        raise ValueError(f"image_ids: expected ({images},), one per image, got {ids.shape}")
+    return ids
 
 
 class _Settled(NamedTuple):

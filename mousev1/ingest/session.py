@@ -100,14 +100,10 @@ def read_session(  # noqa: PLR0913
     unit_ids, positions, meta = describe_neurons(recording, setup, report)
     images, image_ids, trial_image = pictures_in_frame(shown, setup, contract or InputContract(), report)
     onset = shown.onset + window.lag
-    behaviour = trial_covariates(
-        recording.behavior if behavior is None else (_table(behavior),),
-        (onset + window.start, onset + window.stop),
-        clock,
-        report,
-        time_column=form.behavior_time,
-        time_unit=form.behavior_time_unit,
-    )
+    tables = recording.behavior if behavior is None else (_table(behavior),)
+    span = (onset + window.start, onset + window.stop)
+    when = {"time_column": form.behavior_time, "time_unit": form.behavior_time_unit}
+    behaviour = trial_covariates(tables, span, clock, report, **when)
     scan = Scan(
         name=name or recording.name,
         images=images,
