@@ -51,7 +51,7 @@ def headings(text: str) -> list[str]:
 def scores(*single: float) -> ScoreTable:
     units = len(single)
     column = np.full(units, np.nan)
-    return ScoreTable(np.arange(units), np.array(single), column, column, column, column)
+    return ScoreTable(np.arange(units), np.array(single), column, column, column, column, column)
 
 
 # ---------------------------------------------------------------- cards of the released cores

@@ -136,6 +136,42 @@ def test_fev_and_feve_recover_a_simulated_truth():
     assert metrics.feve(np.zeros_like(rates), responses, ids).mean() == pytest.approx(0.0, abs=0.02)
 
 
+def test_an_explainable_variance_within_rounding_of_0_has_no_fraction():
+    # two repeats of two images, a, b and a + d, b + d: total (with n - 1) is (2 (a - b)^2 / 2 + d^2) / 3 and noise
+    # (a - b)^2 / 2, the same for d = |a - b| / sqrt(2); what is left in float64 is rounding
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(size=(2, 2000))
+    d = np.abs(a - b) / np.sqrt(2)
+    ids = np.array([0, 0, 1, 1])
+    responses = np.stack([a, b, a + d, b + d])
+    explained = metrics.feve(np.zeros_like(responses), responses, ids)
+    assert np.isnan(explained).all()
+
+
+@pytest.mark.parametrize("repeats", [2, 10])
+def test_ccnorm_is_the_correlation_with_the_true_rates(repeats):
+    generator = np.random.default_rng(0)
+    rates = generator.normal(size=(100, 400))
+    predictions = 0.5 * rates + generator.normal(scale=0.5, size=rates.shape)
+    ids = np.repeat(np.arange(100), repeats)
+    responses = rates[ids] + generator.normal(size=(len(ids), 400))
+    found = metrics.ccnorm(predictions[ids], responses, ids)
+    assert found.mean() == pytest.approx(metrics.correlation(predictions, rates).mean(), abs=0.01)
+    raw = metrics.correlation_to_average(predictions[ids], responses, ids)
+    assert found.mean() > raw.mean() + (0.1 if repeats == 2 else 0.02)
+
+
+def test_the_bias_of_feve_with_few_repeats_is_the_one_told():
+    generator = np.random.default_rng(0)
+    rates = np.sqrt(0.2) * generator.normal(size=(100, 2000))
+    predictions = 0.5 * rates + np.sqrt(0.05) * generator.normal(size=rates.shape)
+    for repeats, told in ((2, 0.41), (4, 0.46), (10, 0.50)):
+        ids = np.repeat(np.arange(100), repeats)
+        responses = rates[ids] + generator.normal(size=(len(ids), 2000))
+        explained = metrics.feve(predictions[ids], responses, ids)
+        assert explained[metrics.fev(responses, ids) > 0.15].mean() == pytest.approx(told, abs=0.015)
+
+
 def test_fraction_oracle_is_the_least_squares_slope_and_counts_who_is_left_out():
     # (1 * 0.8 + 0.5 * 0.6) / (1 + 0.25); the last two units lack one of the correlations
     fit = metrics.fit_fraction_oracle([0.8, 0.6, 0.9, np.nan], [1.0, 0.5, np.nan, 0.2])
@@ -176,12 +212,15 @@ def test_every_score_equals_a_plain_loop_over_units_on_ragged_repeats():
         noise = np.mean([np.var(v, ddof=1) for v in repeated.values()])
         error = np.mean(np.concatenate([(p[ids == i] - v) ** 2 for i, v in repeated.items()]))
         averages = [v.mean() for v in shown.values()]
+        means, mean_rates = [v.mean() for v in repeated.values()], [p[ids == i].mean() for i in repeated]
+        signal = np.var(means, ddof=1) - noise * np.mean([1 / len(v) for v in repeated.values()])
         expected = {
             "single_trial_correlation": np.corrcoef(p, y)[0, 1],
             "correlation_to_average": np.corrcoef([p[ids == i].mean() for i in shown], averages)[0, 1],
             "oracle_correlation": np.corrcoef(singles, others)[0, 1],
             "fev": (total - noise) / total,
             "feve": 1 - (error - noise) / (total - noise),
+            "ccnorm": np.cov(mean_rates, means)[0, 1] / np.std(mean_rates, ddof=1) / signal**0.5,
         }
         for name, value in expected.items():
             assert table[name][unit] == pytest.approx(value, abs=1e-12), name
@@ -210,7 +249,7 @@ def test_without_repeats_only_the_single_trial_correlation_is_defined():
     predictions, responses, _ = made_up()
     table = metrics.score_table(predictions, responses, np.arange(len(responses)), np.arange(6))
     assert np.isfinite(table.single_trial_correlation).all()
-    for name in ("correlation_to_average", "oracle_correlation", "fev", "feve"):
+    for name in ("correlation_to_average", "oracle_correlation", "fev", "feve", "ccnorm"):
         assert np.isnan(table[name]).all(), name
     assert np.isnan(table.fraction_oracle)
     assert "no image was repeated" in table.summary()
@@ -236,6 +275,7 @@ def test_the_mean_feve_leaves_out_units_without_explainable_variance():
         oracle_correlation=np.full(4, 0.5),
         fev=np.array([0.4, 0.001, 0.2, np.nan]),
         feve=np.array([0.8, -5000.0, 0.6, np.nan]),
+        ccnorm=np.full(4, 0.5),
     )
     line = next(line for line in table.summary().splitlines() if "FEVE" in line)
     assert line.split()[-5:] == ["0.700", "(2", "neurons", "left", "out)"]
@@ -245,7 +285,7 @@ def test_the_mean_feve_leaves_out_units_without_explainable_variance():
 def test_a_table_of_uneven_columns_is_refused():
     scores = np.zeros(3)
     with pytest.raises(ValueError, match=r"fev: expected \(3,\), one per neuron, got \(2,\)"):
-        metrics.ScoreTable(np.arange(3), scores, scores, scores, scores[:2], scores)
+        metrics.ScoreTable(np.arange(3), scores, scores, scores, scores[:2], scores, scores)
 
 
 def test_table_columns_by_name():

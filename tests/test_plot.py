@@ -125,7 +125,7 @@ def test_a_summary_of_scores_shows_the_best_neuron_sorted_by_prediction():
     # oracle: sorted by hand
     predicted = np.array([[1.0, 3.0], [2.0, 1.0], [0.0, 2.0]])
     recorded = predicted + np.array([0.5, 0.25])
-    table = ScoreTable(np.array([7, 3]), *[np.array([0.1, 0.4])] * 5)
+    table = ScoreTable(np.array([7, 3]), *[np.array([0.1, 0.4])] * 6)
     figure = plot.score_summary(table, predicted, recorded)
     dots, line = figure.axes[1].lines
     np.testing.assert_allclose(line.get_ydata(), [1.0, 2.0, 3.0])

@@ -3,6 +3,7 @@
 from mousev1.metrics.score_table import ScoreTable, score_table
 from mousev1.metrics.unit_scores import (
     FractionOracle,
+    ccnorm,
     correlation,
     correlation_to_average,
     fev,
@@ -17,6 +18,7 @@ from mousev1.metrics.unit_scores import (
 __all__ = [
     "FractionOracle",
     "ScoreTable",
+    "ccnorm",
     "correlation",
     "correlation_to_average",
     "fev",

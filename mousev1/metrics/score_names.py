@@ -7,6 +7,7 @@ SCORES = {
     "oracle_correlation": "oracle correlation (of the recording itself)",
     "fev": "explainable variance (FEV, of the recording itself)",
     "feve": "explainable variance explained (FEVE)",
+    "ccnorm": "correlation with the average, noise corrected (CCnorm)",
     "deviance_explained": "Poisson deviance explained",
     "true_rate_correlation": "correlation with the true rate",
 }
@@ -15,7 +16,7 @@ SCORES = {
 RECORDING_SCORES = ("oracle_correlation", "fev")
 """What the recording can give at most: not a result of a model."""
 
-MODEL_SCORES = tuple(score for score in SCORES if score not in RECORDING_SCORES)
+MODEL_SCORES = tuple(score for score in SCORES if score not in (*RECORDING_SCORES, "ccnorm"))
 """What a model reaches on test images; the columns of a learning curve."""
 
 TABLE_SCORES = tuple(

@@ -16,6 +16,7 @@ from mousev1.metrics.unit_scores import (
     FEVE_NEEDS_FEV,
     Float,
     FractionOracle,
+    ccnorm,
     correlation_to_average,
     fev,
     feve,
@@ -38,6 +39,7 @@ class ScoreTable(Table):
         oracle_correlation: (U,).
         fev: (U,) fraction of explainable variance.
         feve: (U,) fraction of explainable variance explained.
+        ccnorm: (U,) correlation to average, corrected for the noise of these averages.
     """
 
     unit_ids: NDArray[Any]
@@ -46,6 +48,7 @@ class ScoreTable(Table):
     oracle_correlation: Float
     fev: Float
     feve: Float
+    ccnorm: Float
 
     def __post_init__(self) -> None:
         units = len(self.unit_ids)
@@ -56,7 +59,7 @@ class ScoreTable(Table):
     @property
     def columns(self) -> Mapping[str, NDArray[Any]]:
         """Scores per neuron by name, read-only: ``unit_id``, ``single_trial_correlation``, ``correlation_to_average``,
-        ``oracle_correlation``, ``fev``, ``feve``.
+        ``oracle_correlation``, ``fev``, ``feve``, ``ccnorm``.
         """
         scores = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "unit_ids"}
         return MappingProxyType({"unit_id": self.unit_ids, **scores})
@@ -76,7 +79,7 @@ class ScoreTable(Table):
     def summary(self) -> str:
         """Mean of every score over the neurons where it is defined, with the number of the others.
 
-        FEVE is averaged over neurons with a FEV above 0.15, because it means nothing below.
+        FEVE and CCnorm are averaged over neurons with a FEV above 0.15, because they mean nothing below.
         """
         columns = {
             "single-trial correlation": self.single_trial_correlation,
@@ -84,6 +87,7 @@ class ScoreTable(Table):
             "oracle correlation": self.oracle_correlation,
             "FEV": self.fev,
             f"FEVE where FEV > {FEVE_NEEDS_FEV}": np.where(self.fev > FEVE_NEEDS_FEV, self.feve, np.nan),
+            f"CCnorm where FEV > {FEVE_NEEDS_FEV}": np.where(self.fev > FEVE_NEEDS_FEV, self.ccnorm, np.nan),
         }
         lines = [f"{len(self)} neurons, means over neurons"]
         for label, values in columns.items():
@@ -104,7 +108,7 @@ class ScoreTable(Table):
 
     def __str__(self) -> str:
         shown = min(len(self), 5)
-        heads = ["neuron", "single", "average", "oracle", "FEV", "FEVE"]
+        heads = ["neuron", "single", "average", "oracle", "FEV", "FEVE", "CCnorm"]
         lines = ["".join(f"{head:>9}" for head in heads)] if shown else []
         scores = list(self.columns.values())[1:]
         for row in range(shown):
@@ -145,6 +149,7 @@ def score_table(
         oracle_correlation=oracle_correlation(recorded, image_ids),
         fev=fev(recorded, image_ids),
         feve=feve(predicted, recorded, image_ids),
+        ccnorm=ccnorm(predicted, recorded, image_ids),
     )
 
 
