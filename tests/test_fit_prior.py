@@ -54,3 +54,19 @@ def optima(prior: WeightPrior, information: torch.Tensor, centre: torch.Tensor) 
     """Where likelihood and prior balance."""
     right = centre @ information + prior.mean @ prior.precision
     return torch.linalg.solve(information + prior.precision, right.T).T
+
+
+def test_a_prior_is_learned_as_far_as_neurons_determine_weights():
+    # oracle: by hand. With S = I and A = diag(a), a direction is determined by k a / (1 + k a).
+    standardisation = Standardisation(torch.zeros(2).double(), torch.ones(2).double())
+    prior = WeightPrior(torch.zeros(3).double(), torch.eye(3).double(), standardisation, 0)
+    information = torch.diag(torch.tensor([1.0, 3.0, 0.0]).double())
+    amount = torch.tensor([1.0, 3.0]).double()
+    by_hand = (1 / 2 + 3 / 4 + 3 / 4 + 9 / 10) / 3
+    assert prior.determined(amount, information) == pytest.approx(by_hand)
+    learned = WeightPrior(torch.ones(3).double(), 3 * torch.eye(3).double(), standardisation, 7)
+    assert prior.towards(learned, 1.5) is learned
+    half = prior.towards(learned, 0.5)
+    assert half.mean.tolist() == [0.5] * 3
+    assert half.covariance.diagonal().tolist() == [2.0] * 3
+    assert prior.towards(learned, 0.0).covariance.equal(prior.covariance)

@@ -76,7 +76,7 @@ class PopulationGlm:
 
     Attributes:
         prior: the prior as learned so far.
-        determined: weights that the neurons it was last learned from determine; see ``WeightPrior.determined``.
+        determined: by the neurons that it was last learned from; see ``WeightPrior.determined``.
     """
 
     def __init__(self, data: FitData, mu: Tensor, prior: WeightPrior) -> None:

@@ -37,8 +37,9 @@ BIAS_SD = 3.0
 # one more for every UNITS_PER_EM_STEP neurons, but MOST_EM_STEPS at most.
 EM_STEPS, UNITS_PER_EM_STEP, MOST_EM_STEPS = 10, 500, 30
 ROUND_UNITS = 30
-# Weights that data have to determine, in all neurons together, for a prior to be learned from them at all, and fully.
-LEAST_DETERMINED, WELL_DETERMINED = 200.0, 500.0
+# How often data have to determine every weight, in all neurons together, for a prior to be learned from them at all,
+# and fully.
+LEAST_DETERMINED, WELL_DETERMINED = 3.0, 7.5
 PRIOR_UNITS = 200
 
 
@@ -111,13 +112,13 @@ class WeightPrior:
         )
 
     def determined(self, amount: Tensor, common: Tensor) -> float:
-        """How many weights the data determine, under this prior, in all neurons together.
+        """How often the data determine every weight, under this prior, in all neurons together.
 
         Arguments as of ``learn``. A direction of the weights counts by its share k a / (1 + k a) of the posterior
         precision that is data.
         """
         known = amount[:, None] * joint_basis(self.covariance, common)[1]
-        return float((known / (1.0 + known)).sum())
+        return float((known / (1.0 + known)).sum()) / len(common)
 
     def learn(
         self,
