@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from mousev1.fit.prior import BIAS_SD, WeightPrior
