@@ -22,6 +22,7 @@ from torch import Tensor
 from mousev1.core.inference import fuse
 from mousev1.core.network import Core
 from mousev1.core.representation import FrozenCore
+from mousev1.numerics.workers import workers
 
 IMAGES = 128
 """Images that statistics are computed from; more change the quantiles by less than their scatter."""
@@ -143,10 +144,15 @@ def statistics_of(
     pivot = parts[0].float().mean(dim=(0, 1))
     total = torch.zeros(size, dtype=torch.float64)
     products = torch.zeros(size, size, dtype=torch.float64)
-    for part in parts:
+
+    def moments(part: Tensor) -> tuple[Tensor, Tensor]:
         away = (part.float() - pivot).flatten(0, 1)
-        total += away.sum(dim=0)
-        products += away.T @ away
+        return away.sum(dim=0), away.T @ away
+
+    with workers() as threads:
+        for part_sum, part_products in threads.map(moments, parts):
+            total += part_sum
+            products += part_products
     total /= locations * count
     scale = torch.ones_like(total) if std is None else std.double()
     covariance = (products / (locations * count) - total[:, None] * total) * scale * scale[:, None]
@@ -156,12 +162,14 @@ def statistics_of(
     centre = pivot + total
     whiten = (scale[:, None] * whitening).float()
     offset = -(centre.float() @ whiten)
-    distances = torch.cat(
-        [
-            (part.float().flatten(0, 1) @ whiten).add_(offset).square_().sum(dim=1).view(-1, count)
-            for part in parts
-        ]
-    )
+
+    def squared_distances(part: Tensor) -> Tensor:
+        whitened = (part.float().flatten(0, 1) @ whiten).add_(offset)
+        squared: Tensor = whitened.square_().sum(dim=1).view(-1, count)
+        return squared
+
+    with workers() as threads:
+        distances = torch.cat(list(threads.map(squared_distances, parts)))
     gray = images.flatten(1).float()
     levels = torch.linspace(0, 1, LEVELS, dtype=torch.float64)
     return TrainingStatistics(

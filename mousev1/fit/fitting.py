@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from mousev1.fit.settings import ConvexSettings, SGDSettings
 from mousev1.model.response_model import FitRecord, ResponseModel
 from mousev1.numerics.devices import usable_device
 from mousev1.numerics.torch_modes import check_defaults, plain_modes
+from mousev1.numerics.workers import workers
 
 Array = npt.NDArray[Any]
 logger = logging.getLogger("mousev1")
@@ -116,34 +118,36 @@ def fit_readout(  # noqa: PLR0913
     usable_device(device)
     settings = _settings_of(method, settings)
     core = _frozen(core)
-    data = check_inputs(
-        core,
-        images,
-        responses,
-        positions,
-        image_ids=image_ids,
-        validation=validation,
-        pixels_per_degree=pixels_per_degree,
-        cleaning=Cleaning(negatives, drop),
-    )
-    ids = _check_unit_ids(unit_ids, np.shape(responses)[1])[data.neurons]
-    if outlier_trials == "drop":
-        data = without_outlying_trials(data)
-    if method == "sgd" and data.validation is None:
-        data = _hold_out(data, seed)
-    prepared = prepare_responses(data.responses, ids, change=method == "convex")
-    request = _request_of(core, data, prepared, seed, device, memory, progress)
-    for note in (*data.notes, *prepared.notes):
-        request.report(f"note: {note}")
-    notes = (*data.notes, *_check_constant(prepared, ids, constant_units))
-    if pixels_per_degree is None:
-        notes += _note_size(core, data.images, request.report)
-    with plain_modes(request.device):
-        if isinstance(settings, ConvexSettings):
-            result = dispatch.convex(request, settings)
-        else:
-            result = dispatch.sgd(request, settings)
-    return _model(request, result, method, settings, ids, notes, pixels_per_degree)
+    # The recipe's steps are too small for workers.
+    with workers() if method == "convex" else nullcontext():
+        data = check_inputs(
+            core,
+            images,
+            responses,
+            positions,
+            image_ids=image_ids,
+            validation=validation,
+            pixels_per_degree=pixels_per_degree,
+            cleaning=Cleaning(negatives, drop),
+        )
+        ids = _check_unit_ids(unit_ids, np.shape(responses)[1])[data.neurons]
+        if outlier_trials == "drop":
+            data = without_outlying_trials(data)
+        if method == "sgd" and data.validation is None:
+            data = _hold_out(data, seed)
+        prepared = prepare_responses(data.responses, ids, change=method == "convex")
+        request = _request_of(core, data, prepared, seed, device, memory, progress)
+        for note in (*data.notes, *prepared.notes):
+            request.report(f"note: {note}")
+        notes = (*data.notes, *_check_constant(prepared, ids, constant_units))
+        if pixels_per_degree is None:
+            notes += _note_size(core, data.images, request.report)
+        with plain_modes(request.device):
+            if isinstance(settings, ConvexSettings):
+                result = dispatch.convex(request, settings)
+            else:
+                result = dispatch.sgd(request, settings)
+        return _model(request, result, method, settings, ids, notes, pixels_per_degree)
 
 
 def fit_scan(scan: Scan, **options: Any) -> ResponseModel:

@@ -16,11 +16,12 @@ from mousev1.data.images import Images, check_ids, image_identities, prepare_ima
 from mousev1.data.validation import check_image_axes, checked_positions, checked_responses, plain_array
 from mousev1.errors import listing
 from mousev1.fit.plausibility import notes_on
+from mousev1.numerics.workers import workers
 
 Array = npt.NDArray[Any]
 
 MIN_IMAGES = 10
-UNITS_AT_A_TIME = 512
+UNITS_AT_A_TIME = 128
 AS_IT_IS = Cleaning()
 
 
@@ -187,7 +188,9 @@ def response_scale(responses: Tensor) -> tuple[Tensor, Array]:
     """
     constant = (responses == responses[0]).all(dim=0)
     # A block of neurons at a time: float64 copies of all responses would not fit where they just do.
-    scale = torch.cat([block.double().std(dim=0) for block in responses.split(UNITS_AT_A_TIME, dim=1)])
+    with workers() as threads:
+        blocks = responses.split(UNITS_AT_A_TIME, dim=1)
+        scale = torch.cat(list(threads.map(lambda block: block.double().std(dim=0), blocks)))
     return torch.where(constant, 1.0, scale).float(), np.flatnonzero(constant.numpy())
 
 

@@ -7,7 +7,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from mousev1.core.inference import CPU_IMAGES_AT_A_TIME
@@ -17,6 +16,7 @@ from mousev1.fit.model_error import IMAGES as MODEL_ERROR_IMAGES
 from mousev1.fit.model_error import UNITS as MODEL_ERROR_UNITS
 from mousev1.fit.population import MATRIX_VALUES, neurons_at_once
 from mousev1.fit.score_maps import FOLDS, WEIGHT_VALUES
+from mousev1.numerics.workers import worker_count
 
 MEGA = 10**6
 # Allocator slack and torch's own buffers, measured.
@@ -137,7 +137,7 @@ def _work(core: FrozenCore, images: Tensor, units: int, *, keep_information: boo
     n = len(images)
     channels, height, width = core.config.feature_shape(images.shape[2], images.shape[3])
     pixels, size = height * width, channels + 1
-    workers = torch.get_num_threads()
+    workers = worker_count()
     running = workers * channels * pixels * (IMAGES_PER_DISK_WRITE * 10 + CPU_IMAGES_AT_A_TIME * 16)
     some_images, some_units = min(n, IMAGES_FOR_LOCATIONS), min(units, UNITS_PER_PASS)
     weights = workers * max(WEIGHT_VALUES, FOLDS * channels * some_units)

@@ -25,7 +25,6 @@ the uncertainty of predictions (``Uncertainty``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +34,7 @@ from torch import Tensor
 
 from mousev1.errors import listing
 from mousev1.fit.inputs import response_scale
+from mousev1.numerics.workers import workers
 
 Array = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
@@ -45,7 +45,7 @@ HEAVY, COMPRESSED = 2.2, 1.3
 LEAST_POSITIVE = 10  # responses that have a tail
 QUANTILES = (0.99, 0.95, 0.9, 0.8, 0.7, 0.5, 0.3, 0.1)
 MOST_UNCERTAIN = 4.0  # variance of a drive, and in variances of the prediction
-NEURONS_AT_A_TIME = 512
+NEURONS_AT_A_TIME = 128
 
 
 @dataclass(frozen=True)
@@ -197,16 +197,20 @@ class _Statistics:
 
 def _statistics(responses: Tensor) -> _Statistics:
     """Mean of all responses, and standard over mean absolute deviation of the positive ones, 0 if these are few."""
-    means, tails = [], []
-    for y in _blocks(responses):
+
+    def of(block: Tensor) -> tuple[Tensor, Tensor]:
+        # A few neurons at a time in double precision: a copy of all would not fit where they just do.
+        y = block.double()
         positive = y > 0
         count = positive.sum(dim=0)
         away = (y - y.sum(dim=0) / count.clamp_min(1)) * positive
         deviation = (away.square().sum(dim=0) / count.clamp_min(1)).sqrt()
         absolute = away.abs().sum(dim=0) / count.clamp_min(1)
         known = (count >= LEAST_POSITIVE) & (absolute > 0)
-        means.append(y.mean(dim=0))
-        tails.append(torch.where(known, deviation / absolute, 0.0))
+        return y.mean(dim=0), torch.where(known, deviation / absolute, 0.0)
+
+    with workers() as threads:
+        means, tails = zip(*threads.map(of, responses.split(NEURONS_AT_A_TIME, dim=1)), strict=True)
     return _Statistics(torch.cat(means).numpy(), torch.cat(tails).numpy())
 
 
@@ -221,11 +225,6 @@ def _rounded(responses: Tensor) -> Numbers:
     least, most = responses.aminmax(dim=0)
     extent = most.double() - least.double()
     return ((extent > 0) & (extent <= step * most.double())).nonzero()[:, 0].numpy()
-
-
-def _blocks(responses: Tensor) -> Iterator[Tensor]:
-    """A few neurons at a time in double precision: a copy of all would not fit where they just do."""
-    return (block.double() for block in responses.split(NEURONS_AT_A_TIME, dim=1))
 
 
 def _named(neurons: Numbers, unit_ids: Numbers) -> str:

@@ -153,6 +153,12 @@ def workers() -> Iterator[Workers]:
             torch.set_num_threads(count)
 
 
+def worker_count() -> int:
+    """How many workers the calling thread has, or would have."""
+    outer: Workers | None = getattr(_local, "workers", None)
+    return torch.get_num_threads() if outer is None else outer.count
+
+
 def _compute_with_one_thread() -> None:
     torch.get_num_threads()  # torch sets a thread up when it first asks, and would overwrite what was set before
     torch.set_num_threads(1)
