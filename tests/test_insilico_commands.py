@@ -205,7 +205,7 @@ def test_units_are_ranked_by_what_images_do_to_them_where_nothing_was_recorded()
             "expected 18x30 pixels at the core's resolution",
         ),
         (["export", "{model}", "--gamma", 0, "--out", "{new}"], "gamma: expected the exponent of a monitor"),
-        (["export", "{model}", "--random-images", 99, "--out", "{new}"], "random_images: expected 0 to 40"),
+        (["export", "{model}", "--random-images", 99, "--out", "{new}"], "--random-images: expected 0 to 40"),
         (["export", "{model}", "--steps", 0, "--out", "{new}"], "steps: expected a whole number"),
         (["score", "{model}", "{scan}", "--manifest", "{new}"], "manifest: nothing at"),
     ],
