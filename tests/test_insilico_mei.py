@@ -13,10 +13,13 @@ from mousev1.insilico.contrast import rms_contrast
 from mousev1.insilico.frame import Frame
 from mousev1.insilico.gallery import at_contrast, rank_gallery
 from mousev1.insilico.mei import OptimalImages, optimal_images
+from mousev1.insilico.receptive_field import receptive_fields
+from mousev1.insilico.tuning import measure_tuning
 from mousev1.model.response_model import ResponseModel
 from small import FRAME, LINEAR, SMALL, random_model, smooth_noise
 
 UNITS = 7
+SHORT = AscentSettings(steps=2, seeds=1)
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +191,25 @@ def test_a_model_of_images_of_another_size_is_shown_that_size():
     found = optimal_images(model, units=[0], settings=AscentSettings(steps=2, seeds=1))
     assert found.images.shape[1:] == (height, width)
     np.testing.assert_allclose(found.response, model.predict(found.images)[:, 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("measure", "says"),
+    [
+        (
+            lambda model, gallery, **more: optimal_images(model, units=[0], settings=SHORT, **more),
+            "most exciting images",
+        ),
+        (lambda model, gallery, **more: measure_tuning(model, units=[0], **more), "tuning"),
+        (
+            lambda model, gallery, **more: receptive_fields(model, gallery[:2], units=[0], **more),
+            "receptive fields",
+        ),
+        (lambda model, gallery, **more: rank_gallery(model, gallery[:9], units=[0], **more), "predict"),
+    ],
+)
+def test_long_calls_show_progress_unless_asked_not_to(model, gallery, capsys, measure, says):
+    measure(model, gallery, progress=False)
+    assert capsys.readouterr().err == ""
+    measure(model, gallery)
+    assert says in capsys.readouterr().err

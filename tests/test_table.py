@@ -68,7 +68,7 @@ def documented(table: Table) -> set[str]:
     """The names of columns in the documentation, with placeholders filled in."""
     text = type(table).columns.fget.__doc__
     if isinstance(table, LearningCurve):
-        return {field.name for field in fields(CurveRow)}
+        return {field.name for kind in (CurveRow, LearningCurve) for field in fields(kind)} - {"rows"}
     fits = {"gaussian": GaussianFit, "gabor": GaborFit}
     found = set()
     for name in re.findall(r"``([\w<>]+)``", text):

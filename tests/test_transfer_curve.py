@@ -13,9 +13,10 @@ from torch import nn
 
 import mousev1
 from mousev1.compare import learning_curve as transfer
+from mousev1.compare.differences import difference_columns, difference_table
 from mousev1.compare.draws import training_subset
 from mousev1.compare.learning_curve import transfer_curve
-from mousev1.compare.results import CurveRow, LearningCurve, combine
+from mousev1.compare.results import CurveRow, LearningCurve, combine, read_curve
 from mousev1.metrics.population_scores import Truth, deviance_explained, pooled_scores, transfer_scores
 from mousev1.metrics.score_names import MODEL_SCORES
 from mousev1.metrics.unit_scores import correlation
@@ -340,3 +341,60 @@ def test_curves_of_one_scan_are_combined_and_others_refused():
             combine([one, other])
     with pytest.raises(ValueError, match="at least one"):
         combine([])
+
+
+def test_a_curve_read_back_from_its_file_is_the_curve_itself(curve, tmp_path):
+    curve.to_csv(tmp_path / "curve.csv")
+    read = read_curve(tmp_path / "curve.csv")
+    assert str(read) == str(curve)  # as text, because an undefined score does not equal itself
+    assert read.table() == curve.table()
+
+
+def test_curves_read_from_files_are_joined_and_their_equal_baselines_kept_once(tmp_path):
+    for name, value, seconds in (("a", 0.5, 1.0), ("b", 0.7, 2.0)):
+        baseline = row("mean response", 50, 0, 0.1, seconds=seconds)
+        curve_of(row(name, 50, 0, value), baseline).to_csv(tmp_path / f"{name}.csv")
+    curves = [read_curve(tmp_path / f"{name}.csv") for name in "ab"]
+    joined = combine(curves)
+    assert joined.representations == ("a", "mean response", "b")
+    assert joined.difference("b", "a", 50).mean == pytest.approx(0.2)
+    other = curve_of(row("c", 50, 0, 0.5), row("mean response", 50, 0, 0.2))
+    with pytest.raises(ValueError, match=r"every representation once.*select"):
+        combine([*curves, other])
+    assert combine([*curves, other.select("c")]).representations == ("a", "mean response", "b", "c")
+
+
+def test_files_that_are_no_curve_are_refused_with_what_is_missing(tmp_path):
+    path = tmp_path / "curve.csv"
+    path.write_text("representation,images\na,50\n")
+    with pytest.raises(ValueError, match="missing 'partition', 'units'"):
+        read_curve(path)
+    curve_of(row("a", 50, 0, 0.5)).to_csv(path)
+    text = path.read_text()
+    path.write_text(text.replace("a,50,", "a,many,"))
+    with pytest.raises(ValueError, match="expected numbers"):
+        read_curve(path)
+    path.write_text(text + text.splitlines()[1].replace(",s,", ",t,") + "\n")
+    with pytest.raises(ValueError, match="rows of one curve"):
+        read_curve(path)
+
+
+def test_a_difference_is_taken_within_draws_so_that_what_draws_share_cancels(tmp_path):
+    # oracle: by hand; differences .1, .1, .1, of means whose own intervals are .248 wide to each side
+    values = (0.5, 0.6, 0.7)
+    found = curve_of(
+        *(row("a", 50, i, value + 0.1) for i, value in enumerate(values)),
+        *(row("b", 50, i, value) for i, value in enumerate(values)),
+        row("mean response", 50, 0, math.nan),
+    )
+    difference = found.difference("a", "b", 50)
+    assert (difference.mean, difference.count) == (pytest.approx(0.1), 3)
+    assert difference.half_width == pytest.approx(0.0, abs=1e-12)
+    assert found.interval("a", 50).half_width == pytest.approx(0.248, abs=1e-3)
+    assert found.difference("b", "a", 50).mean == pytest.approx(-0.1)
+    assert difference_table(found).splitlines()[-1].split() == ["a", "minus", "b", "0.100", "±", "0.000"]
+    columns = difference_columns(found)
+    assert columns["difference"] == pytest.approx([0.1] * 5)
+    assert set(columns["draws"]) == {3}
+    with pytest.raises(ValueError, match="got 'c' at 50"):
+        found.difference("a", "c", 50)

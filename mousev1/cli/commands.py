@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mousev1.cli.demo import run_demo
 from mousev1.cli.ingest import ingest
 from mousev1.cli.insilico import export, insilico, score_manifest
 from mousev1.cli.prediction_files import write_csv, write_hdf5
+from mousev1.compare.differences import core_pairs, difference_columns, difference_table
 from mousev1.compare.learning_curve import transfer_curve
 from mousev1.compare.results import combine
 from mousev1.core.network import Core, InputContract
@@ -33,6 +35,7 @@ from mousev1.plot import learning_curve
 from mousev1.storage.artifact import CONFIG_FILE, read_kind
 from mousev1.storage.atomic import replacing
 from mousev1.storage.core_files import save_core
+from mousev1.storage.table import write_csv as write_table
 
 __all__ = ["compare", "demo", "export", "fit", "import_", "info", "ingest", "insilico", "predict", "score"]
 
@@ -162,14 +165,23 @@ def compare(options: Namespace) -> str:
             for number, core in enumerate(loaded)
         ]
     )
-    print("\n\n".join(curve.table(score) for score in curve.headline))
+    pairs = core_pairs(curve)
+
+    def tables_of(scores: Sequence[str]) -> str:
+        tables = [curve.table(score) for score in scores]
+        return "\n\n".join([*tables, *(difference_table(curve, score) for score in scores if pairs)])
+
+    print(tables_of(curve.headline))
     options.out.mkdir(parents=True, exist_ok=True)
     curve.to_csv(options.out / "curve.csv")
-    tables = "\n\n".join(curve.table(score) for score in MODEL_SCORES if curve.defined(score))
+    if pairs:
+        write_table(options.out / "differences.csv", difference_columns(curve))
+    tables = tables_of([score for score in MODEL_SCORES if curve.defined(score)])
     with replacing(options.out / "curve.txt") as staging:
         staging.write_text(tables + "\n", encoding="utf-8")
     drawn = save_figure(options.out / "curve.png", lambda: learning_curve(curve))
-    return f"wrote {options.out}: curve.csv, curve.txt{drawn}"
+    differences = ", differences.csv" if pairs else ""
+    return f"wrote {options.out}: curve.csv{differences}, curve.txt{drawn}"
 
 
 def import_(options: Namespace) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -78,10 +80,16 @@ class LearningCurve(Table):
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
-        """The fields of ``CurveRow`` by name, one row per fit."""
-        return {
+        """The fields of ``CurveRow`` by name, one row per fit, and, the same in every row, the curve's own other
+        fields, with 1 for true: so ``read_curve`` reads all of it back.
+        """
+        of_rows = {
             field.name: np.array([getattr(row, field.name) for row in self.rows])
             for field in fields(CurveRow)
+        }
+        return of_rows | {
+            name: np.array([int(value) if isinstance(value, bool) else value] * len(self.rows))
+            for name, value in ((name, getattr(self, name)) for name in _OF_THE_CURVE)
         }
 
     @property
@@ -113,6 +121,38 @@ class LearningCurve(Table):
             for row in self.rows
             if (row.representation, row.images) == (representation, images)
         )
+
+    def difference(self, first: str, second: str, images: int, score: str = "fraction_oracle") -> Interval:
+        """Mean and 95% interval (Student's t) of ``first`` minus ``second``, draw by draw.
+
+        Both saw the same images and neurons in each draw, so that what a draw does to both cancels: the interval
+        is narrower than those of the two means where their scores rise and fall together.
+
+        Args:
+            first: one of ``representations``.
+            second: another one.
+            images: one of ``images``.
+            score: one of ``mousev1.metrics.score_names.MODEL_SCORES``. Draws where it is undefined for either are
+                left out.
+        """
+        for name in (first, second):
+            self.interval(name, images, score)  # refuses unknown names
+        of = {
+            (row.representation, row.partition): getattr(row, score)
+            for row in self.rows
+            if row.images == images
+        }
+        return mean_interval(
+            value - of[second, partition]
+            for (name, partition), value in of.items()
+            if name == first and (second, partition) in of
+        )
+
+    def select(self, *representations: str) -> LearningCurve:
+        """The curve of some of its representations."""
+        for name in representations:
+            check_choice("representation", name, self.representations)
+        return replace(self, rows=tuple(row for row in self.rows if row.representation in representations))
 
     @property
     def headline(self) -> tuple[str, ...]:
@@ -156,8 +196,49 @@ class LearningCurve(Table):
         return f"{count} random draw{'s' * (count > 1)} of {drawn}"
 
 
+_OF_THE_CURVE = tuple(field.name for field in fields(LearningCurve) if field.name != "rows")
+
+
+def read_curve(path: str | os.PathLike[str]) -> LearningCurve:
+    """A curve from the CSV that ``LearningCurve.to_csv`` and ``mousev1 compare`` (curve.csv) wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: columns that are missing, values of another kind, or rows of several curves.
+    """
+    with open(path, encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    expected = [*(field.name for field in fields(CurveRow)), *_OF_THE_CURVE]
+    if missing := [name for name in expected if not table or name not in table[0]]:
+        raise ValueError(
+            f"{path}: expected the columns of a learning curve and at least one row, missing {listing(missing)}; "
+            "LearningCurve.to_csv and mousev1 compare write such files"
+        )
+    try:
+        rows = tuple(CurveRow(**_values(CurveRow, line)) for line in table)
+        of_curve = [_values(LearningCurve, line) for line in table]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected numbers as LearningCurve.to_csv writes them: {error}") from error
+    if len({str(values) for values in of_curve}) > 1:
+        raise ValueError(
+            f"{path}: expected the rows of one curve, got several; keep each in a file of its own, and join what "
+            "read_curve reads with mousev1.compare.results.combine"
+        )
+    return LearningCurve(rows=rows, **of_curve[0])
+
+
+def _values(kind: type, line: dict[str, str]) -> dict[str, Any]:
+    """The fields of a dataclass of plain values, but ``rows``, from the texts of a line."""
+    readers = {"str": str, "int": int, "float": float, "bool": lambda text: bool(int(text))}
+    return {
+        field.name: readers[str(field.type)](line[field.name])
+        for field in fields(kind)
+        if field.name != "rows"
+    }
+
+
 def combine(curves: Sequence[LearningCurve]) -> LearningCurve:
-    """Curves of several representations on one scan as one.
+    """Curves of several representations on one scan as one; a baseline that several have alike is kept once.
 
     Raises:
         ValueError: no curve, curves of different scans or settings, or a representation in two of them.
@@ -165,9 +246,7 @@ def combine(curves: Sequence[LearningCurve]) -> LearningCurve:
     if not curves:
         raise ValueError("curves: expected at least one, got none")
     first = curves[0]
-    names = [name for curve in curves for name in curve.representations]
-    if len(set(names)) < len(names):
-        raise ValueError(f"curves: expected every representation once, got {listing(names)}")
+    kept = [first]
     for curve in curves[1:]:
         # Scores aside, all that a curve says about itself must be the same.
         same = replace(curve, rows=(), oracle=0.0) == replace(first, rows=(), oracle=0.0)
@@ -176,7 +255,25 @@ def combine(curves: Sequence[LearningCurve]) -> LearningCurve:
                 "curves: expected the same scan, images, units, partitions, seed and use of cortical positions "
                 f"in all, got {first.title()!r} and {curve.title()!r}"
             )
-    return replace(first, rows=tuple(row for curve in curves for row in curve.rows))
+        known = {_scores_of(before, name) for before in kept for name in before.representations}
+        own = [name for name in curve.representations if name not in BASELINES]
+        kept.append(curve.select(*own, *(b for b in BASELINES if _new(curve, b, known))))
+    names = [name for curve in kept for name in curve.representations]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"curves: expected every representation once, got {listing(names)}; take those that count from "
+            "each curve with select(...)"
+        )
+    return replace(first, rows=tuple(row for curve in kept for row in curve.rows))
+
+
+def _new(curve: LearningCurve, name: str, known: set[str]) -> bool:
+    return name in curve.representations and _scores_of(curve, name) not in known
+
+
+def _scores_of(curve: LearningCurve, name: str) -> str:
+    """All rows of a representation but their times, as text, in which an undefined score equals another."""
+    return str(sorted(str(replace(row, seconds=0.0)) for row in curve.select(name).rows))
 
 
 def _draws(curve: LearningCurve) -> set[tuple[int, int, int]]:

@@ -80,7 +80,7 @@ def export_experiment(  # noqa: PLR0913
     frame: Frame | None = None,
     seed: int = 0,
     overwrite: bool = False,
-    progress: bool = False,
+    progress: bool = True,
 ) -> Manifest:
     """Make stimuli for neurons and write them as PNG files with a manifest of what the model predicts.
 
@@ -99,7 +99,7 @@ def export_experiment(  # noqa: PLR0913
         frame: the screen; that of the images of the fit by default.
         seed: of everything random.
         overwrite: replace files of an earlier export.
-        progress: show progress bars.
+        progress: show progress bars, as all long calls do by default.
 
     Returns:
         The manifest, as it was written to ``manifest.csv``. Predictions are for the gray values that the

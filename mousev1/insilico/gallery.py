@@ -61,7 +61,7 @@ def rank_gallery(
     contrast: float | None = None,
     frame: Frame | None = None,
     top: int = 1,
-    progress: bool = False,
+    progress: bool = True,
 ) -> GalleryRanks:
     """The images of a gallery that excite each neuron most, and least.
 
@@ -74,7 +74,7 @@ def rank_gallery(
             they are by default.
         frame: the screen; that of the images of the fit by default.
         top: how many images K of either end.
-        progress: show a progress bar.
+        progress: show a progress bar, as all long calls do by default.
 
     Raises:
         ValueError: no such neuron, images of another size than the frame's, or fewer images than ``top``.

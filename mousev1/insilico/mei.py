@@ -85,7 +85,7 @@ def optimal_images(
     settings: AscentSettings | None = None,
     starts: NDArray[Any] | None = None,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool = True,
 ) -> OptimalImages:
     """Images that excite (or inhibit) each neuron most under a contrast and a range of gray values.
 
@@ -98,7 +98,7 @@ def optimal_images(
         starts: (U, H, W) images to start from as well, such as the best of a gallery for each neuron
             (``mousev1.insilico.rank_gallery``). The part that the neuron sees takes up all the contrast.
         seed: of the random starts. A neuron's start depends on the seed and its index in the model alone.
-        progress: show a progress bar.
+        progress: show a progress bar, as all long calls do by default.
 
     Raises:
         ValueError: no such neuron, a contrast beyond the range, or starts of a wrong shape.
@@ -109,7 +109,7 @@ def optimal_images(
         >>> images = rng.integers(0, 256, size=(40, 36, 64), dtype=np.uint8)
         >>> core = Core.random(CoreConfig(hidden_channels=4, layers=2), seed=0)
         >>> model = fit_readout(images, rng.gamma(1.0, size=(40, 2)), core=core, progress=False)
-        >>> found = optimal_images(model, units=[1], settings=AscentSettings(steps=3))
+        >>> found = optimal_images(model, units=[1], settings=AscentSettings(steps=3), progress=False)
         >>> found.images.shape
         (1, 36, 64)
     """

@@ -125,7 +125,7 @@ def receptive_fields(
     *,
     units: object = None,
     frame: Frame | None = None,
-    progress: bool = False,
+    progress: bool = True,
 ) -> ReceptiveFields:
     """Gradients of neurons at natural images, summarised and fitted.
 
@@ -135,7 +135,7 @@ def receptive_fields(
             30 to 100 are enough. The work is neurons times images.
         units: (U,) indices of neurons; all by default.
         frame: the screen; by default that of the core with the images' size.
-        progress: show a progress bar.
+        progress: show a progress bar, as all long calls do by default.
 
     Raises:
         ValueError: images of another size than the frame's, or no such neuron.

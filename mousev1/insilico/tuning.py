@@ -145,7 +145,7 @@ def measure_tuning(
     frame: Frame | None = None,
     centres_deg: tuple[Float, Float] | None = None,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool = True,
 ) -> Tuning:
     """Tuning of many neurons at once.
 
@@ -157,7 +157,7 @@ def measure_tuning(
         centres_deg: x (U,) and y (U,) of the disks, for example ``ReceptiveFields.gaussian``'s; by default
             where the readouts look.
         seed: of the draws.
-        progress: show a progress bar.
+        progress: show a progress bar, as all long calls do by default.
 
     Raises:
         ValueError: no such neuron, or a stimulus that the frame cannot show.

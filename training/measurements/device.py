@@ -150,7 +150,7 @@ def time_optimal_images(core: Core, device: str, neurons: int) -> dict[str, floa
     """Neurons per second whose most exciting image is found, and the mean response to it."""
     model = Simulation.of(core, neurons, PILOT_IMAGES, "cpu").model.to(device)
     found: list[Any] = []
-    seconds = seconds_of(lambda: found.append(optimal_images(model)), device)
+    seconds = seconds_of(lambda: found.append(optimal_images(model, progress=False)), device)
     core.to("cpu")
     return {"neurons per second": neurons / seconds, "mean_response": float(found[0].response.mean())}
 

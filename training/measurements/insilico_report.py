@@ -38,7 +38,7 @@ def draw(folder: Path, model: ResponseModel, found: OptimalImages, order: Array,
     plot.save(sheet, folder / "mei.png")
     plot.save(plot.traces(found, title="ascent, all units"), folder / "convergence.png")
     panels = order[:PANELS]
-    tuning = measure_tuning(model, units=panels, frame=found.frame)
+    tuning = measure_tuning(model, units=panels, frame=found.frame, progress=False)
     figure = plot.tuning_panels(
         tuning,
         title=f"{title}: tuning of the {len(panels)} best predicted units\nevoked responses; bands: "
