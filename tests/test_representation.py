@@ -177,15 +177,51 @@ def test_copies_and_pickles_are_whole():
         assert representation.module.weight.abs().sum() > 0
 
 
-def test_a_model_on_a_representation_is_not_saved(made, tmp_path):
+@pytest.fixture(scope="module")
+def on_stripes(made) -> mousev1.ResponseModel:
     train = made.scan.trials("train")
-    core = Representation(convolution(), name="stripes", input=InputContract(height=16, width=24))
-    model = mousev1.fit_readout(
-        train.images, train.responses, core=core, method="sgd",
-        settings=mousev1.SGDSettings(max_epochs=1), progress=False,
-    )  # fmt: skip
-    with pytest.raises(TypeError, match=r"save: expected a mousev1 Core, got Representation 'stripes'"):
-        model.save(tmp_path / "model")
+    return mousev1.fit_readout(train.images, train.responses, core=stripes(), progress=False)
+
+
+def stripes(upsampling: int = 1) -> Representation:
+    contract = InputContract(height=16, width=24)
+    return Representation(convolution(), name="stripes", input=contract, upsampling=upsampling)
+
+
+def test_a_model_on_a_representation_comes_back_with_the_representation_built_again(
+    made, on_stripes, tmp_path
+):
+    folder = on_stripes.save(tmp_path / "model")
+    assert "core.safetensors" not in {path.name for path in folder.iterdir()}
+    back = mousev1.load_model(folder, core=stripes())
+    images = made.scan.trials("test").images
+    for found, expected in zip(
+        back.predict(images, return_std=True), on_stripes.predict(images, return_std=True), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+    assert back.record == on_stripes.record
+    assert (
+        mousev1.load_model(back.save(tmp_path / "again"), core=back.core).core.content_hash()
+        == stripes().content_hash()
+    )
+
+
+def test_a_model_on_a_representation_is_loaded_with_the_right_one_only(made, on_stripes, tmp_path):
+    folder = on_stripes.save(tmp_path / "model")
+    with pytest.raises(
+        ValueError, match=r"representation 'stripes'.*load_model\(folder, core=representation\)"
+    ):
+        mousev1.load_model(folder)
+    for other in (stripes(upsampling=2), made.core):
+        with pytest.raises(ValueError, match="a readout means nothing on another core"):
+            mousev1.load_model(folder, core=other)
+    with pytest.raises(ValueError, match="fitted on the representation 'stripes'"):
+        mousev1.load_core(folder)
+
+
+def test_the_code_of_a_representation_is_not_put_into_a_folder(on_stripes, tmp_path):
+    with pytest.raises(ValueError, match=r"include_core: expected a mousev1 Core, got the representation"):
+        on_stripes.save(tmp_path / "model", include_core=True)
     assert not (tmp_path / "model").exists()
 
 

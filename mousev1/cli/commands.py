@@ -14,12 +14,13 @@ from mousev1.cli.common import check_free, read, same_units, save_figure, score_
 from mousev1.cli.demo import run_demo
 from mousev1.cli.ingest import ingest
 from mousev1.cli.insilico import export, insilico, score_manifest
+from mousev1.cli.own_representation import own_representation
 from mousev1.cli.prediction_files import write_csv, write_hdf5
 from mousev1.compare.differences import core_pairs, difference_columns, difference_table
 from mousev1.compare.learning_curve import transfer_curve
 from mousev1.compare.results import combine
 from mousev1.core.network import Core, InputContract
-from mousev1.core.representation import as_core
+from mousev1.core.representation import Representation, as_core
 from mousev1.data.images import Images
 from mousev1.data.pictures import picture_files
 from mousev1.fit.fitting import fit_scan
@@ -141,7 +142,8 @@ def compare(options: Namespace) -> str:
     """``mousev1 compare``: cores and baselines on one scan, over the number of training images."""
     usable_device(options.device)
     check_free(options.out, options.overwrite)
-    loaded = [load_core(core) for core in options.cores or ["11-S"]]
+    loaded: list[Core | Representation] = [own_representation(text) for text in options.representations]
+    loaded[:0] = [load_core(core) for core in options.cores or ([] if loaded else ["11-S"])]
     recording = read(options)
     for core in loaded:
         print(f"core: {describe_core(core)}")
@@ -228,16 +230,19 @@ def demo(options: Namespace) -> str:
     return run_demo(options.out, progress=not options.quiet)
 
 
-def describe_core(core: Core) -> str:
-    """One line about a core."""
-    config, contract = core.config, core.config.input
+def describe_core(core: Core | Representation) -> str:
+    """One line about a core or a representation."""
+    contract = core.config.input
+    shape = f"{core.config.hidden_channels} channels"
+    if isinstance(core, Core):
+        config = core.config
+        shape = f"{config.layers} layers, {shape}, kernels {config.input_kernel} and {config.hidden_kernel}"
     low, high = contract.value_range
     scaling = (
         "raw" if (contract.mean, contract.std) == (0, 1) else f"z-scored ({contract.mean}, {contract.std})"
     )
     return (
-        f"{core.name} ({config.layers} layers, {config.hidden_channels} channels, kernels "
-        f"{config.input_kernel} and {config.hidden_kernel}; images {low:g} to {high:g}, {scaling} inside, "
+        f"{core.name} ({shape}; images {low:g} to {high:g}, {scaling} inside, "
         f"{contract.pixels_per_degree} pixels per degree, frame {contract.height} x {contract.width})"
     )
 

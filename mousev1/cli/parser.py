@@ -155,6 +155,16 @@ def _add_compare(commands: Commands[argparse.ArgumentParser]) -> None:
         help="as for fit; repeat it to compare several (default: 11-S)",
     )
     parser.add_argument(
+        "--representation",
+        action="append",
+        default=[],
+        type=expanduser,
+        dest="representations",
+        metavar="FILE.py:FUNCTION",
+        help="a network of your own: the file is run, and the function, called without arguments, returns a "
+        "mousev1.Representation, or a torch.nn.Module and a mousev1.InputContract; may be repeated",
+    )
+    parser.add_argument(
         "--images",
         type=int,
         nargs="+",

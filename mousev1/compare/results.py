@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -229,7 +229,12 @@ def read_curve(path: str | os.PathLike[str]) -> LearningCurve:
 
 def _values(kind: type, line: dict[str, str]) -> dict[str, Any]:
     """The fields of a dataclass of plain values, but ``rows``, from the texts of a line."""
-    readers = {"str": str, "int": int, "float": float, "bool": lambda text: bool(int(text))}
+    readers: dict[str, Callable[[str], Any]] = {
+        "str": str,
+        "int": int,
+        "float": float,
+        "bool": lambda text: bool(int(text)),
+    }
     return {
         field.name: readers[str(field.type)](line[field.name])
         for field in fields(kind)

@@ -107,8 +107,7 @@ def as_core(core: FrozenCore, purpose: str) -> Core:
         return core
     raise TypeError(
         f"{purpose}: expected a mousev1 Core, got {type(core).__name__} '{core.name}', whose architecture "
-        "mousev1 does not know; keep the code that builds it and the model's readout.state_dict(), or train a "
-        "Core (training/)"
+        "mousev1 does not know; predict and score work with it, this needs a Core (training/ trains one)"
     )
 
 
@@ -188,8 +187,10 @@ class Representation(Identified):
         TypeError: ``module`` is no torch module.
         ValueError: numbers out of range, or a module that does not do the above on a test image.
 
-    A model fitted on a representation predicts and scores like any other; ``save`` refuses, because a
-    folder could not say how to build the module again.
+    A model fitted on a representation predicts and scores like any other, and is saved without the module's code
+    and weights: ``load_model(folder, core=representation)`` needs the representation built again, and accepts it
+    if its content hash is the same. The hash is that of the weights and of how the module prints: a change of the
+    code of a ``forward`` alone goes unnoticed.
 
     Example:
         >>> edges = nn.Conv2d(1, 8, 5)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from mousev1.core.feature_statistics import TrainingStatistics
-from mousev1.core.network import Core
-from mousev1.core.representation import as_core
+from mousev1.core.representation import FrozenCore, Representation, as_core
 from mousev1.errors import listing, reject_unknown_keys
 from mousev1.hub.cores import is_reachable, is_repo_id, load_core
 from mousev1.model.response_model import FitRecord, ResponseModel
@@ -64,24 +63,18 @@ def save_model(
         model: what to save.
         folder: where to; see ``artifact.write_artifact`` for what may be there.
         include_core: put the core's weights in as well, so that the folder stands alone. By default
-            only a core that could not be had again (it has no ``source``) is put in.
+            only a core that could not be had again (it has no ``source``) is put in. Of a ``Representation`` only
+            name, sizes and content hash are kept: a folder could not say how to build its module.
         include_posterior: keep what ``predict(return_std=True)`` needs, as much again as the readout.
         card: text of ``README.md``; none is written by default.
         overwrite: replace a model that is there.
 
     Raises:
-        TypeError: the model is on a ``Representation``, which a folder could not build again, or its readout
-            is not Gaussian.
+        TypeError: the model's readout is not Gaussian.
+        ValueError: the core is to be included and is a ``Representation``, or is not and could not be found again.
     """
     model.check_type()
-    core = as_core(model.core, "save")
-    if include_core is None:
-        include_core = core.source is None
-    if not include_core and core.source is None:
-        raise ValueError(
-            f"include_core: core {core.name!r} was not loaded from a name or folder, so the model could "
-            "not find it again; pass include_core=True"
-        )
+    core, weights = _core_config(model.core, include_core)
     readout = _plain_readout(as_gaussian(model.readout, "save"))
     tensors: dict[str, Tensor] = {f"readout.{key}": value for key, value in readout.state_dict().items()}
     tensors |= {name: getattr(model, name) for name in UNIT_TENSORS}
@@ -90,16 +83,10 @@ def save_model(
         files[POSTERIOR_FILE] = {"basis": model.posterior.basis, "variances": model.posterior.variances}
     if model.training_statistics is not None:
         files[STATISTICS_FILE] = model.training_statistics.tensors()
-    if include_core:
-        files[MODEL_CORE_FILE] = core.state_dict()
+    if weights is not None:
+        files[MODEL_CORE_FILE] = weights
     config = {
-        "core": {
-            "name": core.name,
-            "source": None if include_core and not is_reachable(core.source) else core.source,
-            "revision": core.revision,
-            "content_hash": core.content_hash(),
-            "core": core.config.to_dict(),
-        },
+        "core": core,
         "readout": _readout_config(readout),
         "record": _record_config(model.record),
     }
@@ -109,13 +96,48 @@ def save_model(
     return write_artifact(folder, Artifact("response-model", config, files, texts), overwrite=overwrite)
 
 
-def load_model(source: str | Path, *, core: Core | None = None, revision: str | None = None) -> ResponseModel:
+def _core_config(
+    core: FrozenCore, include_core: bool | None
+) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+    """What the config says about a core or a representation, and the weights to be put in, if any."""
+    described: dict[str, Any] = {
+        "name": core.name,
+        "source": core.source,
+        "revision": core.revision,
+        "content_hash": core.content_hash(),
+    }
+    if isinstance(core, Representation):
+        if include_core:
+            raise ValueError(
+                f"include_core: expected a mousev1 Core, got the representation {core.name!r}, whose code a folder "
+                "cannot hold; pass include_core=False and keep the code that builds it: "
+                "load_model(folder, core=representation)"
+            )
+        sizes = {"input_channels": core.config.input_channels, "hidden_channels": core.config.hidden_channels}
+        return {**described, "representation": {"input": asdict(core.config.input), **sizes}}, None
+    core = as_core(core, "save")
+    if include_core is None:
+        include_core = core.source is None
+    if not include_core and core.source is None:
+        raise ValueError(
+            f"include_core: core {core.name!r} was not loaded from a name or folder, so the model could "
+            "not find it again; pass include_core=True"
+        )
+    described["core"] = core.config.to_dict()
+    if include_core and not is_reachable(core.source):
+        described["source"] = None
+    return described, core.state_dict() if include_core else None
+
+
+def load_model(
+    source: str | Path, *, core: FrozenCore | None = None, revision: str | None = None
+) -> ResponseModel:
     """A fitted model from a folder written by ``ResponseModel.save``, or from the Hub.
 
     Args:
         source: the folder, or ``"owner/repo"`` on the Hub if there is no such folder.
         core: the core it was fitted on, if it is at hand; otherwise the one inside the folder is
-            used, or the one that the model names is loaded.
+            used, or the one that the model names is loaded. A model fitted on a ``Representation`` needs it.
         revision: branch, tag or commit of a Hub repository; the newest commit by default.
 
     Raises:
@@ -136,7 +158,7 @@ def load_model(source: str | Path, *, core: Core | None = None, revision: str | 
     )
 
 
-def _load_folder(folder: Path, core: Core | None, *, shared: bool = False) -> ResponseModel:
+def _load_folder(folder: Path, core: FrozenCore | None, *, shared: bool = False) -> ResponseModel:
     """A model from a folder; of one that others shared, no path on this machine is followed."""
     config = read_config(folder, "response-model")
     path = folder / CONFIG_FILE
@@ -145,8 +167,9 @@ def _load_folder(folder: Path, core: Core | None, *, shared: bool = False) -> Re
     for key in ("core", "readout", "record"):
         if not isinstance(config[key], dict):
             raise ValueError(f"{path}: '{key}': expected an object, got {config[key]!r}")
+    sizes = "representation" if "representation" in config["core"] else "core"
     check_keys(
-        path, config["core"], required={"name", "source", "revision", "content_hash", "core"}, optional=set()
+        path, config["core"], required={"name", "source", "revision", "content_hash", sizes}, optional=set()
     )
     core = _resolve_core(folder, config, core, shared=shared)
     tensors = read_tensors(folder, WEIGHTS_FILE, config)
@@ -226,8 +249,16 @@ def _check_units(tensors: dict[str, Tensor], units: int, path: Path) -> None:
         raise ValueError(f"{path}: 'response_scale': expected finite positive numbers")
 
 
-def _resolve_core(folder: Path, config: dict[str, Any], core: Core | None, *, shared: bool) -> Core:
+def _resolve_core(
+    folder: Path, config: dict[str, Any], core: FrozenCore | None, *, shared: bool
+) -> FrozenCore:
     wanted = config["core"]
+    if core is None and "representation" in wanted:
+        raise ValueError(
+            f"core: the model in {folder} was fitted on the representation {wanted['name']!r}, whose code it does not "
+            f"hold; build the representation as before the fit (content hash {str(wanted['content_hash'])[:12]}...) "
+            "and pass it in Python: mousev1.load_model(folder, core=representation)"
+        )
     if core is None and MODEL_CORE_FILE in config["files"]:
         core = core_from_parts(wanted, read_tensors(folder, MODEL_CORE_FILE, config), source=str(folder))
         core.source, core.revision = wanted["source"], wanted["revision"]

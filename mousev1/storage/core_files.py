@@ -84,6 +84,11 @@ def load_core_of_model(folder: str | Path) -> Core | str:
     folder = Path(folder)
     config = read_config(folder, "response-model")
     described = config.get("core")
+    if isinstance(described, dict) and "representation" in described:
+        raise ValueError(
+            f"core: the model in {folder} was fitted on the representation {described.get('name')!r}, whose code "
+            "it does not hold; build the representation again and use that"
+        )
     if not isinstance(described, dict) or not {"name", "content_hash", "core", "source"} <= set(described):
         raise ValueError(f"{folder / CONFIG_FILE}: no description of a core; save the model again")
     if MODEL_CORE_FILE not in config["files"]:

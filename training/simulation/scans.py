@@ -121,7 +121,7 @@ def simulate_scan(name: str, config: SimulationConfig) -> tuple[Scan, SimulatedT
         rate_image_ids=stimuli.image_ids[kept],
         gains=gains,
         population=population,
-        tuning=measure_tuning(responder, progress=False),
+        tuning=measure_tuning(responder),
         retinotopy=retinotopy,
     )
     return scan, truth
