@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -193,3 +195,48 @@ def test_every_remedy_of_the_package_that_is_a_keyword_is_an_option_where_it_can
     assert {"drop", "negatives", "constant_units", "memory"} <= wanted
     missing = {name for name in wanted if f"--{name.replace('_', '-')}" not in options}
     assert missing <= {"tiers"}  # --skip-tier
+
+
+def test_scoring_neurons_that_are_only_numbered_says_how_they_are_matched(folder, tmp_path, capsys):
+    numbered = written(tmp_path / "numbered.h5", neurons__unit_ids=None)
+    said = "neurons are matched by their order in the file"
+    mousev1.fit_scan(mousev1.read_scan(numbered), core=CORE, progress=False).save(tmp_path / "model")
+    code, output = run(capsys, "score", tmp_path / "model", numbered, "--quiet")
+    assert code == 0
+    assert f"{said}, so that the scan and what it is joined with must have the same order" in output
+    code, output = run(capsys, "score", folder / "model", folder / "sound.h5", "--quiet")
+    assert code == 0
+    assert said not in output
+
+
+def test_predict_writes_how_well_each_mean_is_known_where_asked(folder, tmp_path, capsys):
+    # oracle: ResponseModel.predict
+    images = np.random.default_rng(3).integers(0, 256, (3, 16, 24), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    model = mousev1.load_model(folder / "model")
+    rates, std = model.predict(images, return_std=True)
+    for name in ("rates.h5", "rates.csv", "plain.h5", "plain.csv"):
+        asked = ["--std"] if name.startswith("rates") else []
+        arguments = [folder / "model", tmp_path / "images.npy", "--out", tmp_path / name, "--quiet", *asked]
+        assert run(capsys, "predict", *arguments)[0] == 0
+    with h5py.File(tmp_path / "rates.h5") as file, h5py.File(tmp_path / "plain.h5") as plain:
+        np.testing.assert_allclose(file["rates"], rates, rtol=1e-5)
+        np.testing.assert_allclose(file["std"], std, rtol=1e-5)
+        assert file["unit_ids"][:].tolist() == model.unit_ids.tolist()
+        assert "std" not in plain
+    header, *rows = csv.reader((tmp_path / "rates.csv").read_text().splitlines())
+    ids = model.unit_ids.tolist()
+    assert header == ["image", *(f"unit_{unit}" for unit in ids), *(f"unit_{unit}_std" for unit in ids)]
+    numbers = np.array([[float(value) for value in row[1:]] for row in rows])
+    np.testing.assert_allclose(numbers, np.concatenate([rates, std], axis=1), rtol=1e-5)
+    assert (tmp_path / "plain.csv").read_text().splitlines()[0] == ",".join(header[: 1 + len(ids)])
+
+
+def test_standard_deviations_that_a_model_does_not_know_are_refused_before_any_work(folder, tmp_path, capsys):
+    np.save(tmp_path / "images.npy", np.zeros((1, 16, 24), np.uint8))
+    mousev1.load_model(folder / "model").save(tmp_path / "model", include_posterior=False)
+    out = tmp_path / "rates.h5"
+    code, output = run(capsys, "predict", tmp_path / "model", tmp_path / "images.npy", "--std", "--out", out)
+    assert code == 1
+    assert "--std: the model, fitted by 'convex', does not know" in output
+    assert not out.exists()

@@ -96,6 +96,18 @@ def test_columns_are_the_documented_ones(table):
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=[kind.__name__ for kind in TABLES])
+def test_a_table_with_a_row_per_neuron_begins_with_unit_id_and_arrays_are_unit_ids(table):
+    columns = list(table.columns)
+    assert "unit_ids" not in columns
+    assert not any(name in columns for name in ("unit", "neuron", "neuron_id"))
+    per_neuron = not isinstance(table, LearningCurve | ClassScores)  # rows of these are fits and classes
+    assert per_neuron == ("unit_id" in columns)
+    if per_neuron:
+        assert columns[0] == "unit_id"
+        np.testing.assert_array_equal(table.columns["unit_id"], table.unit_ids)
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=[kind.__name__ for kind in TABLES])
 def test_rows_csv_and_frame_hold_the_columns(table, tmp_path):
     # oracle: the csv module and pandas' own reader
     table.to_csv(tmp_path / "table.csv")

@@ -89,9 +89,14 @@ def predict(options: Namespace) -> str:
         raise ValueError(f"--out: expected a name ending in .h5 or .csv, got {options.out}")
     check_free(options.out, options.overwrite)
     fitted = load_model(options.model).to(usable_device(options.device))
+    if options.std and fitted.posterior is None:
+        raise ValueError(
+            f"--std: the model, fitted by {fitted.record.method!r}, does not know how well its weights are known; fit "
+            "it with --method convex and save it with its posterior, or leave --std out"
+        )
     judged = fitted.training_statistics is not None and not options.no_extrapolation
     names: list[str] = []
-    rates, distances = [], []
+    rates, spread, distances = [], [], []
     for source in options.images:
         files = None if source.suffix == ".npy" else picture_files(source)
         shown: Images = np.load(source, allow_pickle=False) if files is None else files
@@ -99,19 +104,24 @@ def predict(options: Namespace) -> str:
             stack = fitted.to_frame(shown, options.pixels_per_degree)
         else:
             stack = fitted.prepare(shown, options.pixels_per_degree)
-        found = fitted.predict(stack, progress=not options.quiet)
+        if options.std:
+            found, std = fitted.predict(stack, return_std=True, progress=not options.quiet)
+            spread.append(std)
+        else:
+            found = fitted.predict(stack, progress=not options.quiet)
         names += [f"{source}[{i}]" for i in range(len(found))] if files is None else map(str, files)
         rates.append(found)
         if judged:
             far = measure_extrapolation(fitted, stack, units=[0])
             distances.append(far.image_distance)
     extrapolation = np.concatenate(distances) if judged else None
+    stds = np.concatenate(spread) if options.std else None
     unit_ids = fitted.unit_ids.cpu().numpy()
     with replacing(options.out) as staging:
         if options.out.suffix == ".h5":
-            write_hdf5(staging, np.concatenate(rates), names, unit_ids, extrapolation)
+            write_hdf5(staging, np.concatenate(rates), names, unit_ids, stds, extrapolation)
         else:
-            write_csv(staging, np.concatenate(rates), names, unit_ids)
+            write_csv(staging, np.concatenate(rates), names, unit_ids, stds)
     if extrapolation is not None and (extrapolation > 1).any():
         print(
             f"note: {int((extrapolation > 1).sum())} of {len(names)} images are farther from the training images than "

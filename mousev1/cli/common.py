@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from mousev1.storage.atomic import check_replaceable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+logger = logging.getLogger("mousev1")
 
 
 def read(options: Namespace, path: Path | None = None) -> Scan:
@@ -45,8 +48,20 @@ def check_free(out: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{out} is there already; choose another name or pass --overwrite")
 
 
+def note_numbered(scan: Scan) -> None:
+    """Say so if the neurons of a scan can only be found by their number in its file."""
+    if np.array_equal(scan.unit_ids, np.arange(scan.n_units)):
+        logger.warning(
+            "%s: unit ids are numbers from 0 to %d, as neurons without ids of their own get them: neurons are "
+            "matched by their order in the file, so that the scan and what it is joined with must have the same order",
+            scan.name,
+            scan.n_units - 1,
+        )
+
+
 def same_units(scan: Scan, model: ResponseModel) -> Scan:
     """The scan's neurons in the model's order."""
+    note_numbered(scan)
     wanted = model.unit_ids.cpu().numpy()
     column = {int(unit): i for i, unit in enumerate(scan.unit_ids)}
     if missing := [int(unit) for unit in wanted if int(unit) not in column]:

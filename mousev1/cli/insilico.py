@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mousev1.cli.common import check_free, read, same_units, score_tier
+from mousev1.cli.common import check_free, note_numbered, read, same_units, score_tier
 from mousev1.cli.demo import SCAN as BUNDLED
 from mousev1.cli.unit_report import examine_units, write_report
 from mousev1.data.io import read_scan
@@ -99,7 +99,9 @@ def score_manifest(options: Namespace) -> str:
     """``mousev1 score --manifest``: predicted against recorded responses per class of stimuli."""
     fitted, predicted = load_model(options.model), read_manifest(options.manifest)
     units_with_ids(fitted, predicted.unit_ids.tolist())
-    table = score_classes(predicted, read(options))
+    recording = read(options)
+    note_numbered(recording)
+    table = score_classes(predicted, recording)
     print(table)
     if options.out is None:
         return f"scored {len(predicted.unit_ids)} neurons by class; --out FILE.csv writes the table"

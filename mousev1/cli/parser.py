@@ -103,6 +103,12 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
     add_options(parser, "--out", help="file to write: .h5 or .csv")
     add_options(parser, "--pixels-per-degree")
     parser.add_argument(
+        "--std",
+        action="store_true",
+        help="also write how well each mean response is known, as a standard deviation: the dataset std of an .h5, "
+        "the columns unit_<id>_std of a .csv, after those of all neurons",
+    )
+    parser.add_argument(
         "--to-frame",
         action="store_true",
         help="cut pictures larger than the model's frame and surround smaller ones with gray",

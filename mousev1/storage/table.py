@@ -1,4 +1,8 @@
-"""Results as a table of named columns: rows, CSV, Parquet and data frames, the same for every measurement."""
+"""Results as a table of named columns: rows, CSV, Parquet and data frames, the same for every measurement.
+
+A table with one row per neuron begins with the column ``unit_id``. Arrays over neurons, in Python as in HDF5 and npz
+files, come with an array ``unit_ids``. Columns of a table with one row per image are named ``unit_<id>``.
+"""
 
 from __future__ import annotations
 
