@@ -167,6 +167,17 @@ def test_heavy_tails_cost_little(world, sd, margin):
     assert 0.8 < np.median(ratio) < 1.25
 
 
+def test_a_heavy_tail_on_a_baseline_keeps_its_level(world):
+    rng = np.random.default_rng(0)
+    _, responses = train(world)
+    tail = rng.lognormal(0.0, 2.5, size=IMAGES)
+    responses[:, 3] = 100.0 * tail.std() + tail
+    model = fit(world, responses)
+    assert sum("heavy tails" in note or "baseline" in note for note in model.record.notes) == 2
+    level = model.predict(world.scan.images[:IMAGES])[:, 3].mean()
+    assert abs(level - responses[:, 3].mean()) < tail.std()
+
+
 def test_events_of_one_size_are_not_compressed():
     rng = np.random.default_rng(0)
     responses = torch.from_numpy((rng.random((400, 20)) < 0.05).astype(np.float32))

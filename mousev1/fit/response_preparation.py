@@ -135,7 +135,8 @@ def _changed(given: PreparedResponses, unit_ids: Numbers) -> PreparedResponses:
         uncertainty[:, neuron] = compressed.level, compressed.modulation
     scale, _ = response_scale(y)
     off = torch.zeros_like(scale)
-    off[lifted] = torch.from_numpy(baseline[lifted]).float() / scale[lifted]
+    output_scale = scale * torch.from_numpy(factor).float()
+    off[lifted] = torch.from_numpy(baseline[lifted]).float() / output_scale[lifted]
     notes = list(given.notes)
     if len(lifted):
         notes.append(
@@ -153,7 +154,7 @@ def _changed(given: PreparedResponses, unit_ids: Numbers) -> PreparedResponses:
         given.constant,
         given.rounded,
         off,
-        scale * torch.from_numpy(factor).float(),
+        output_scale,
         Uncertainty(*torch.from_numpy(uncertainty).float()),
         tuple(notes),
     )
