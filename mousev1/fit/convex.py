@@ -143,10 +143,9 @@ def fit_convex(  # noqa: PLR0913
     Raises:
         ValueError: images and responses do not match, are too few, or never change; ``memory`` is too little.
     """
-    n, units = responses.shape
     fit = _Fit(
         responses=responses,
-        scale=torch.ones(units) if scale is None else scale,
+        scale=torch.ones(responses.shape[1]) if scale is None else scale,
         uncertainty=uncertainty,
         constant=_constant_neurons(images, responses),
         cortex=cortex,
@@ -155,12 +154,13 @@ def fit_convex(  # noqa: PLR0913
         keep_information=keep_information,
         generator=torch.Generator().manual_seed(seed),
     )
+    units = responses.shape[1]
     plan = plan_memory(
         core, images, units, memory=memory, directory=directory, keep_information=keep_information
     )
     if report is not None:
         report(str(plan))
-    order = torch.randperm(n, generator=fit.generator)
+    order = torch.randperm(len(responses), generator=fit.generator)
     with workers(), ExitStack() as stores:
         return fit.run(FeatureSource(core, images, order, device, plan, stores, report, progress))
 

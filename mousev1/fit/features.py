@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections import deque
 from io import FileIO
 from pathlib import Path
 from threading import Lock
@@ -232,28 +233,21 @@ def compute_features(
         directory: keep the features in a temporary file there instead of in memory.
         progress: show a progress bar.
     """
-    if order is None:
-        order = torch.arange(len(images))
+    order = torch.arange(len(images)) if order is None else order
     n = len(order)
     if n == 0:
         raise ValueError("images: expected at least one, got none")
     shape = core.config.feature_shape(images.shape[2], images.shape[3])
-    whole = Region.whole(shape[1], shape[2])
-    region = region or whole
+    region = region or Region.whole(shape[1], shape[2])
     module = fuse(core).to(device)
 
     def run(index: Tensor, part: Region) -> Tensor:
         return _checked(features_within(module, images[index].to(device), part), core)
 
-    def fill(start: int) -> int:
-        features = run(order[start : start + step], region)
-        store.write(start, features)
-        return len(features)
-
     few = directory is None and torch.device(device).type == "cpu"
     step = IMAGES_PER_WRITE if few else IMAGES_PER_DISK_WRITE
     if known is None:
-        first = run(order[: max(step, IMAGES_FOR_STANDARDISATION)], whole)
+        first = run(order[: max(step, IMAGES_FOR_STANDARDISATION)], Region.whole(shape[1], shape[2]))
         standardisation, done = _measure(first[:IMAGES_FOR_STANDARDISATION].cpu()), len(first)
     else:
         standardisation, done = known.standardisation, known.images
@@ -262,10 +256,14 @@ def compute_features(
         if known is None:
             store.write(0, region.of(first))
             del first
-        bar = tqdm(total=n, initial=done, desc="features", unit="image", disable=not progress)
-        with bar, workers() as threads:
-            for count in map_images(threads, module, fill, range(done, n, step), device=torch.device(device)):
-                bar.update(count)
+        starts = range(done, n, step)
+
+        def fill(start: int) -> None:
+            store.write(start, run(order[start : start + step], region))
+
+        with workers() as threads:
+            filled = map_images(threads, module, fill, starts, device=torch.device(device))
+            deque(tqdm(filled, total=len(starts), desc="features", unit="batch", disable=not progress), 0)
     except BaseException:
         store.close()
         raise

@@ -51,7 +51,7 @@ START = {
     COMMAND_LINE: "from mousev1.numerics.process_settings import tune_process; tune_process(); ",
 }
 MEASURE = "from training.measurements.busy import main; main()"
-MOST_PEER_IMAGES = 1000  # an epoch of the authors' recipe is measured on no more
+MOST_PEER_IMAGES = 500  # an epoch of the authors' recipe is measured on no more
 
 BUSY = """
 import os, sys, torch
