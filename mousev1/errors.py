@@ -25,10 +25,27 @@ def reject_unknown_keys(what: str, values: dict[str, Any], schema: type) -> None
 
 
 def listing(names: Iterable[object], most: int = 20) -> str:
-    """Names in quotes, in the order given, cut after ``most``."""
-    quoted = [f"'{name}'" for name in names]
+    """Names in quotes, in the order given, cut after ``most``; see ``printable``."""
+    quoted = [f"'{printable(name)}'" for name in names]
     rest = len(quoted) - most
     return ", ".join(quoted[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def printable(text: object, *, keep: str = "") -> str:
+    r"""A text with what is no visible character escaped: names from files must not steer a terminal or forge lines.
+
+    Args:
+        text: a name, path or message.
+        keep: characters that stay as they are.
+
+    Example:
+        >>> printable("neuron\n\x1b[2J.png")
+        'neuron\\n\\x1b[2J.png'
+    """
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode("ascii")
+        for char in str(text)
+    )
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:

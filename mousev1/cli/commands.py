@@ -22,6 +22,7 @@ from mousev1.compare.results import combine
 from mousev1.core.network import Core, InputContract
 from mousev1.core.representation import Representation, as_core
 from mousev1.data.images import Images
+from mousev1.data.npy import read_npy
 from mousev1.data.pictures import picture_files
 from mousev1.fit.fitting import fit_scan
 from mousev1.hub.checkpoint_import import import_checkpoint
@@ -99,7 +100,7 @@ def predict(options: Namespace) -> str:
     rates, spread, distances = [], [], []
     for source in options.images:
         files = None if source.suffix == ".npy" else picture_files(source)
-        shown: Images = np.load(source, allow_pickle=False) if files is None else files
+        shown: Images = read_npy(source) if files is None else files
         if options.to_frame:
             stack = fitted.to_frame(shown, options.pixels_per_degree)
         else:

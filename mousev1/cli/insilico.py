@@ -14,6 +14,7 @@ from mousev1.cli.common import check_free, note_numbered, read, same_units, scor
 from mousev1.cli.demo import SCAN as BUNDLED
 from mousev1.cli.unit_report import examine_units, write_report
 from mousev1.data.io import read_scan
+from mousev1.data.npy import read_npy
 from mousev1.data.scan import Scan
 from mousev1.hub.model_files import load_model
 from mousev1.insilico.ascent import AscentSettings
@@ -116,7 +117,7 @@ def _natural_images(
     if paths:
         parts = []
         for path in paths:
-            source: Any = np.load(path, allow_pickle=False) if path.suffix == ".npy" else path
+            source: Any = read_npy(path) if path.suffix == ".npy" else path
             parts.append(model.prepare(source)[:, 0].float().numpy())
         if len({part.shape[1:] for part in parts}) > 1:
             raise ValueError(

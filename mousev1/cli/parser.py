@@ -18,6 +18,7 @@ from typing import TextIO
 from mousev1.cli.ingest_arguments import add_ingest
 from mousev1.cli.messages import for_the_command_line
 from mousev1.cli.options import READING, add_options, path
+from mousev1.errors import printable
 from mousev1.numerics.process_settings import tune_process
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -336,6 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         message = for_the_command_line(str(error), _options_of(parser, options.command))
+        message = printable(message, keep="\n")
         print(f"mousev1: error: {message}", file=sys.stderr)
         return FAILED
     return OK
@@ -347,12 +349,20 @@ def _options_of(parser: argparse.ArgumentParser, command: str) -> set[str]:
     return {name for action in commands.choices[command]._actions for name in action.option_strings}
 
 
+class _Printable(logging.Formatter):
+    """Messages with the names in them escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n")
+
+
 @contextmanager
 def _messages_on(stream: TextIO) -> Iterator[None]:
     """Print what mousev1 logs, and nothing that other libraries log."""
     logger, handler = logging.getLogger("mousev1"), logging.StreamHandler(stream)
     level = logger.level
     logger.setLevel(logging.INFO)
+    handler.setFormatter(_Printable())
     logger.addHandler(handler)
     try:
         yield

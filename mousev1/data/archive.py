@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from mousev1.errors import printable
+from mousev1.storage.reading import check_regular, check_unpacked
+
+MAX_MEMBER_BYTES = 1 << 30
 MEMBER_DATE = (1980, 1, 1, 0, 0, 0)  # the same scan gives the same zip, byte for byte
 
 
@@ -50,14 +54,20 @@ class FolderTree:
 
     def read(self, member: str) -> bytes:
         """The bytes of a file."""
+        path = self.root / member
         try:
-            return (self.root / member).read_bytes()
+            size = check_regular(path)
+            if size > MAX_MEMBER_BYTES:
+                raise ValueError(
+                    f"{self.where(member)}: {size:,} bytes, more than a file of a scan has; refused"
+                )
+            return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ValueError(f"{self.where(member)}: missing; fetch or export the scan again") from error
 
     def where(self, member: str) -> str:
         """Its path."""
-        return str(self.root / member)
+        return printable(self.root / member)
 
 
 class ZipTree:
@@ -88,18 +98,11 @@ class ZipTree:
         """The bytes of a member, its checksum verified."""
         if member not in self.members:
             raise ValueError(f"{self.where(member)}: missing; fetch or export the scan again")
-        try:
-            return self.archive.read(self.members[member])
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error) as error:
-            raise ValueError(f"{self.where(member)}: damaged ({error}); fetch the zip again") from error
-        except (NotImplementedError, RuntimeError) as error:
-            raise ValueError(
-                f"{self.where(member)}: cannot be read ({error}); zip the scan again, without a password"
-            ) from error
+        return read_member(self.archive, self.members[member].filename)
 
     def where(self, member: str) -> str:
         """The path of the zip and the member's name in it."""
-        return f"{self.path}: {self.prefix}{member}"
+        return printable(f"{self.path}: {self.prefix}{member}")
 
 
 def is_scan_folder(path: Path) -> bool:
@@ -119,15 +122,39 @@ def open_tree(path: Path) -> Iterator[Tree]:
         roots = [path] if is_scan_folder(path) else [p for p in sorted(path.iterdir()) if is_scan_folder(p)]
         yield FolderTree(path / _only(path, [str(root.relative_to(path)) for root in roots]))
         return
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError, struct.error) as error:
-        raise ValueError(
-            f"{path}: not a sound zip ({error}); truncated download or not a zip at all, fetch it again"
-        ) from error
-    with archive:
+    with opened_zip(path) as archive:
         _refuse_escapes(archive, path)
         yield ZipTree(archive, path, _only(path, _scan_prefixes(archive)))
+
+
+@contextmanager
+def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip open for reading, whose contents fit its size.
+
+    Raises:
+        ValueError: no regular file, not a sound zip, or one that unpacks to more than recordings do.
+    """
+    size = check_regular(path)
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, NotImplementedError, struct.error, OSError, ValueError) as error:
+        raise ValueError(
+            f"{printable(path)}: not a sound zip ({error}); truncated download or not a zip at all, fetch it again"
+        ) from error
+    with archive:
+        check_unpacked(printable(path), sum(info.file_size for info in archive.infolist()), size)
+        yield archive
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The bytes of a member, its checksum verified; ``ValueError`` naming it if it is damaged."""
+    where = printable(f"{archive.filename}: {name}")
+    try:
+        return archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error, ValueError) as error:
+        raise ValueError(f"{where}: damaged ({error}); fetch the zip again") from error
+    except (NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{where}: cannot be read ({error}); zip it again, without a password") from error
 
 
 def _scan_prefixes(archive: zipfile.ZipFile) -> list[str]:
@@ -145,7 +172,7 @@ def _only(path: Path, candidates: list[str]) -> str:
         return candidates[0]
     if candidates:
         raise ValueError(
-            f"{path}: expected one scan, got {len(candidates)} ({', '.join(candidates[:5])}, ...); "
+            f"{path}: expected one scan, got {len(candidates)} ({printable(', '.join(candidates[:5]))}); "
             "give each its own path"
         )
     raise ValueError(

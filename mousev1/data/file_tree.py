@@ -27,7 +27,6 @@ the images. Other readers pass over it.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +42,7 @@ from mousev1.data.cleaning import translated_tiers
 from mousev1.data.file_tree_covariates import read_covariates
 from mousev1.data.validation import Array, checked_image_ids, trial_image_index
 from mousev1.errors import listing
+from mousev1.storage.reading import parse_json
 
 FORMAT = "mousev1 file tree"
 FORMAT_VERSION = 1
@@ -247,9 +247,9 @@ def _marker(tree: Tree) -> dict[str, Any] | None:
     if not tree.has(MARKER):
         return None
     try:
-        values = json.loads(tree.read(MARKER))
+        values = parse_json(tree.read(MARKER), tree.where(MARKER))
         version, known = values["format_version"], {"name", "animal_id"} <= set(values)
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{tree.where(MARKER)}: not valid ({error}); write the scan again") from error
     if not known or not isinstance(version, int):
         raise ValueError(

@@ -36,8 +36,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from mousev1.data.hdf5_access import member, opened_hdf5, texts
 from mousev1.data.scan_fields import ScanFields
-from mousev1.errors import listing
+from mousev1.errors import listing, printable
 
 FORMAT = "mousev1 scan"
 FORMAT_VERSION = 1
@@ -48,18 +49,8 @@ Array = NDArray[Any]
 
 def read_hdf5(path: Path) -> dict[str, Any]:
     """The fields of the scan in an HDF5 file; see ``mousev1.read_scan``."""
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(
-            f"{path}: not a sound HDF5 file ({error}); truncated download or not HDF5 at all, fetch it again"
-        ) from error
-    with file:
-        try:
-            return _read_parts(file, path)
-        # h5py lets these through where the structure of a file is damaged.
-        except (OSError, RuntimeError, KeyError, UnicodeDecodeError, TypeError, MemoryError) as error:
-            raise ValueError(f"{path}: damaged ({error}); fetch or write it again") from error
+    with opened_hdf5(path) as file:
+        return _read_parts(file, path)
 
 
 def _read_parts(file: Any, path: Path) -> dict[str, Any]:
@@ -74,12 +65,16 @@ def _read_parts(file: Any, path: Path) -> dict[str, Any]:
         "trial_image": _load(file, "trials/image", path),
         "tiers": _load(file, "trials/tier", path),
         "responses": _numbers(file, "responses", path),
-        **{field: _load(file, name, path) for field, name in optional.items() if name in file},
+        **{
+            field: _load(file, name, path)
+            for field, name in optional.items()
+            if member(file, name) is not None
+        },
         "neuron_meta": {
-            name: _load(file, f"neurons/meta/{name}", path) for name in file.get("neurons/meta", ())
+            name: _load(file, f"neurons/meta/{name}", path) for name in _names(file, "neurons/meta")
         },
         "covariates": {
-            name: _load(file, f"trials/covariates/{name}", path) for name in file.get("trials/covariates", ())
+            name: _load(file, f"trials/covariates/{name}", path) for name in _names(file, "trials/covariates")
         },
     }
 
@@ -107,31 +102,26 @@ def _check_format(file: Any, path: Path) -> None:
 
 
 def _dataset(file: Any, name: str, path: Path) -> Any:
-    """A dataset stored in this very file: links to others could read what the user never named."""
-    if name not in file:
+    dataset = member(file, name)
+    if dataset is None:
         raise ValueError(f"{path}: {name}: missing; mousev1.data.hdf5 describes the layout")
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset) or dataset.file.id != file.id or dataset.external:
-        raise ValueError(f"{path}: {name}: expected a dataset inside this file, got {dataset!r}")
-    if dataset.chunks is not None:
-        expected = math.prod(
-            -(-side // step) for side, step in zip(dataset.shape, dataset.chunks, strict=True)
-        )
-        # HDF5 reads a chunk that is not there as zeros, however many a damaged shape asks for.
-        if dataset.id.get_num_chunks() != expected:
-            raise ValueError(
-                f"{path}: {name}: expected {expected} chunks for {dataset.shape}, got "
-                f"{dataset.id.get_num_chunks()}; written in part or damaged, fetch or write it again"
-            )
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError(f"{path}: {printable(name)}: expected a dataset inside this file, got {dataset!r}")
     return dataset
+
+
+def _names(file: Any, group: str) -> list[str]:
+    """Names in a group of any number of datasets; none where it is absent."""
+    found = member(file, group)
+    return list(found) if isinstance(found, h5py.Group) else []
 
 
 def _load(file: Any, name: str, path: Path) -> Array:
     dataset = _dataset(file, name, path)
     if h5py.check_string_dtype(dataset.dtype) is not None:
-        return np.array(dataset.asstr()[()], dtype=str)
+        return texts(dataset)
     if dataset.dtype.kind not in "biuf":
-        raise ValueError(f"{path}: {name}: expected numbers or text, got {dataset.dtype}")
+        raise ValueError(f"{path}: {printable(name)}: expected numbers or text, got {dataset.dtype}")
     return np.asarray(dataset[()])
 
 

@@ -18,6 +18,7 @@ from mousev1.data.hdf5 import read_hdf5, write_hdf5
 from mousev1.data.scan import Scan
 from mousev1.errors import listing
 from mousev1.storage.atomic import replacing
+from mousev1.storage.reading import check_regular
 
 logger = logging.getLogger("mousev1")
 
@@ -57,6 +58,8 @@ def read_scan(
     path = Path(expanduser(path))
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected a scan (folder, .zip, .h5), found nothing there")
+    if not path.is_dir():
+        check_regular(path)
     kind = "file tree" if path.is_dir() else FORMATS.get(path.suffix.lower() or "no ending")
     if kind == "hdf5":
         fields = read_hdf5(path)

@@ -9,13 +9,18 @@ from __future__ import annotations
 import ast
 import io
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mousev1.errors import printable
+from mousev1.storage.reading import check_regular
+
 MAGIC = b"\x93NUMPY"
 MAX_HEADER_BYTES = 10_000
+MAX_DIMENSIONS, MAX_SIDE = 32, 2**48
 
 
 def decode(data: bytes, where: str) -> NDArray[Any]:
@@ -28,6 +33,38 @@ def decode(data: bytes, where: str) -> NDArray[Any]:
     Raises:
         ValueError: truncated, not .npy, or pickled Python objects.
     """
+    dtype, fortran, shape, start = _header_of(data, len(data), where)
+    flat = np.frombuffer(data, dtype, offset=start)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def read_npy(path: str | Path, *, mapped: bool = False) -> NDArray[Any]:
+    """The array in an .npy file, whose size must be what its header says before any memory is taken.
+
+    Args:
+        path: of the file.
+        mapped: leave it on the disk, read-only.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: no regular file, truncated, not .npy, pickled Python objects, or more than fits into memory.
+    """
+    size, name = check_regular(path), printable(path)
+    with open(path, "rb") as file:
+        dtype, fortran, shape, start = _header_of(file.read(12 + MAX_HEADER_BYTES), size, name)
+    order: Literal["F", "C"] = "F" if fortran else "C"
+    if mapped and size > start:
+        return np.memmap(path, dtype, "r", offset=start, shape=shape, order=order)
+    try:
+        return np.fromfile(path, dtype, offset=start).reshape(shape, order=order)
+    except MemoryError as error:
+        raise ValueError(
+            f"{name}: {size:,} bytes do not fit into memory; select a part and save it"
+        ) from error
+
+
+def _header_of(data: bytes, size: int, where: str) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
+    """Type, whether in Fortran's order, shape, and where the numbers begin, in a file of ``size`` bytes."""
     if data[:6] != MAGIC:
         raise ValueError(f"{where}: expected a NumPy .npy file, got something else; fetch or save it again")
     width = 2 if data[6:7] == b"\x01" else 4
@@ -38,8 +75,8 @@ def decode(data: bytes, where: str) -> NDArray[Any]:
     if len(data) < stop:
         raise ValueError(f"{where}: truncated inside its header; fetch or save it again")
     try:
-        dtype, fortran, shape, size = _parse(data[start:stop])
-    except (ValueError, SyntaxError, TypeError, KeyError) as error:
+        dtype, fortran, shape, claimed = _parse(data[start:stop])
+    except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
         raise ValueError(f"{where}: not a sound .npy header ({error}); fetch or save it again") from error
     if dtype.hasobject:
         raise ValueError(
@@ -48,13 +85,12 @@ def decode(data: bytes, where: str) -> NDArray[Any]:
         )
     if dtype.kind not in "biufUS":
         raise ValueError(f"{where}: expected numbers or strings, got {dtype}")
-    if len(data) - stop != size:
+    if size - stop != claimed:
         raise ValueError(
-            f"{where}: expected {size} bytes for {dtype} {shape}, got {len(data) - stop}; "
+            f"{where}: expected {claimed} bytes for {dtype} {shape}, got {size - stop}; "
             "truncated or altered, fetch or save it again"
         )
-    flat = np.frombuffer(data, dtype, offset=stop)
-    return flat.reshape(shape, order="F" if fortran else "C")
+    return dtype, fortran, shape, stop
 
 
 @lru_cache(maxsize=256)
@@ -68,6 +104,8 @@ def _parse(header: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
     if not isinstance(values["descr"], str):
         raise ValueError("structured arrays are not used by scans")
     dtype = np.dtype(values["descr"])
+    if len(shape) > MAX_DIMENSIONS or not dtype.itemsize or any(side > MAX_SIDE for side in shape):
+        raise ValueError(f"type {dtype} and shape {shape!r}")
     size = dtype.itemsize
     for side in shape:
         size *= side

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os.path import expanduser
@@ -10,12 +11,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from mousev1.errors import listing
+from mousev1.errors import listing, printable
+from mousev1.storage.reading import check_regular
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 """Formats that are read. Pillow knows more, some of which start other programs, as PostScript does."""
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+MAX_PIXELS = 50_000_000
+"""A picture in colour takes four bytes per pixel and is copied while it is converted."""
+
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".wmv", ".webm")
 
 
@@ -62,25 +67,33 @@ def opened(path: Path) -> Iterator[Image.Image]:
     Raises:
         ValueError: another format, a video, a file of several pictures, or an unsound one.
     """
+    name = printable(path)
     if path.suffix.lower() in VIDEOS:
-        raise ValueError(f"images: {path} is a video; videos are not read: save its frames as .png")
+        raise ValueError(f"images: {name} is a video; videos are not read: save its frames as .png")
+    check_regular(path)
     try:
         with Image.open(path, formats=FORMATS) as picture:
+            pixels = picture.width * picture.height
+            if pixels > MAX_PIXELS:
+                raise ValueError(
+                    f"images: {name} has {picture.width} x {picture.height} pixels, more than the {MAX_PIXELS:,} that "
+                    "are read; crop or resize it"
+                )
             # a second picture in a JPEG is a preview
             count = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
             if count == 1:
                 picture.load()
                 yield picture
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, MemoryError, struct.error, Image.DecompressionBombError) as error:
         if path.suffix.lower() not in ENDINGS:
             raise ValueError(
-                f"images: expected a picture as {listing(FORMATS)}, got {path}; save it as .png"
+                f"images: expected a picture as {listing(FORMATS)}, got {name}; save it as .png"
             ) from error
         raise ValueError(
-            f"images: {path} is not a sound picture ({error}); fetch or save it again"
+            f"images: {name} is not a sound picture ({error}); fetch or save it again"
         ) from error
     if count > 1:
         raise ValueError(
-            f"images: {path} holds {count} pictures; videos are not read: save each as a .png, or pass them as "
+            f"images: {name} holds {count} pictures; videos are not read: save each as a .png, or pass them as "
             "one array (N, H, W)"
         )

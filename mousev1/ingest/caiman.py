@@ -14,29 +14,30 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from mousev1.data.hdf5_access import is_hdf5, member, opened_hdf5
 from mousev1.ingest.recording import Float, Plane, Recording
 from mousev1.ingest.report import Report
 
 
 def is_caiman(path: Path) -> bool:
     """Whether a file is HDF5 with CaImAn's estimates."""
-    if not h5py.is_hdf5(path):
+    if not is_hdf5(path):
         return False
-    with h5py.File(path, "r") as file:
-        return isinstance(file.get("estimates"), h5py.Group)
+    with opened_hdf5(path) as file:
+        return isinstance(member(file, "estimates"), h5py.Group)
 
 
 def read_caiman(paths: Sequence[Path], report: Report, *, signal: str = "spikes") -> Recording:
     """Accepted components of every file: S for ``spikes``, C for ``fluorescence``."""
     planes = []
     for path in paths:
-        with h5py.File(path, "r") as file:
+        with opened_hdf5(path) as file:
             planes.append(_plane(file, path, "S" if signal == "spikes" else "C", report))
     return Recording(name=paths[0].stem, planes=tuple(planes))
 
 
 def _plane(file: Any, path: Path, signal: str, report: Report) -> Plane:
-    estimates = file["estimates"]
+    estimates = member(file, "estimates")
     traces = _dataset(estimates, signal)
     if traces is None or traces.ndim != 2:
         raise ValueError(
@@ -69,7 +70,7 @@ def _plane(file: Any, path: Path, signal: str, report: Report) -> Plane:
 
 def _dataset(group: Any, name: str) -> NDArray[Any] | None:
     """Numbers under a name; None where absent, or where CaImAn wrote ``NoneType``."""
-    found = group.get(name)
+    found = member(group, name)
     if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "biuf":
         return None
     return np.asarray(found[()])
@@ -77,9 +78,9 @@ def _dataset(group: Any, name: str) -> NDArray[Any] | None:
 
 def _centroids(estimates: Any, count: int) -> Float | None:
     """(components, 2) x and y: the mean pixel of each footprint by weight, else the centres in ``coordinates``."""
-    sides, parts = _dataset(estimates, "dims"), estimates.get("A")
+    sides, parts = _dataset(estimates, "dims"), member(estimates, "A")
     if sides is not None and isinstance(parts, h5py.Group) and {"data", "indices", "indptr"} <= set(parts):
-        weights, pixels, ends = (np.asarray(parts[name][()]) for name in ("data", "indices", "indptr"))
+        weights, pixels, ends = (member(parts, name)[()] for name in ("data", "indices", "indptr"))
         component = np.repeat(np.arange(count), np.diff(ends))
         x, y = np.divmod(pixels, int(sides[0]))
         total = np.bincount(component, weights, count)
@@ -89,10 +90,14 @@ def _centroids(estimates: Any, count: int) -> Float | None:
 
 
 def _entries(estimates: Any) -> list[tuple[str, Any]]:
-    group = estimates.get("coordinates")
-    return [(key, group[key]) for key in group if key.isdecimal()] if isinstance(group, h5py.Group) else []
+    group = member(estimates, "coordinates")
+    return (
+        [(key, member(group, key)) for key in group if key.isdecimal()]
+        if isinstance(group, h5py.Group)
+        else []
+    )
 
 
 def _center(entry: Any) -> tuple[float, float]:
-    y, x = np.asarray(entry["CoM"][()], float).ravel()
+    y, x = np.asarray(member(entry, "CoM")[()], float).ravel()
     return float(x), float(y)

@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mousev1.errors import listing
+from mousev1.data.archive import opened_zip, read_member
+from mousev1.data.npy import decode, read_npy
+from mousev1.errors import listing, printable
 from mousev1.ingest.recording import Float, Plane, Recording, Table
 from mousev1.ingest.report import Report
 from mousev1.ingest.suite2p import NEUROPIL, centroid
@@ -51,10 +53,16 @@ def read_named_arrays(path: Path, report: Report, *, signal: str = "spikes") -> 
     """The recording in a folder of ``.npy`` files or an ``.npz``."""
     if path.is_dir():
         files = sorted(path.glob("*.npy"))
-        variables = {file.stem: np.load(file, allow_pickle=False) for file in files}
+        variables = {file.stem: read_npy(file) for file in files}
     else:
-        with np.load(path, allow_pickle=False) as archive:
-            variables = {name: archive[name] for name in archive.files}
+        with opened_zip(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".npy")]
+            variables = {
+                name.removesuffix(".npy"): decode(
+                    read_member(archive, name), f"{printable(path)}: {printable(name)}"
+                )
+                for name in names
+            }
     return recording_of(variables, path.stem, report, signal=signal)
 
 

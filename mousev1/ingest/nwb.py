@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mousev1.data.hdf5_access import check_inside, opened_hdf5
 from mousev1.data.pictures import natural_key
 from mousev1.errors import listing
 from mousev1.ingest.behavior import recognised
@@ -45,6 +46,8 @@ def read_nwb(path: Path, report: Report, *, signal: str = "spikes", series: str 
         from pynwb import NWBHDF5IO
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("NWB files need pynwb: pip install 'mousev1[nwb]'") from error
+    with opened_hdf5(path) as contents:
+        check_inside(contents)
     with NWBHDF5IO(str(path), "r", load_namespaces=True) as io:
         file = io.read()
         chosen = _response_series(file, signal, series)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from mousev1.data.npy import read_npy
 from mousev1.data.pictures import ENDINGS, natural_key, opened
 from mousev1.errors import listing
 
@@ -27,7 +28,7 @@ def find_pictures(source: str | Path) -> dict[str, Path | NDArray[Any]]:
     """
     source = Path(source)
     if source.suffix == ".npy" and source.is_file():
-        array = np.load(source, mmap_mode="r", allow_pickle=False)
+        array = read_npy(source, mapped=True)
         if array.ndim not in (3, 4):
             raise ValueError(f"pictures: expected {source} as (N, H, W) or (N, H, W, 3), got {array.shape}")
         return {str(i): array[i] for i in range(len(array))}

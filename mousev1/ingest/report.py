@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mousev1.data.scan import Scan
+from mousev1.errors import printable
 
 COLUMNS, ENLARGED, GAP, LABEL = 6, 4, 6, 14
 
@@ -33,12 +34,12 @@ class Report:
         self.counts[what] = self.counts.get(what, 0) + int(number)
 
     def text(self) -> str:
-        """Everything, as a text file would hold it."""
+        """Everything, as a text file would hold it; what is no visible character in a name is escaped."""
         counts = [f"{number:>9,}  {what}" for what, number in self.counts.items()]
         sections = {"Read": self.read, "Assumed": self.assumed, "Notes": self.notes, "Counts": counts}
         lines = []
         for title, content in sections.items():
-            lines += [title, *(f"  {line}" for line in content or ["nothing"]), ""]
+            lines += [title, *(f"  {printable(line)}" for line in content or ["nothing"]), ""]
         return "\n".join(lines)
 
 

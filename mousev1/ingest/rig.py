@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 from mousev1.errors import listing
 from mousev1.ingest.report import Report
 from mousev1.ingest.tables import words
+from mousev1.storage.reading import read_json
 
 CENTIMETRES = {"mm": 0.1, "cm": 1.0, "m": 100.0, "in": 2.54, "inch": 2.54, "inches": 2.54}
 _SCREEN = {"screen", "monitor", "display"}
@@ -96,11 +96,9 @@ def read_rig(source: str | Path | Mapping[str, Any] | Rig | None, report: Report
         if not Path(source).is_file():
             raise FileNotFoundError(f"rig: expected a JSON file, found nothing at {source}")
         try:
-            values = json.loads(Path(source).read_text(encoding="utf-8-sig"))
+            values = read_json(Path(source))
         except ValueError as error:
-            raise ValueError(
-                f"rig: {source} is not JSON ({error}); correct it, or give the values as options"
-            ) from error
+            raise ValueError(f"rig: {error}, or give the values as options") from error
     else:
         values = dict(source)
     if not isinstance(values, dict):
@@ -119,7 +117,7 @@ def read_rig(source: str | Path | Mapping[str, Any] | Rig | None, report: Report
         )
     try:
         return Rig(**known)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"rig: a value is none that can be used ({error}); correct it in {source}"
         ) from error

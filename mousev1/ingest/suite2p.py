@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mousev1.data.npy import read_npy
 from mousev1.data.pictures import natural_key
 from mousev1.errors import listing
 from mousev1.ingest.recording import Float, Plane, Recording
@@ -113,7 +114,7 @@ def _traces(folder: Path, signal: str) -> Float:
                 f"{file}: missing, needed for signal={signal!r}; run that step of suite2p, or choose the other of "
                 "'spikes' and 'fluorescence' (--signal)"
             )
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
+        array = read_npy(file, mapped=True)
         if array.ndim != 2 or array.dtype.kind not in "uif":
             raise ValueError(f"{file}: expected (ROIs, frames) numbers, got {array.dtype} {array.shape}")
         return np.asanyarray(array)
@@ -144,7 +145,7 @@ def _selected(
         report.assumed.append(f"{folder.name}: no iscell.npy, so all {n_rois} ROIs are neurons")
         report.count("ROIs that are no neurons, left out", 0)
         return np.ones(n_rois, bool), None
-    table = np.load(file, allow_pickle=False)
+    table = read_npy(file)
     table = table[:, None] if table.ndim == 1 else table
     if len(table) != n_rois:
         raise ValueError(f"{file}: expected one row per ROI ({n_rois}), got {len(table)}")

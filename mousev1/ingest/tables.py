@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mousev1.errors import listing
+from mousev1.errors import listing, printable
 from mousev1.ingest.recording import Table
+from mousev1.storage.reading import check_unpacked
+
+MAX_TABLE_BYTES = 1 << 30
 
 UNITS = {
     "s": ("s", "sec", "secs", "second", "seconds"),
@@ -50,18 +53,30 @@ def read_table(path: str | Path) -> dict[str, NDArray[Any]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a table (.csv, .tsv, .parquet), found no file there")
+        raise FileNotFoundError(
+            f"{printable(path)}: expected a table (.csv, .tsv, .parquet), found no file there"
+        )
     if path.suffix.lower() in (".parquet", ".pq"):
         return _read_parquet(path)
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
         raise ValueError(
             f"{path}: expected a table ending in .csv, .tsv or .parquet; save it as one of these"
         )
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        lines = [line for line in file if line.strip() and not line.startswith("#")]
+    if (size := path.stat().st_size) > MAX_TABLE_BYTES:
+        raise ValueError(
+            f"{path}: {size:,} bytes, more than the {MAX_TABLE_BYTES:,} of a table that are read"
+        )
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            lines = [line for line in file if line.strip() and not line.startswith("#")]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not text ({error}); save it as UTF-8") from error
     first = lines[0] if lines else ""
     delimiter = max(",;\t", key=first.count)
-    rows = [[field.strip() for field in row] for row in csv.reader(lines, delimiter=delimiter)]
+    try:
+        rows = [[field.strip() for field in row] for row in csv.reader(lines, delimiter=delimiter)]
+    except csv.Error as error:
+        raise ValueError(f"{path}: not a sound table ({error}); save it again") from error
     if len(rows) < 2 or len(set(rows[0])) < len(rows[0]) or all(_is_number(name) for name in rows[0]):
         raise ValueError(
             f"{path}: expected a first line of distinct column names and lines of values below it, got {first!r}"
@@ -76,12 +91,18 @@ def read_table(path: str | Path) -> dict[str, NDArray[Any]]:
 
 def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
     try:
+        import pyarrow
         from pyarrow import parquet
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"{path}: Parquet needs pyarrow: pip install pyarrow, or save it as .csv"
         ) from error
-    table = parquet.read_table(path)
+    try:
+        about = parquet.ParquetFile(path).metadata
+        check_unpacked(printable(path), 8 * about.num_rows * about.num_columns, path.stat().st_size)
+        table = parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise ValueError(f"{printable(path)}: not a sound Parquet table ({error}); save it again") from error
     return {name: as_column(table.column(name).to_pylist()) for name in table.column_names}
 
 
@@ -90,6 +111,8 @@ def as_column(values: Any) -> NDArray[Any]:
     texts = ["" if value is None else _text(value) for value in values]
     if all(_is_number(text) for text in texts if text.lower() not in ("", "nan", "na")):
         return np.array([float(text) if _is_number(text) else np.nan for text in texts])
+    # An array gives every text the room of the longest.
+    check_unpacked("a column of texts", 4 * len(texts) * max(map(len, texts)), sum(map(len, texts)))
     return np.array(texts)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mousev1.data.npy import read_npy
 from mousev1.errors import listing
 from mousev1.ingest.options import NeuronSelection
 from mousev1.ingest.presentations import Clock
@@ -106,7 +107,7 @@ def _frame_times(source: str | Path | Float) -> Float:
     if not isinstance(source, str | Path):
         return np.asarray(source, float)
     if Path(source).suffix == ".npy":
-        return np.asarray(np.load(source, allow_pickle=False), float).ravel()
+        return np.asarray(read_npy(source), float).ravel()
     table = read_table(source)
     numeric = [name for name in table if table[name].dtype.kind == "f"]
     if len(numeric) != 1:

@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mousev1.data.npy import MAGIC, MAX_HEADER_BYTES
+from mousev1.data.npy import MAGIC, MAX_HEADER_BYTES, read_npy
+from mousev1.errors import printable
+from mousev1.storage.reading import check_regular
 
 MAX_BYTES = 1 << 30
 MAX_DEPTH = 50
@@ -38,10 +40,9 @@ def load_pickled(path: Path) -> Any:
     Raises:
         ValueError: it names anything else, is damaged, or is larger than ``MAX_BYTES``.
     """
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(
-            f"{path}: {path.stat().st_size:,} bytes, more than the {MAX_BYTES:,} that are unpickled"
-        )
+    size = check_regular(path)
+    if size > MAX_BYTES:
+        raise ValueError(f"{printable(path)}: {size:,} bytes, more than the {MAX_BYTES:,} that are unpickled")
     data = path.read_bytes()
     if data[:6] != MAGIC:
         raise ValueError(f"{path}: expected a NumPy .npy file; save it again")
@@ -52,9 +53,9 @@ def load_pickled(path: Path) -> Any:
         if stop - start > MAX_HEADER_BYTES:
             raise ValueError("a header of that size is none")
         if "O" not in ast.literal_eval(data[start:stop].decode("latin1").strip())["descr"]:
-            return np.load(path, allow_pickle=False)
+            return read_npy(path)
         found = loads(data[stop:])
-    except (ValueError, SyntaxError, TypeError, KeyError) as error:
+    except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
         raise ValueError(
             f"{path}: {error}. Only arrays, dicts, lists, numbers and texts are read, since anything else could run "
             "code; save it again with these only, e.g. np.save(path, {'fs': ops['fs'], 'nplanes': ops['nplanes']})"
@@ -111,6 +112,8 @@ class _Restricted(pickle.Unpickler):
             return _Array()
 
         def frombuffer(data: bytes, kind: _Type, shape: tuple[int, ...], order: str = "C") -> _Array:
+            if not isinstance(data, bytes | bytearray):  # bytes(10**10) would be as many zeros
+                raise ValueError("it has an array without contents")
             array = _Array()
             array.state = (1, shape, kind, order == "F", bytes(data))
             return array

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mousev1.data.images import Images
+from mousev1.data.pictures import opened
 from mousev1.insilico.ascent import AscentSettings
 from mousev1.insilico.contrast import rms_contrast, set_contrast
 from mousev1.insilico.extrapolation import measure_extrapolation
@@ -180,7 +181,7 @@ def read_shown(folder: str | Path, manifest: Manifest, frame: Frame) -> Images32
     """The gray values (N, H, W) that the monitor shows, from the files of an export."""
     pixels = []
     for name in manifest.files:
-        with Image.open(Path(folder) / name) as picture:
+        with opened(Path(folder) / name) as picture:
             array = np.array(picture)
         magnify = array.shape[0] // frame.height if array.ndim == 2 else 0
         if magnify < 1 or array.shape != (frame.height * magnify, frame.width * magnify):

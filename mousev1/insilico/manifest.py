@@ -105,12 +105,16 @@ def read_manifest(path: str | Path) -> Manifest:
     path = Path(path)
     path = path / MANIFEST_FILE if path.is_dir() else path
     if not path.is_file():
-        raise FileNotFoundError(f"manifest: nothing at {path}; `mousev1 export` writes one beside the images")
+        raise FileNotFoundError(f"manifest: no file at {path}; `mousev1 export` writes one beside the images")
     with open(path, encoding="utf-8", newline="") as file:
         try:
             header, *rows = list(csv.reader(file))
         except (ValueError, UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path}: not a manifest ({error})") from error
+    if outside := [
+        row[1] for row in rows if len(row) > 1 and (row[1] in ("", ".", "..") or set(row[1]) & set("/\\\0"))
+    ]:
+        raise ValueError(f"{path}: file: expected names of files beside it, got {listing(outside, 5)}")
     units = header[len(FIXED) :]
     if tuple(header[: len(FIXED)]) != FIXED or not all(name.startswith("unit_") for name in units):
         raise ValueError(
