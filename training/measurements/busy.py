@@ -5,8 +5,8 @@
 A busy process computes matrix products with one thread. Beside so many of them, features, predictions and fits are
 measured with default settings, in new processes: as they are called from Python, and set up as the command line sets
 its process up (``mousev1.tune_process``). mousev1 has a turn with one thread, too: more threads must not be slower.
-A fit of the authors' library is some epochs multiplied by the recorded number of them, as in ``speed``; of large
-fits an epoch on a part of the images, multiplied by how many times as many there are.
+A fit of the authors' library is an epoch multiplied by the recorded number of them, as in ``speed``, here on one of
+several equal parts of the training and validation images, multiplied by the number of parts.
 
 Rows that the result file has are not measured again. Leave the machine alone meanwhile.
 """
@@ -32,10 +32,10 @@ import torch
 from mousev1.core.inference import fuse
 from training import provenance
 from training.measurements import script
-from training.measurements.peer import build_core, import_peer, peer_core_state
+from training.measurements.peer import build_core, fit_peer, import_peer, peer_core_state
 from training.measurements.speed import same_model
 from training.measurements.speed_features import BATCH
-from training.measurements.task import Task, fit_ours, fit_theirs, make_task, read_core
+from training.measurements.task import Task, fit_ours, make_task, read_core, recipe
 from training.measurements.turns import OURS, PEER, seconds_of, take_turns
 from training.measurements.whole_fit import recorded_epochs
 
@@ -135,13 +135,25 @@ def rates_in_turns(part: str, path: Path, images: int, rounds: int) -> dict[str,
 def fits_in_turns(task: Task, epochs: int, rounds: int) -> dict[str, list[float]]:
     """Seconds of a whole fit of each side, turn by turn; the authors' library's takes ``epochs``."""
     import_peer()  # its import time is not part of its fit
-    rows = task.train_rows
-    part = replace(task, train_rows=rows[:: -(-len(rows) // MOST_PEER_IMAGES)], max_epochs=1)
+    parts = -(-len(task.train_rows) // MOST_PEER_IMAGES)
+    part = replace(task, train_rows=task.train_rows[::parts], max_epochs=1)
+    images, responses, _ = part.training
+    # An epoch ends with the validation images; they are a part, too.
+    held, held_responses = (values[::parts] for values in task.validation)
 
     def theirs() -> float:
-        fit, cost = provenance.cost_of(partial(fit_theirs, part))
+        fit, cost = provenance.cost_of(
+            lambda: fit_peer(
+                task.core,
+                (images, responses),
+                (held, held_responses),
+                task.scan.positions,
+                settings=recipe(part),
+                seed=task.seed,
+            )
+        )
         epoch = sum(epoch.seconds for epoch in fit.epochs)
-        return cost["seconds"] - epoch + epoch * epochs * len(rows) / len(part.train_rows)
+        return cost["seconds"] - epoch + epoch * parts * epochs
 
     def ours() -> float:
         return seconds_of(lambda: fit_ours(task, progress=False))
