@@ -165,11 +165,11 @@ def test_the_bias_of_feve_with_few_repeats_is_the_one_told():
     generator = np.random.default_rng(0)
     rates = np.sqrt(0.2) * generator.normal(size=(100, 2000))
     predictions = 0.5 * rates + np.sqrt(0.05) * generator.normal(size=rates.shape)
-    for repeats, told in ((2, 0.41), (4, 0.46), (10, 0.50)):
+    for repeats, measured in ((2, 0.41), (4, 0.46), (10, 0.50)):
         ids = np.repeat(np.arange(100), repeats)
         responses = rates[ids] + generator.normal(size=(len(ids), 2000))
         explained = metrics.feve(predictions[ids], responses, ids)
-        assert explained[metrics.fev(responses, ids) > 0.15].mean() == pytest.approx(told, abs=0.015)
+        assert explained[metrics.fev(responses, ids) > 0.15].mean() == pytest.approx(measured, abs=0.015)
 
 
 def test_fraction_oracle_is_the_least_squares_slope_and_counts_who_is_left_out():
