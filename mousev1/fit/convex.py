@@ -29,7 +29,7 @@ from mousev1.fit.model_error import UNITS as MODEL_ERROR_UNITS
 from mousev1.fit.model_error import USUAL_RATIO, model_error_ratio
 from mousev1.fit.newton import GlmFit
 from mousev1.fit.population import FitData, PopulationGlm
-from mousev1.fit.prior import LEAST_DETERMINED, WELL_DETERMINED, WeightPrior
+from mousev1.fit.prior import LEAST_DETERMINED, LEAST_DETERMINED_ALONE, WELL_DETERMINED, WeightPrior
 from mousev1.fit.readout_locations import (
     FeatureSource,
     ReadoutLocations,
@@ -328,8 +328,9 @@ class _Fit:
             )
         if known is None and self.settings.prior_rounds:
             # What little few neurons or events determine is their own, not the population's.
-            enough = (glm.determined - LEAST_DETERMINED) / (WELL_DETERMINED - LEAST_DETERMINED)
-            glm.prior = start.towards(glm.prior, max(enough, 0.0))
+            together = (glm.determined - LEAST_DETERMINED) / (WELL_DETERMINED - LEAST_DETERMINED)
+            alone = glm.determined / glm.prior.units / LEAST_DETERMINED_ALONE - 1.0
+            glm.prior = start.towards(glm.prior, max(together, alone, 0.0))
         return glm
 
     def model_error(self, found: ReadoutLocations, fits: GlmFit, some: Tensor) -> tuple[float, Tensor]:

@@ -40,6 +40,7 @@ ROUND_UNITS = 30
 # How often data have to determine every weight, in all neurons together, for a prior to be learned from them at all,
 # and fully.
 LEAST_DETERMINED, WELL_DETERMINED = 3.0, 7.5
+LEAST_DETERMINED_ALONE = 0.15  # the same by every neuron on average, and twice as much fully
 PRIOR_UNITS = 200
 
 
