@@ -81,7 +81,7 @@ def readers() -> dict[str, Callable[[Path], Any]]:
         "pictures": pictures,
         "core": lambda path: load_core(str(path)).state_dict(),
         "model": lambda path: load_model(str(path)).readout.state_dict(),
-        "checkpoint": lambda path: import_checkpoint(path, contract=InputContract()).core.state_dict(),
+        "checkpoint": lambda path: import_checkpoint(path, contract=InputContract()).state_dict(),
         "suite2p": recording,
         "caiman": recording,
         "matlab": recording,

@@ -21,6 +21,18 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 MAX_PIXELS = 50_000_000
 """A picture in colour takes four bytes per pixel and is copied while it is converted."""
 
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow raises for a picture that is damaged."""
+
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".wmv", ".webm")
 
 
@@ -84,7 +96,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
             if count == 1:
                 picture.load()
                 yield picture
-    except (OSError, SyntaxError, MemoryError, struct.error, Image.DecompressionBombError) as error:
+    except DAMAGE as error:
         if path.suffix.lower() not in ENDINGS:
             raise ValueError(
                 f"images: expected a picture as {listing(FORMATS)}, got {name}; save it as .png"

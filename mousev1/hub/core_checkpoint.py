@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import zipfile
 from contextlib import nullcontext
 from pathlib import Path
@@ -46,11 +47,17 @@ def _size_unless_packed(file: Path | BinaryIO, source: str) -> int:
     """Bytes of a file; ``ValueError`` if it is a zip that unpacks to more, which torch never writes."""
     with open(file, "rb") if isinstance(file, Path) else nullcontext(file) as handle:
         size = handle.seek(0, os.SEEK_END)
-        if zipfile.is_zipfile(handle):
-            with zipfile.ZipFile(handle) as archive:
-                unpacked = sum(entry.file_size for entry in archive.infolist())
-            if unpacked > size:
-                raise ValueError(f"{source}: unpacks to {unpacked} bytes from {size}; refused")
+        try:
+            unpacked = 0
+            if zipfile.is_zipfile(handle):
+                with zipfile.ZipFile(handle) as archive:
+                    unpacked = sum(entry.file_size for entry in archive.infolist())
+        except (zipfile.BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{source}: not a sound checkpoint ({error}); truncated or altered, fetch it again"
+            ) from error
+        if unpacked > size:
+            raise ValueError(f"{source}: unpacks to {unpacked} bytes from {size}; refused")
         handle.seek(0)
         return size
 
