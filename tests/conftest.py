@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,18 @@ import pytest
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Cores that tests keep go into a folder of their own, never into the cache of who runs them."""
+    before = os.environ.get("MOUSEV1_CACHE")
+    os.environ["MOUSEV1_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["MOUSEV1_CACHE"]
+    else:
+        os.environ["MOUSEV1_CACHE"] = before
 
 
 @pytest.fixture(scope="session")

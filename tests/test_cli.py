@@ -253,7 +253,10 @@ def test_pictures_of_another_size_are_predicted_as_the_message_says(folder, tmp_
     Image.fromarray(np.full((40, 40), 90, dtype=np.uint8)).save(picture)
     refused = run("predict", folder / "model", picture, "--out", tmp_path / "r.csv", code=1)
     assert "--to-frame" in refused
-    run("predict", folder / "model", picture, "--to-frame", "--out", tmp_path / "r.csv", "--quiet")
+    asked = run("predict", folder / "model", picture, "--to-frame", "--out", tmp_path / "r.csv", code=1)
+    assert "add --pixels-per-degree N" in asked
+    ready = ("--to-frame", "--pixels-per-degree", 0.53)
+    run("predict", folder / "model", picture, *ready, "--out", tmp_path / "r.csv", "--quiet")
     assert (tmp_path / "r.csv").exists()
 
 
@@ -292,3 +295,18 @@ def test_a_tier_of_the_file_can_be_left_out(folder):
 @pytest.mark.parametrize("command", ["fit", "predict", "score", "compare", "import", "info"])
 def test_every_command_explains_itself(command):
     assert len(run(command, "--help").splitlines()) > 8
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a file system that takes no files")
+@pytest.mark.parametrize("command", ["fit", "predict", "score", "demo"])
+def test_a_folder_that_takes_no_files_is_refused_before_any_work(command, folder, tmp_path):
+    words = {
+        "fit": (folder / "scan.zip", "--core", folder / "core"),
+        "predict": (folder / "model", folder / "scan.zip"),
+        "score": (folder / "model", folder / "scan.zip"),
+        "demo": (),
+    }[command]
+    out = "/proc/out.csv" if command in ("predict", "score") else "/proc/out"
+    output = run(command, *words, "--out", out, code=1)
+    assert f"{out}: nothing can be written in /proc" in output
+    assert len(output.splitlines()) == 1

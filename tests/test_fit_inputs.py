@@ -226,10 +226,11 @@ def test_a_mask_is_refused_and_its_remedy_gives_the_fit_without_those_trials():
     # oracle: the fit without the trial; a masked 9999 must not become a scale
     masked = np.ma.masked_greater(with_value(RESPONSES, (5, 2), 9999.0), 9000)
     with pytest.raises(
-        ValueError, match=r"responses: .*1 of 120 values masked; pass responses.filled\(np.nan\)"
+        ValueError,
+        match=r"responses: .*1 of 120 values masked; pass responses\.astype\(float\)\.filled\(np\.nan\)",
     ):
         fit(responses=masked)
-    model = fit(responses=masked.filled(np.nan), drop="trials")
+    model = fit(responses=masked.astype(float).filled(np.nan), drop="trials")
     rows = np.delete(np.arange(40), 5)
     expected = fit(images=IMAGES[rows], responses=RESPONSES[rows])
     np.testing.assert_allclose(model.response_scale, expected.response_scale)

@@ -64,3 +64,18 @@ def test_trials_need_their_image() -> None:
             name="mine", responses=RESPONSES, response_axes="trial neuron", images=IMAGES[:, 0],
             image_axes="image height width", tiers=TIERS,
         )  # fmt: skip
+
+
+def test_masked_values_are_refused_as_at_every_other_door():
+    responses = np.ma.masked_array(np.ones((4, 2)), mask=np.eye(4, 2, dtype=bool))
+    images = np.random.default_rng(0).integers(0, 256, (4, 36, 64), dtype=np.uint8)
+    with pytest.raises(ValueError, match="responses: expected every value, got a masked array with 2 of 8"):
+        Scan.from_arrays(
+            name="masked",
+            responses=responses,
+            response_axes="trial neuron",
+            images=images,
+            image_axes="image height width",
+            tiers=["train"] * 3 + ["test"],
+            trial_image=range(4),
+        )

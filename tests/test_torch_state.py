@@ -82,7 +82,10 @@ def test_loading_and_predicting_need_no_default_type(made, model, tmp_path, doub
     np.testing.assert_array_equal(again.predict(made.scan.images), model.predict(made.scan.images))
 
 
-def test_a_sound_cached_core_survives_whatever_cannot_read_it(shared, monkeypatch, double_by_default):
+def test_a_sound_cached_core_survives_whatever_cannot_read_it(
+    shared, monkeypatch, tmp_path, double_by_default
+):
+    monkeypatch.setenv("MOUSEV1_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("MOUSEV1_11S_URL", shared("weights/lurz_11s_core.pt").as_uri())
     mousev1.load_core("11-S")
@@ -159,9 +162,9 @@ def test_images_of_the_fit_s_own_resolution_need_no_further_word():
 def test_pictures_of_another_size_are_brought_into_the_frame(made, model):
     # oracle: cut and padded by hand
     picture = np.arange(20 * 20, dtype=np.float32).reshape(1, 20, 20) % 256
-    with pytest.raises(ValueError, match=r"model\.to_frame\(images, pixels_per_degree\)"):
+    with pytest.raises(ValueError, match=r"model\.to_frame\(images, pixels_per_degree=\.\.\.\)"):
         model.predict(picture)
-    framed = model.to_frame(picture).numpy()
+    framed = model.to_frame(picture, CONFIG.input.pixels_per_degree).numpy()
     by_hand = np.full((1, 1, 16, 24), 127.5, dtype=np.float32)
     by_hand[0, 0, :, 2:22] = picture[0, 2:18]
     np.testing.assert_array_equal(framed, by_hand)

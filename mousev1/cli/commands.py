@@ -102,7 +102,7 @@ def predict(options: Namespace) -> str:
         files = None if source.suffix == ".npy" else picture_files(source)
         shown: Images = read_npy(source) if files is None else files
         if options.to_frame:
-            stack = fitted.to_frame(shown, options.pixels_per_degree)
+            stack = fitted.to_frame(shown, _resolution(options, fitted))
         else:
             stack = fitted.prepare(shown, options.pixels_per_degree)
         if options.std:
@@ -129,6 +129,18 @@ def predict(options: Namespace) -> str:
             f"{LEVEL:g}% of these, up to {extrapolation.max():.2g} times as far; predictions of them are extrapolation"
         )
     return f"wrote {options.out}: responses of {fitted.n_units} neurons to {len(names)} images"
+
+
+def _resolution(options: Namespace, model: ResponseModel) -> float:
+    """Of pictures to be brought into the frame: without it the wrong part of them would be cut out."""
+    known: float | None = options.pixels_per_degree or model.record.pixels_per_degree
+    if known is None:
+        raise ValueError(
+            "--to-frame: expected the resolution of the pictures, too; add --pixels-per-degree N, the picture's width "
+            f"in pixels divided by its width in degrees ({model.core.config.input.pixels_per_degree:g} if it is the "
+            "core's own)"
+        )
+    return known
 
 
 def score(options: Namespace) -> str:

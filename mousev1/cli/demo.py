@@ -15,7 +15,7 @@ from mousev1.data.io import read_scan
 from mousev1.fit.fitting import fit_scan
 from mousev1.hub.cores import load_core
 from mousev1.plot import score_summary
-from mousev1.storage.atomic import replacing
+from mousev1.storage.atomic import check_replaceable, replacing
 
 Array = npt.NDArray[Any]
 
@@ -37,6 +37,7 @@ def run_demo(out: Path, *, progress: bool = True) -> str:
     """
     if out.exists():
         raise FileExistsError(f"--out: {out} is there already; remove it or name another folder")
+    check_replaceable(out)
     scan, core = read_scan(SCAN), load_core(CORE)
     print(f"This demo uses {SIMULATED}.")
     print(scan.summary())

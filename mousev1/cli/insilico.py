@@ -127,7 +127,8 @@ def _natural_images(
     elif scan is not None:
         natural = model.prepare(scan.images)[:, 0].float().numpy()
     else:
-        natural = model.to_frame(read_scan(BUNDLED).images)[:, 0].float().numpy()
+        resolution = model.core.config.input.pixels_per_degree
+        natural = model.to_frame(read_scan(BUNDLED).images, resolution)[:, 0].float().numpy()
         print(
             "note: no --images and no --scan, so the synthetic images that mousev1 brings stand for natural ones"
         )

@@ -183,7 +183,7 @@ class Scan(ScanFields):
             responses: numbers with the axes ``response_axes``.
             response_axes: ``"trial neuron"`` in any order; or ``"image repeat neuron"`` in any order, where each image
                 has its repeats (NaN for repeats that others have more of), or without ``repeat``.
-            images: gray values with the axes ``image_axes``.
+            images: gray values with the axes ``image_axes``; masked arrays are refused.
             image_axes: ``image height width`` in any order, and ``channel`` if there is one.
             tiers: (T,) as in ``Scan``; one per image where responses are by image.
             trial_image: (T,) which image each trial showed, counted from 0; not with responses by image.

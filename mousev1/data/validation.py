@@ -24,8 +24,8 @@ def plain_array(name: str, values: ArrayLike) -> Array:
     if np.ma.is_masked(values):
         raise ValueError(
             f"{name}: expected every value, got a masked array with {int(np.ma.getmaskarray(values).sum()):,} of "
-            f"{values.size:,} values masked; pass {name}.filled(np.nan) where missing values are allowed or can be "
-            "left out, else leave those rows out"
+            f"{values.size:,} values masked; pass {name}.astype(float).filled(np.nan) where missing values are "
+            "allowed or can be left out (responses, with drop=), else leave those rows out"
         )
     return np.asarray(values.data)
 
@@ -257,7 +257,7 @@ def in_order(
 
     ``axes`` has one name per axis, separated by spaces: ``"neuron trial"``.
     """
-    values, given = np.asarray(array), tuple(axes.split())
+    values, given = plain_array(f"{name.removesuffix('_axes')}s", array), tuple(axes.split())
     missing = [axis for axis in wanted if axis not in given]
     if (
         len(given) != values.ndim

@@ -260,13 +260,13 @@ class ResponseModel(nn.Module):
         self.check_size((stack.shape[2], stack.shape[3]))
         return stack
 
-    def to_frame(self, images: Images, pixels_per_degree: float | None = None) -> Tensor:
+    def to_frame(self, images: Images, pixels_per_degree: float) -> Tensor:
         """Pictures of another size brought into the frame that the model was fitted to, to be predicted.
 
         Args:
             images: pictures of any kind, as for ``predict``.
-            pixels_per_degree: their resolution, if it is not the core's; they are resampled. What is larger than
-                the frame is cut around the centre, what is smaller is surrounded with gray.
+            pixels_per_degree: their resolution; they are resampled to the core's. What is larger than the frame
+                is cut around the centre, what is smaller is surrounded with gray.
 
         Returns:
             (N, C_in, H, W), uint8 or float32.
@@ -303,8 +303,8 @@ class ResponseModel(nn.Module):
         raise ValueError(
             f"images: expected {fitted[0]}x{fitted[1]} pixels at the core's resolution, as the model was fitted "
             f"to, got {size[0]}x{size[1]}; if they show the same part of the visual field, pass their resolution, "
-            "pixels_per_degree= (--pixels-per-degree); otherwise model.to_frame(images, pixels_per_degree) cuts them "
-            "or surrounds them with gray (--to-frame)"
+            "pixels_per_degree= (--pixels-per-degree N); if they show another part, model.to_frame(images, "
+            "pixels_per_degree=...) also cuts them or surrounds them with gray (--pixels-per-degree N --to-frame)"
         )
 
     def _rate_std(self, features: Tensor, mu: Tensor, drive: Tensor) -> Tensor:

@@ -83,6 +83,8 @@ def check_replaceable(target: Path) -> Path:
         raise NotADirectoryError(
             f"{given}: {above} is a file, in which nothing can be written; name another path"
         )
+    if kind is None:
+        _check_writable(above, given)
     if kind == "folder":
         if Path.cwd().is_relative_to(target) or os.path.ismount(target):
             what = (
@@ -97,6 +99,17 @@ def check_replaceable(target: Path) -> Path:
                 f"{given}: a folder without permission to write; change that or name another"
             )
     return target
+
+
+def _check_writable(folder: Path, given: Path) -> None:
+    """Permissions do not say it all: some file systems take no file from anybody."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise PermissionError(
+            f"{given}: nothing can be written in {folder} ({error.strerror}); name a path elsewhere"
+        ) from error
 
 
 def _kind(path: Path) -> str | None:
