@@ -319,7 +319,7 @@ def _parser() -> script.Parser:
     parser = script.parser(
         "insilico_truth",
         "In-silico tuning and receptive fields against the truth of a simulated scan.",
-        "a simulated scan",
+        scan="a simulated scan",
     )
     parser.add_argument("--truth", type=Path, required=True, help="its truth (.truth.npz)")
     parser.add_argument(
