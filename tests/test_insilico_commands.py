@@ -207,7 +207,7 @@ def test_units_are_ranked_by_what_images_do_to_them_where_nothing_was_recorded()
         (["export", "{model}", "--gamma", 0, "--out", "{new}"], "gamma: expected the exponent of a monitor"),
         (["export", "{model}", "--random-images", 99, "--out", "{new}"], "--random-images: expected 0 to 40"),
         (["export", "{model}", "--steps", 0, "--out", "{new}"], "steps: expected a whole number"),
-        (["score", "{model}", "{scan}", "--manifest", "{new}"], "manifest: nothing at"),
+        (["score", "{model}", "{scan}", "--manifest", "{new}"], "manifest: no file at"),
     ],
 )
 def test_mistakes_end_with_one_clear_line_and_write_nothing(arguments, says, folder, tmp_path, capsys):

@@ -54,6 +54,7 @@ def versions(*more: str) -> dict[str, str | None]:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             found[package] = None
+    found["torch"] = torch.__version__  # with the kind of build, which a package's metadata may lack
     return found
 
 
