@@ -137,16 +137,19 @@ def average_over_locations(locations: Split, together: Split, responses: Tensor)
     """
     evidence = _evidence(locations, responses)
     number, penalties, _ = evidence.shape
-    place_prior = torch.full((number, 1, 1), 1.0 / number, dtype=torch.float64)
+    location_prior = torch.full((number, 1, 1), 1.0 / number, dtype=torch.float64)
     penalty_prior = torch.full((1, penalties, 1), 1.0 / penalties, dtype=torch.float64)
     posterior = evidence
     for _ in range(EM_STEPS):
-        log = evidence + place_prior.log() + penalty_prior.log()
+        log = evidence + location_prior.log() + penalty_prior.log()
         posterior = torch.softmax(log.flatten(0, 1), dim=0).view_as(evidence)
         # one neuron's worth of indifference keeps every location possible
-        place_prior = posterior.sum(dim=(1, 2))[:, None, None] + 1.0 / number
+        location_prior = posterior.sum(dim=(1, 2))[:, None, None] + 1.0 / number
         penalty_prior = posterior.sum(dim=(0, 2))[None, :, None] + 1.0 / penalties
-        place_prior, penalty_prior = place_prior / place_prior.sum(), penalty_prior / penalty_prior.sum()
+        location_prior, penalty_prior = (
+            location_prior / location_prior.sum(),
+            penalty_prior / penalty_prior.sum(),
+        )
     return torch.einsum("pru,prtu->tu", posterior, _predictions(locations, responses))
 
 
